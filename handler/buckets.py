@@ -1,0 +1,80 @@
+"""Buckets: the fixed shapes that a model was compiled for.
+
+A bucket is a tuple of whole numbers: ``(128,)`` is 128 tokens, ``(500, 600)`` is an image 500 pixels
+high and 600 wide. An item's *size* is written the same way. Plain tuples, no class: they hash, compare
+and print, and JSON carries them as lists.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Iterable, List, Mapping, Optional, Sequence, Tuple
+
+Bucket = Tuple[int, ...]
+Size = Tuple[int, ...]
+
+
+def bucket_name(bucket: Bucket) -> str:
+    """``(128,)`` → ``"128"``, ``(500, 600)`` → ``"500x600"``. Safe as a file name and a metric label."""
+    return "x".join(str(side) for side in bucket)
+
+
+def parse_bucket(value: Any) -> Bucket:
+    """One bucket out of a recipe or a JSON file: ``128``, ``[500, 600]`` or ``"500x600"``.
+
+    Raises ValueError if a side is not a positive whole number or there are not one or two of them.
+    """
+    sides: Sequence[Any]
+    if isinstance(value, str):
+        sides = [int(part) if part.isdecimal() else part for part in value.split("x")]
+    elif isinstance(value, (list, tuple)):
+        sides = value
+    else:
+        sides = [value]
+    for side in sides:
+        if isinstance(side, bool) or not isinstance(side, int) or side < 1:
+            raise ValueError(f"a bucket's sides are positive whole numbers, not {value!r}")
+    if len(sides) not in (1, 2):
+        raise ValueError(f"a bucket has one side (tokens) or two (height, width), not {value!r}")
+    return tuple(sides)
+
+
+def parse_buckets(values: Iterable[Any]) -> List[Bucket]:
+    """Buckets sorted by size and unique. Raises ValueError if there are none or their ranks differ."""
+    buckets = sorted({parse_bucket(value) for value in values}, key=lambda b: (volume(b), b))
+    if not buckets:
+        raise ValueError("at least one bucket is needed")
+    if len({len(bucket) for bucket in buckets}) > 1:
+        raise ValueError("all buckets have one side, or all have two")
+    return buckets
+
+
+def volume(shape: Sequence[int]) -> int:
+    """How many positions a bucket or an item has: tokens, or pixels."""
+    return math.prod(shape)
+
+
+def contains(bucket: Bucket, size: Size) -> bool:
+    """Whether an item of `size` fits; an exact fit does."""
+    return all(side >= needed for side, needed in zip(bucket, size))
+
+
+def largest_sides(buckets: Iterable[Bucket]) -> Size:
+    """The largest length (or height and width) that any bucket takes: what an error message names."""
+    return tuple(max(sides) for sides in zip(*buckets))
+
+
+def choose(
+    size: Size, buckets: Iterable[Bucket], cost: Optional[Mapping[Bucket, float]] = None
+) -> Optional[Bucket]:
+    """The cheapest bucket that contains `size`, or None if none does.
+
+    `cost` is the measured seconds of one call per bucket; without it the volume stands in. Equal costs
+    go to the smaller volume, so that an exact fit always uses its own bucket.
+    """
+    fitting = [bucket for bucket in buckets if contains(bucket, size)]
+    if not fitting:
+        return None
+    if cost is None:
+        return min(fitting, key=lambda b: (volume(b), b))
+    return min(fitting, key=lambda b: (cost[b], volume(b), b))
