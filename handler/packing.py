@@ -1,0 +1,280 @@
+"""Packing: which items of a batch run together, in which bucket, at which batch size.
+
+    for call in pack([(55,), (112,), (60,)], costs):
+        run(call.bucket, call.batch_size, [batch[i] for i in call.items])
+
+Short items may ride in the spare rows of a larger bucket's call, and a batch may need many calls:
+what counts is the sum of seconds, by the measured table. The other policies are what servers
+usually do; they are here to compare with, and `pack` never costs more than any of them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Callable, Dict, Iterable, List, Optional, Sequence, Tuple
+
+from handler.buckets import Bucket, Size, choose, contains, largest_sides
+from handler.costs import CostTable, Need
+
+_EXACT_UP_TO = 8  # items; the search over subsets takes 3^n steps
+
+
+@dataclass(frozen=True)
+class Call:
+    """One run of one bucketed model: `items` are indices into the batch, in the batch's order;
+    there are at most `batch_size` of them, and the rest of the rows are padding."""
+
+    bucket: Bucket
+    batch_size: int
+    items: Tuple[int, ...]
+
+
+Group = Tuple[Need, Sequence[int]]  # items that run in one call, and what they need together
+
+
+def pack(sizes: Sequence[Size], costs: CostTable) -> List[Call]:
+    """The cheapest set of calls that runs every item of the batch once.
+
+    What is guaranteed:
+
+    - If the needs are nested, that is always in one dimension, and for images when each bucket in
+      question contains the next: no set of calls is cheaper.
+    - Otherwise: none is cheaper for up to 8 items. Beyond that, a contiguous grouping in the
+      order of cost, volume, height or width, improved by moving items between buckets until no
+      move pays.
+    - Never costlier than one call per item, one call per bucket, or (where a bucket holds all)
+      one call for all.
+
+    Source: the dynamic programme over contiguous groups of the sorted items is that of
+    TurboTransformers (Fang et al., PPoPP 2021). Why contiguous groups suffice for nested needs,
+    whatever the table: take any set of calls, sort them by their largest item, and deal the items
+    out anew in falling order, each call keeping its number of items. The calls from the k-th on
+    held as many items as they do now, and now these are the smallest of all, so the largest item
+    of no call has grown, nor has its cost.
+
+    Raises ValueError if no bucket contains some item.
+    """
+    if not sizes:
+        return []
+    needs = [costs.need(size) for size in sizes]
+    ranks = {need: costs.demand(need) for need in set(needs)}
+    nested = sorted(ranks, key=ranks.__getitem__)
+    if all(costs.join(small, large) == large for small, large in zip(nested, nested[1:])):
+        order = sorted(range(len(needs)), key=lambda i: ranks[needs[i]])
+        return _calls(_nested_groups(order, needs, costs), costs)
+    if len(needs) <= _EXACT_UP_TO:
+        return _calls(_best_subsets(needs, costs), costs)
+    candidates = [
+        _calls(_ordered_groups(order, needs, costs), costs)
+        for order in _orders(sizes, needs, costs)
+    ]
+    candidates += [fifo(sizes, costs), per_bucket(sizes, costs), one_by_one(sizes, costs)]
+    best = min(candidates, key=lambda calls: total_cost(calls, costs))
+    return best if costs.interpolate_sizes else _moved(best, sizes, costs)
+
+
+def fifo(sizes: Sequence[Size], costs: CostTable) -> List[Call]:
+    """One call for all, in the order of arrival; a new one only where the largest batch size is
+    reached or no bucket contains the next item together with those before it."""
+    groups: List[Tuple[Need, List[int]]] = []
+    for i, size in enumerate(sizes):
+        need = costs.need(size)
+        if groups and len(groups[-1][1]) < costs.largest_batch:
+            together = costs.join(groups[-1][0], need)
+            if together:
+                groups[-1] = (together, [*groups[-1][1], i])
+                continue
+        groups.append((need, [i]))
+    return _calls(groups, costs)
+
+
+def per_bucket(sizes: Sequence[Size], costs: CostTable) -> List[Call]:
+    """Every item in its cheapest bucket; one call per bucket, or several if they are too many."""
+    choose_cost = costs.choose_cost
+    held: Dict[Bucket, List[int]] = {}
+    for i, size in enumerate(sizes):
+        bucket = choose(size, costs.buckets, choose_cost)
+        if bucket is None:
+            raise ValueError(f"size {size} fits no bucket of {list(costs.buckets)}")
+        held.setdefault(bucket, []).append(i)
+    calls = []
+    for bucket, items in held.items():
+        for start in range(0, len(items), costs.largest_batch):
+            chunk = items[start : start + costs.largest_batch]
+            shape = largest_sides(sizes[i] for i in chunk) if costs.interpolate_sizes else bucket
+            calls.append(Call(shape, costs.fit(len(chunk)), tuple(chunk)))
+    return calls
+
+
+def one_by_one(sizes: Sequence[Size], costs: CostTable) -> List[Call]:
+    """One call per item, at the smallest batch size."""
+    return _calls([(costs.need(size), [i]) for i, size in enumerate(sizes)], costs)
+
+
+POLICIES: Dict[str, Callable[[Sequence[Size], CostTable], List[Call]]] = {
+    "packed": pack,
+    "per_bucket": per_bucket,
+    "fifo": fifo,
+    "one_by_one": one_by_one,
+}
+
+
+def total_cost(calls: Iterable[Call], costs: CostTable) -> float:
+    """Seconds that the calls take, one after the other."""
+    return sum(costs.cost(call.bucket, call.batch_size) for call in calls)
+
+
+def _calls(groups: Iterable[Group], costs: CostTable) -> List[Call]:
+    calls = []
+    for need, items in groups:
+        batch_size = costs.fit(len(items))
+        calls.append(Call(costs.shape(need, batch_size), batch_size, tuple(sorted(items))))
+    return calls
+
+
+def _nested_groups(order: Sequence[int], needs: Sequence[Need], costs: CostTable) -> List[Group]:
+    """The cheapest contiguous groups of items whose needs each include the one before.
+
+    A group's need is its last item's. Only groups that fill a batch size, or take all that is
+    left, are tried: fewer items are never dearer, so a call may as well fill its spare rows.
+    """
+    best = [0.0]
+    taken = [0]
+    for end in range(1, len(order) + 1):
+        row = costs.row(needs[order[end - 1]])
+        least, count = float("inf"), 0
+        for size in costs.group_sizes:
+            n = min(size, end)
+            seconds = best[end - n] + row[n]
+            if seconds < least:
+                least, count = seconds, n
+            if size >= end:
+                break
+        best.append(least)
+        taken.append(count)
+    groups: List[Group] = []
+    end = len(order)
+    while end:
+        groups.append((needs[order[end - 1]], order[end - taken[end] : end]))
+        end -= taken[end]
+    return groups
+
+
+def _ordered_groups(order: Sequence[int], needs: Sequence[Need], costs: CostTable) -> List[Group]:
+    """The cheapest contiguous groups of `order`; a group's need is the join of its items'."""
+    best = [0.0]
+    chosen: List[Group] = [(0, ())]
+    for end in range(1, len(order) + 1):
+        least, group = float("inf"), chosen[0]
+        together = needs[order[end - 1]]
+        row = costs.row(together)
+        for n in range(1, min(end, costs.largest_batch) + 1):
+            need = needs[order[end - n]]
+            if need != together:
+                need = costs.join(together, need)
+                if not need:
+                    break
+                if need != together:
+                    together, row = need, costs.row(need)
+            seconds = best[end - n] + row[n]
+            if seconds < least:
+                least, group = seconds, (together, order[end - n : end])
+        best.append(least)
+        chosen.append(group)
+    groups: List[Group] = []
+    end = len(order)
+    while end:
+        groups.append(chosen[end])
+        end -= len(chosen[end][1])
+    return groups
+
+
+def _orders(sizes: Sequence[Size], needs: Sequence[Need], costs: CostTable) -> List[List[int]]:
+    """Orders in which neighbours are worth running together: by cost, and by each side."""
+    cheapest = [costs.row(need)[1] for need in needs]
+    everything = range(len(sizes))
+    orders = [sorted(everything, key=lambda i: (cheapest[i], sizes[i]))]
+    for side in range(len(sizes[0])):
+        orders.append(sorted(everything, key=lambda i: (sizes[i][side], cheapest[i])))
+    return orders
+
+
+def _best_subsets(needs: Sequence[Need], costs: CostTable) -> List[Group]:
+    """The cheapest groups of all: for each subset of the items, the best call for its last item."""
+    count = 1 << len(needs)
+    together: List[Optional[Need]] = [None] * count  # None: no bucket contains them all
+    seconds = [0.0] * count  # of one call
+    size = [0] * count
+    for subset in range(1, count):
+        last = subset.bit_length() - 1
+        rest = subset ^ (1 << last)
+        size[subset] = size[rest] + 1
+        need: Optional[Need] = needs[last]
+        if rest:
+            others = together[rest]
+            need = costs.join(needs[last], others) if others else None
+        seconds[subset] = float("inf")
+        if need and size[subset] <= costs.largest_batch:
+            together[subset] = need
+            seconds[subset] = costs.row(need)[size[subset]]
+    best = [0.0] * count
+    chosen = [0] * count
+    for subset in range(1, count):
+        last_bit = 1 << (subset.bit_length() - 1)
+        rest = others_in = subset ^ last_bit
+        least, group = seconds[subset], subset
+        while others_in:
+            others_in = (others_in - 1) & rest
+            total = seconds[others_in | last_bit] + best[rest ^ others_in]
+            if total < least:
+                least, group = total, others_in | last_bit
+        best[subset], chosen[subset] = least, group
+    groups: List[Group] = []
+    left = count - 1
+    while left:
+        group = chosen[left]
+        need = together[group]
+        assert need is not None
+        groups.append((need, [i for i in range(len(needs)) if group >> i & 1]))
+        left ^= group
+    return groups
+
+
+def _moved(calls: Sequence[Call], sizes: Sequence[Size], costs: CostTable) -> List[Call]:
+    """Move items from one bucket to another, as many as pay best, until no move pays."""
+    held: Dict[Bucket, List[int]] = {bucket: [] for bucket in costs.buckets}
+    for call in calls:
+        held[call.bucket].extend(call.items)
+    seconds = {bucket: costs.alone(bucket, len(sizes))[0] for bucket in costs.buckets}
+    worth = total_cost(calls, costs) * 1e-9  # less is rounding
+    while True:
+        best, move = worth, None
+        for target in costs.buckets:
+            there, room = seconds[target], len(held[target])
+            for source, items in held.items():
+                if source == target:
+                    continue
+                movable = [i for i in items if contains(target, sizes[i])]
+                here, before = seconds[source], len(items)
+                for n in range(1, len(movable) + 1):
+                    gain = here[before] + there[room] - here[before - n] - there[room + n]
+                    if gain > best:
+                        best, move = gain, (source, target, movable[:n])
+        if move is None:
+            break
+        source, target, moving = move
+        held[source] = [i for i in held[source] if i not in moving]
+        held[target] = held[target] + moving
+    return [call for bucket, items in held.items() for call in _split(bucket, items, costs)]
+
+
+def _split(bucket: Bucket, items: Sequence[int], costs: CostTable) -> List[Call]:
+    """The cheapest calls that run all the items in one bucket."""
+    last = costs.alone(bucket, len(items))[1]
+    left = sorted(items)
+    calls = []
+    while left:
+        n = last[len(left)]
+        calls.append(Call(bucket, costs.fit(n), tuple(left[-n:])))
+        left = left[:-n]
+    return calls
