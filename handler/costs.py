@@ -14,13 +14,14 @@ item that fits a bucket exactly always has that bucket as its cheapest.
 from __future__ import annotations
 
 from bisect import bisect_left
+from functools import lru_cache
 from typing import Any, Dict, Iterable, List, Mapping, Sequence, Tuple, Union
 
 from handler.buckets import (
     Bucket,
     Size,
+    choose,
     contains,
-    largest_sides,
     parse_bucket,
     parse_buckets,
     volume,
@@ -30,7 +31,7 @@ from handler.buckets import (
 # call may have any shape. Two items in one call ask for the `join` of their needs.
 Need = Union[int, Size]
 
-_ROWS_KEPT = 4096  # sizes of images are many; the rows worked out for them must not pile up
+_KEPT = 4096  # sizes of images are many; what is worked out for them must not pile up
 
 
 class CostTable:
@@ -65,9 +66,10 @@ class CostTable:
             range(1, self.largest_batch + 1) if dynamic_batch else self.batch_sizes
         )
         self._by_bucket = self._monotone()
-        self._largest = largest_sides(self.buckets)
         self._volumes, self._by_volume = self._monotone_by_volume()
-        self._rows: Dict[Need, List[float]] = {}
+        self._need_of = lru_cache(_KEPT)(self._find_need)
+        self._cheapest_of = lru_cache(_KEPT)(self._find_cheapest)
+        self._row_of = lru_cache(_KEPT)(self._find_row)
         self._alone: Dict[Bucket, Tuple[List[float], List[int]]] = {}
 
     @classmethod
@@ -104,7 +106,7 @@ class CostTable:
         )
 
     def to_json(self) -> List[Dict[str, Any]]:
-        """The seconds as measured: ``[{"bucket": [128], "batch_size": 1, "seconds": 0.004}, ...]``."""
+        """As measured: ``[{"bucket": [128], "batch_size": 1, "seconds": 0.004}, ...]``."""
         return [
             {"bucket": list(bucket), "batch_size": size, "seconds": self._measured[bucket, size]}
             for bucket in self.buckets
@@ -129,7 +131,7 @@ class CostTable:
         """
         self.fit(batch_size)
         if self.interpolate_sizes:
-            return self.row(self.need(bucket))[batch_size]
+            return self.row(bucket)[batch_size]
         if bucket not in self._by_bucket:
             raise ValueError(
                 f"bucket {bucket} has no measured cost; known are {list(self.buckets)}"
@@ -149,19 +151,13 @@ class CostTable:
 
     def need(self, size: Size) -> Need:
         """What an item of `size` asks for. Raises ValueError if no bucket contains it."""
-        if self.interpolate_sizes:
-            if contains(self._largest, size):
-                return size
-        else:
-            bits = 0
-            for index, bucket in enumerate(self.buckets):
-                if contains(bucket, size):
-                    bits |= 1 << index
-            if bits:
-                return bits
-        raise ValueError(
-            f"size {size} fits no bucket of {list(self.buckets)}: reject the item before packing"
-        )
+        return self._need_of(size)
+
+    def cheapest(self, size: Size) -> Bucket:
+        """The bucket whose smallest call costs least for an item of `size`; of equal ones the
+        smallest. Raises ValueError if no bucket contains it.
+        """
+        return self._cheapest_of(size)
 
     def join(self, one: Need, other: Need) -> Need:
         """What two items ask for together. 0 if no bucket contains both."""
@@ -177,18 +173,7 @@ class CostTable:
 
     def row(self, need: Need) -> List[float]:
         """Seconds of the cheapest call for n items of that need, at index n."""
-        row = self._rows.get(need)
-        if row is None:
-            if len(self._rows) >= _ROWS_KEPT:
-                self._rows.clear()
-            if isinstance(need, int):
-                row = list(
-                    map(min, zip(*(self._by_bucket[bucket] for bucket in self.fitting(need))))
-                )
-            else:
-                row = self._between(volume(need))
-            self._rows[need] = row
-        return row
+        return self._row_of(need)
 
     def fitting(self, need: int) -> List[Bucket]:
         """The buckets that satisfy a need, smallest volume first."""
@@ -220,6 +205,25 @@ class CostTable:
         return seconds, last
 
     # How the table is built.
+
+    def _find_need(self, size: Size) -> Need:
+        need = sum(1 << i for i, bucket in enumerate(self.buckets) if contains(bucket, size))
+        if not need:
+            raise ValueError(
+                f"size {size} fits no bucket of {list(self.buckets)}: reject it before packing"
+            )
+        return size if self.interpolate_sizes else need
+
+    def _find_cheapest(self, size: Size) -> Bucket:
+        self._find_need(size)  # says what is wrong with a size that fits nowhere
+        bucket = choose(size, self.buckets, self.choose_cost)
+        assert bucket is not None
+        return bucket
+
+    def _find_row(self, need: Need) -> List[float]:
+        if isinstance(need, int):
+            return list(map(min, zip(*(self._by_bucket[bucket] for bucket in self.fitting(need)))))
+        return self._between(volume(need))
 
     def _check(self) -> None:
         for bucket in self.buckets:

@@ -11,9 +11,10 @@ usually do; they are here to compare with, and `pack` never costs more than any 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Callable, Dict, Iterable, List, Optional, Sequence, Tuple
+from operator import add
+from typing import Any, Callable, Dict, Iterable, List, Optional, Sequence, Tuple, cast
 
-from handler.buckets import Bucket, Size, choose, contains, largest_sides
+from handler.buckets import Bucket, Size, largest_sides
 from handler.costs import CostTable, Need
 
 _EXACT_UP_TO = 8  # items; the search over subsets takes 3^n steps
@@ -64,13 +65,10 @@ def pack(sizes: Sequence[Size], costs: CostTable) -> List[Call]:
         return _calls(_nested_groups(order, needs, costs), costs)
     if len(needs) <= _EXACT_UP_TO:
         return _calls(_best_subsets(needs, costs), costs)
-    candidates = [
-        _calls(_ordered_groups(order, needs, costs), costs)
-        for order in _orders(sizes, needs, costs)
-    ]
-    candidates += [fifo(sizes, costs), per_bucket(sizes, costs), one_by_one(sizes, costs)]
-    best = min(candidates, key=lambda calls: total_cost(calls, costs))
-    return best if costs.interpolate_sizes else _moved(best, sizes, costs)
+    orders = _orders(sizes, needs, costs)
+    candidates = [_calls(_ordered_groups(order, needs, costs), costs) for order in orders]
+    best = min([fifo(sizes, costs), *candidates], key=lambda calls: total_cost(calls, costs))
+    return best if costs.interpolate_sizes else _moved(best, cast("List[int]", needs), costs)
 
 
 def fifo(sizes: Sequence[Size], costs: CostTable) -> List[Call]:
@@ -90,13 +88,9 @@ def fifo(sizes: Sequence[Size], costs: CostTable) -> List[Call]:
 
 def per_bucket(sizes: Sequence[Size], costs: CostTable) -> List[Call]:
     """Every item in its cheapest bucket; one call per bucket, or several if they are too many."""
-    choose_cost = costs.choose_cost
     held: Dict[Bucket, List[int]] = {}
     for i, size in enumerate(sizes):
-        bucket = choose(size, costs.buckets, choose_cost)
-        if bucket is None:
-            raise ValueError(f"size {size} fits no bucket of {list(costs.buckets)}")
-        held.setdefault(bucket, []).append(i)
+        held.setdefault(costs.cheapest(size), []).append(i)
     calls = []
     for bucket, items in held.items():
         for start in range(0, len(items), costs.largest_batch):
@@ -135,23 +129,18 @@ def _calls(groups: Iterable[Group], costs: CostTable) -> List[Call]:
 def _nested_groups(order: Sequence[int], needs: Sequence[Need], costs: CostTable) -> List[Group]:
     """The cheapest contiguous groups of items whose needs each include the one before.
 
-    A group's need is its last item's. Only groups that fill a batch size, or take all that is
-    left, are tried: fewer items are never dearer, so a call may as well fill its spare rows.
+    A group's need is its last item's.
     """
     best = [0.0]
     taken = [0]
     for end in range(1, len(order) + 1):
         row = costs.row(needs[order[end - 1]])
-        least, count = float("inf"), 0
-        for size in costs.group_sizes:
-            n = min(size, end)
-            seconds = best[end - n] + row[n]
-            if seconds < least:
-                least, count = seconds, n
-            if size >= end:
-                break
+        most = min(end, costs.largest_batch)
+        # In C, since it is run per item: the totals when this call takes `most` items, down to one.
+        totals = list(map(add, best[end - most : end], row[most:0:-1]))
+        least = min(totals)
         best.append(least)
-        taken.append(count)
+        taken.append(most - totals.index(least))
     groups: List[Group] = []
     end = len(order)
     while end:
@@ -190,13 +179,15 @@ def _ordered_groups(order: Sequence[int], needs: Sequence[Need], costs: CostTabl
 
 
 def _orders(sizes: Sequence[Size], needs: Sequence[Need], costs: CostTable) -> List[List[int]]:
-    """Orders in which neighbours are worth running together: by cost, and by each side."""
-    cheapest = [costs.row(need)[1] for need in needs]
-    everything = range(len(sizes))
-    orders = [sorted(everything, key=lambda i: (cheapest[i], sizes[i]))]
-    for side in range(len(sizes[0])):
-        orders.append(sorted(everything, key=lambda i: (sizes[i][side], cheapest[i])))
-    return orders
+    """Orders in which neighbours are worth running together.
+
+    The first goes by the cheapest bucket, so that the calls of `per_bucket` are among its groups.
+    """
+    own = [costs.cheapest(size) for size in sizes]
+    keys: List[List[Any]] = [[(costs.per_call(b), b, need) for b, need in zip(own, needs)]]
+    if costs.interpolate_sizes:
+        keys += [[size[side:] + size[:side] for size in sizes] for side in range(len(sizes[0]))]
+    return [sorted(range(len(sizes)), key=key.__getitem__) for key in keys]
 
 
 def _best_subsets(needs: Sequence[Need], costs: CostTable) -> List[Group]:
@@ -240,31 +231,36 @@ def _best_subsets(needs: Sequence[Need], costs: CostTable) -> List[Group]:
     return groups
 
 
-def _moved(calls: Sequence[Call], sizes: Sequence[Size], costs: CostTable) -> List[Call]:
+def _moved(calls: Sequence[Call], needs: Sequence[int], costs: CostTable) -> List[Call]:
     """Move items from one bucket to another, as many as pay best, until no move pays."""
     held: Dict[Bucket, List[int]] = {bucket: [] for bucket in costs.buckets}
     for call in calls:
         held[call.bucket].extend(call.items)
-    seconds = {bucket: costs.alone(bucket, len(sizes))[0] for bucket in costs.buckets}
+    seconds = {bucket: costs.alone(bucket, len(needs))[0] for bucket in costs.buckets}
     worth = total_cost(calls, costs) * 1e-9  # less is rounding
-    while True:
-        best, move = worth, None
-        for target in costs.buckets:
-            there, room = seconds[target], len(held[target])
+    moving = True
+    while moving:
+        moving = False
+        for index, target in enumerate(costs.buckets):
             for source, items in held.items():
-                if source == target:
+                movable = [i for i in items if needs[i] >> index & 1]
+                if source == target or not movable:
                     continue
-                movable = [i for i in items if contains(target, sizes[i])]
-                here, before = seconds[source], len(items)
-                for n in range(1, len(movable) + 1):
-                    gain = here[before] + there[room] - here[before - n] - there[room + n]
-                    if gain > best:
-                        best, move = gain, (source, target, movable[:n])
-        if move is None:
-            break
-        source, target, moving = move
-        held[source] = [i for i in held[source] if i not in moving]
-        held[target] = held[target] + moving
+                most, here, there = len(movable), len(items), len(held[target])
+                # What both buckets cost after moving `most` items, down to one.
+                totals = list(
+                    map(
+                        add,
+                        seconds[source][here - most : here],
+                        seconds[target][there + most : there : -1],
+                    )
+                )
+                least = min(totals)
+                if least < seconds[source][here] + seconds[target][there] - worth:
+                    moved = movable[: most - totals.index(least)]
+                    held[source] = [i for i in items if i not in moved]
+                    held[target] = held[target] + moved
+                    moving = True
     return [call for bucket, items in held.items() for call in _split(bucket, items, costs)]
 
 
