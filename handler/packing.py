@@ -151,42 +151,47 @@ def _nested_groups(order: Sequence[int], needs: Sequence[Need], costs: CostTable
 
 def _ordered_groups(order: Sequence[int], needs: Sequence[Need], costs: CostTable) -> List[Group]:
     """The cheapest contiguous groups of `order`; a group's need is the join of its items'."""
+    asked = [needs[i] for i in order]
     best = [0.0]
-    chosen: List[Group] = [(0, ())]
+    chosen: List[Tuple[Need, int]] = [(0, 0)]
     for end in range(1, len(order) + 1):
-        least, group = float("inf"), chosen[0]
-        together = needs[order[end - 1]]
+        together = last = asked[end - 1]
         row = costs.row(together)
-        for n in range(1, min(end, costs.largest_batch) + 1):
-            need = needs[order[end - n]]
-            if need != together:
-                need = costs.join(together, need)
-                if not need:
+        least, choice = best[-1] + row[1], (together, 1)
+        for n in range(2, min(end, costs.largest_batch) + 1):
+            need = asked[end - n]
+            if need != last:
+                together, last = costs.join(together, need), need
+                if not together:
                     break
-                if need != together:
-                    together, row = need, costs.row(need)
+                row = costs.row(together)
+            if row[n] >= least:  # nor would a larger call cost less
+                break
             seconds = best[end - n] + row[n]
             if seconds < least:
-                least, group = seconds, (together, order[end - n : end])
+                least, choice = seconds, (together, n)
         best.append(least)
-        chosen.append(group)
+        chosen.append(choice)
     groups: List[Group] = []
     end = len(order)
     while end:
-        groups.append(chosen[end])
-        end -= len(chosen[end][1])
+        together, n = chosen[end]
+        groups.append((together, order[end - n : end]))
+        end -= n
     return groups
 
 
 def _orders(sizes: Sequence[Size], needs: Sequence[Need], costs: CostTable) -> List[List[int]]:
     """Orders in which neighbours are worth running together.
 
-    The first goes by the cheapest bucket, so that the calls of `per_bucket` are among its groups.
+    The first goes by the cheapest bucket, so that the calls of `per_bucket` are among its groups;
+    the others by each side of that bucket.
     """
     own = [costs.cheapest(size) for size in sizes]
-    keys: List[List[Any]] = [[(costs.per_call(b), b, need) for b, need in zip(own, needs)]]
-    if costs.interpolate_sizes:
-        keys += [[size[side:] + size[:side] for size in sizes] for side in range(len(sizes[0]))]
+    seconds = costs.choose_cost
+    keys: List[List[Any]] = [[(seconds[b], b, need) for b, need in zip(own, needs)]]
+    for side in range(len(sizes[0])):
+        keys.append([(b[side:] + b[:side], need) for b, need in zip(own, needs)])
     return [sorted(range(len(sizes)), key=key.__getitem__) for key in keys]
 
 
