@@ -37,5 +37,5 @@ def test_metrics_count_items_by_bucket_and_refusals_by_status(
     assert value_of(after, items) == value_of(before, items) + 3, after
     assert value_of(after, refused) == value_of(before, refused) + 1, after
     for name in OURS:
-        assert name in after
-    assert "ts_inference_requests_total" in after
+        assert re.search(rf'^{name}(_count)?\{{.*ModelName="minilm"', after, re.MULTILINE), name
+    assert re.search(r'^ts_inference_requests_total\{model_name="minilm"', after, re.MULTILINE)
