@@ -1,5 +1,4 @@
-"""What one call costs: seconds per bucket and batch size, measured once when the model is warmed
-up.
+"""What one call costs: seconds per bucket and batch size, measured while the model warms up.
 
     costs = CostTable({((64,), 1): 0.01, ((64,), 4): 0.03, ((128,), 1): 0.02, ((128,), 4): 0.06})
     costs.fit(3)              # 4: three items run at the batch size that was compiled
@@ -17,15 +16,7 @@ from bisect import bisect_left
 from functools import lru_cache
 from typing import Any, Dict, Iterable, List, Mapping, Sequence, Tuple, Union
 
-from handler.buckets import (
-    Bucket,
-    Size,
-    choose,
-    contains,
-    parse_bucket,
-    parse_buckets,
-    volume,
-)
+from handler.buckets import Bucket, Size, choose, contains, parse_bucket, parse_buckets, volume
 
 # What an item asks of its bucket: a bit per bucket that contains it, or the size itself where a
 # call may have any shape. Two items in one call ask for the `join` of their needs.
@@ -41,7 +32,8 @@ class CostTable:
     of its buckets and batch sizes. `dynamic_batch`: a call may have any number of rows up to the
     largest batch size, at a cost that lies on the line between the measured ones.
     `interpolate_sizes`: a call may have any shape up to the largest sides, too, at a cost on the
-    line between the measured volumes. Outside the measured range the nearest measured cost holds.
+    line between the measured volumes. Below the smallest measured batch size or volume its cost
+    holds; a shape larger than every bucket costs in proportion to its volume.
 
     Raises ValueError if the table is empty, has holes, or holds something that is no time.
     """
@@ -119,9 +111,7 @@ class CostTable:
         `largest_batch`.
         """
         if not 1 <= n <= self.largest_batch:
-            raise ValueError(
-                f"one call takes 1 to {self.largest_batch} items, not {n}: split them first"
-            )
+            raise ValueError(f"one call takes 1 to {self.largest_batch} items, not {n}: split them first")
         return self._fits[n]
 
     def cost(self, bucket: Bucket, batch_size: int) -> float:
@@ -133,9 +123,7 @@ class CostTable:
         if self.interpolate_sizes:
             return self.row(bucket)[batch_size]
         if bucket not in self._by_bucket:
-            raise ValueError(
-                f"bucket {bucket} has no measured cost; known are {list(self.buckets)}"
-            )
+            raise ValueError(f"bucket {bucket} has no measured cost; known are {list(self.buckets)}")
         return self._by_bucket[bucket][batch_size]
 
     def per_call(self, bucket: Bucket) -> float:
@@ -196,8 +184,7 @@ class CostTable:
             row, seconds, last = self._by_bucket[bucket], list(seconds), list(last)
             for count in range(len(seconds), n + 1):
                 least, taken = min(
-                    (seconds[max(count - size, 0)] + row[size], min(count, size))
-                    for size in self.group_sizes
+                    (seconds[max(count - size, 0)] + row[size], min(count, size)) for size in self.group_sizes
                 )
                 seconds.append(least)
                 last.append(taken)
@@ -209,9 +196,7 @@ class CostTable:
     def _find_need(self, size: Size) -> Need:
         need = sum(1 << i for i, bucket in enumerate(self.buckets) if contains(bucket, size))
         if not need:
-            raise ValueError(
-                f"size {size} fits no bucket of {list(self.buckets)}: reject it before packing"
-            )
+            raise ValueError(f"size {size} fits no bucket of {list(self.buckets)}: reject it before packing")
         return size if self.interpolate_sizes else need
 
     def _find_cheapest(self, size: Size) -> Bucket:
@@ -230,13 +215,9 @@ class CostTable:
             for size in self.batch_sizes:
                 seconds = self._measured.get((bucket, size))
                 if seconds is None:
-                    raise ValueError(
-                        f"bucket {bucket} was not measured at batch size {size}: measure it"
-                    )
+                    raise ValueError(f"bucket {bucket} was not measured at batch size {size}: measure it")
                 if size < 1 or not 0 < seconds < float("inf"):
-                    raise ValueError(
-                        f"bucket {bucket} at batch size {size}: {seconds!r} s is no cost"
-                    )
+                    raise ValueError(f"bucket {bucket} at batch size {size}: {seconds!r} s is no cost")
 
     def _smallest_fit(self, n: int) -> int:
         return n if self.dynamic_batch else self.batch_sizes[bisect_left(self.batch_sizes, n)]

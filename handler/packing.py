@@ -38,17 +38,17 @@ def pack(sizes: Sequence[Size], costs: CostTable) -> List[Call]:
 
     What is guaranteed:
 
-    - If the needs are nested, that is always in one dimension, and for images when each bucket in
-      question contains the next: no set of calls is cheaper.
-    - Otherwise: none is cheaper for up to 8 items. Beyond that, a contiguous grouping in the
-      order of cost, volume, height or width, improved by moving items between buckets until no
-      move pays.
+    - In one dimension no set of calls is cheaper. Nor is any for pictures whose needs are nested:
+      of any two, all buckets that contain the larger one contain the smaller one, as squares do.
+    - For other pictures none is cheaper for up to 8 items. Beyond that there is no bound, only
+      care: the cheapest contiguous groups in the order of cost, height or width, improved by
+      moving items between buckets until no move pays.
     - Never costlier than one call per item, one call per bucket, or (where a bucket holds all)
       one call for all.
 
     Source: the dynamic programme over contiguous groups of the sorted items is that of
     TurboTransformers (Fang et al., PPoPP 2021). Why contiguous groups suffice for nested needs,
-    whatever the table: take any set of calls, sort them by their largest item, and deal the items
+    whatever the table says: take any set of calls, sort them by their largest item, and deal the items
     out anew in falling order, each call keeping its number of items. The calls from the k-th on
     held as many items as they do now, and now these are the smallest of all, so the largest item
     of no call has grown, nor has its cost.

@@ -38,8 +38,7 @@ def exhaustive(sizes, costs):
             return sum(map(cost, groups))
         alone = least(item + 1, [*groups, (item,)])
         joined = [
-            least(item + 1, [*groups[:k], (*groups[k], item), *groups[k + 1 :]])
-            for k in range(len(groups))
+            least(item + 1, [*groups[:k], (*groups[k], item), *groups[k + 1 :]]) for k in range(len(groups))
         ]
         return min([alone, *joined])
 
@@ -58,9 +57,7 @@ def batches(draw, sides, max_items, interpolate_sizes=False):
         draw(st.booleans()),
         interpolate_sizes,
     )
-    size = st.sampled_from(buckets).flatmap(
-        lambda b: st.tuples(*[st.integers(1, side) for side in b])
-    )
+    size = st.sampled_from(buckets).flatmap(lambda b: st.tuples(*[st.integers(1, side) for side in b]))
     return draw(st.lists(size, min_size=1, max_size=max_items)), costs
 
 
@@ -135,9 +132,7 @@ def test_no_partition_is_cheaper_with_dynamic_shapes(sides):
 def test_the_order_of_arrival_does_not_change_the_cost(batch, rng):
     sizes, costs = batch
     shuffled = rng.sample(sizes, len(sizes))
-    assert total_cost(pack(sizes, costs), costs) == pytest.approx(
-        total_cost(pack(shuffled, costs), costs)
-    )
+    assert total_cost(pack(sizes, costs), costs) == pytest.approx(total_cost(pack(shuffled, costs), costs))
 
 
 def least_by_integer_programme(sizes, costs):
@@ -266,6 +261,23 @@ def test_pictures_that_no_bucket_holds_together_run_apart_even_in_order():
     sizes = [(450, 780), (480, 700), (780, 450), (400, 400)]
     assert [call.items for call in fifo(sizes, costs)] == [(0, 1), (2, 3)]
     check_calls(pack(sizes, costs), sizes, costs)
+
+
+def test_calls_that_must_be_made_anyway_carry_the_rest():
+    """No contiguous grouping finds this one: only the search over all of them."""
+    costs = CostTable({((1, 8), 4): 8.0, ((5, 5), 4): 1.0, ((6, 7), 4): 8.0})
+    sizes = [(2, 5), (2, 2), (2, 5), (1, 2), (5, 7), (1, 8)]
+    calls = pack(sizes, costs)
+    assert sorted(call.bucket for call in calls) == [(1, 8), (6, 7)]
+    assert total_cost(calls, costs) == 16.0
+
+
+def test_moves_fill_spare_rows_that_no_order_shows():
+    costs = CostTable({((1, 7), 3): 6.0, ((3, 5), 3): 4.0, ((6, 6), 3): 4.0})
+    sizes = [(1, 5), (1, 4), (2, 3), (1, 7), (1, 6), (4, 5), (2, 1), (2, 1), (1, 4)]
+    calls = pack(sizes, costs)
+    check_calls(calls, sizes, costs)
+    assert total_cost(calls, costs) == exhaustive(sizes, costs) == 14.0
 
 
 def test_dynamic_shapes_take_the_longest_item_as_their_shape():
