@@ -48,10 +48,10 @@ def pack(sizes: Sequence[Size], costs: CostTable) -> List[Call]:
 
     Source: the dynamic programme over contiguous groups of the sorted items is that of
     TurboTransformers (Fang et al., PPoPP 2021). Why contiguous groups suffice for nested needs,
-    whatever the table says: take any set of calls, sort them by their largest item, and deal the items
-    out anew in falling order, each call keeping its number of items. The calls from the k-th on
-    held as many items as they do now, and now these are the smallest of all, so the largest item
-    of no call has grown, nor has its cost.
+    whatever the table says: take any set of calls, sort them by their largest item, and deal the
+    items out anew in falling order, each call keeping its number of items. The calls from the
+    k-th on held as many items as they do now, and now these are the smallest of all, so the
+    largest item of no call has grown, nor has its cost.
 
     Raises ValueError if no bucket contains some item.
     """
