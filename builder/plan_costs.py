@@ -1,7 +1,7 @@
 """What one item costs in a bucket: the weight that a plan minimises.
 
-A cost is called with shapes, an integer array (n, rank), and returns float64 (n,), positive and never
-falling as a shape grows. Only ratios matter: every waste is padded cost ÷ real cost.
+A cost is called with shapes, an integer array (n, rank), and returns float64 (n,), positive and
+never falling as a shape grows. Only ratios matter: every waste is padded cost ÷ real cost.
 
     AreaCost()                      padded positions: tokens, or pixels
     FlopsCost(hidden_size=768)      modelled floating-point operations of a transformer encoder
@@ -36,7 +36,7 @@ class AreaCost:
     name = "area"
 
     def __call__(self, shapes: Ints) -> Floats:
-        return np.asarray(shapes, dtype=np.float64).prod(axis=1)
+        return _positions(shapes)
 
 
 class FlopsCost:
@@ -57,19 +57,19 @@ class FlopsCost:
         self.hidden_size = hidden_size
 
     def __call__(self, shapes: Ints) -> Floats:
-        positions = np.asarray(shapes, dtype=np.float64).prod(axis=1)
+        positions = _positions(shapes)
         d = float(self.hidden_size)
-        return 24 * positions * d * d + 4 * positions * positions * d
+        flops: Floats = 24 * positions * d * d + 4 * positions * positions * d
+        return flops
 
 
 class MeasuredCost:
     """Seconds per row, from a table of `{"bucket": [128], "batch_size": 1, "seconds": 0.01}` rows.
 
-    A bucket's cost is its seconds per row at the batch size where that is least, as under load. Between
-    the measured volumes it is interpolated linearly and never falls: a dip is noise, and a larger
-    bucket can always stand in for a smaller one. Below the smallest and above the largest volume the
-    nearest segment goes on, but never past the line through the origin (a smaller shape costs no more
-    per position than that, and a larger one no less than the largest measured).
+    A bucket's cost is its seconds per row at the batch size where that is least, as under load.
+    Between the measured volumes it is interpolated linearly and never falls: a dip is noise, and a
+    larger bucket can always stand in for a smaller one. Below the smallest and above the largest
+    volume the nearest segment goes on, below it never under the line to the origin.
     """
 
     name = "measured"
@@ -96,7 +96,7 @@ class MeasuredCost:
         self.seconds: Floats = np.maximum.accumulate(seconds_at)
 
     def __call__(self, shapes: Ints) -> Floats:
-        x = np.asarray(shapes, dtype=np.float64).prod(axis=1)
+        x = _positions(shapes)
         xs, ys = self.volumes, self.seconds
         result: Floats = np.interp(x, xs, ys)
         low, high = x < xs[0], x > xs[-1]
@@ -108,3 +108,8 @@ class MeasuredCost:
         result[low] = np.maximum(ys[0] + first * (x[low] - xs[0]), ys[0] * x[low] / xs[0])
         result[high] = ys[-1] + last * (x[high] - xs[-1])
         return result
+
+
+def _positions(shapes: Ints) -> Floats:
+    positions: Floats = np.asarray(shapes, dtype=np.float64).prod(axis=1)
+    return positions

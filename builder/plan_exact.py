@@ -26,21 +26,18 @@ def exact_rectangles(
 ) -> Tuple[List[Tuple[int, int]], bool]:
     """The optimum over a coarse grid that holds the sides of `start`: never worse than `start`.
 
-    sizes: int (n, 2), aligned; weights: float (n,); start: a plan with at most `count` rectangles, the one
-    of both maxima among them. Returns the plan, tightened, and whether the grid held every distinct
-    side, in which case it is the optimum without reservation.
+    sizes: int (n, 2), aligned; weights: float (n,); start: a plan with at most `count` rectangles,
+    the one of both maxima among them. Returns the plan, tightened, and whether the grid held every
+    distinct side, in which case it is the optimum without reservation.
 
     The p-median formulation (ReVelle and Swain, Geographical Analysis 2, 1970): open(c) is 1 if
-    rectangle c is chosen, serve(i, c) if it serves the sizes of cell i. Raises PlanError if HiGHS does
-    not prove an optimum in time.
+    rectangle c is chosen, serve(i, c) if it serves the sizes of cell i. Raises PlanError if HiGHS
+    does not prove an optimum in time.
     """
     rows, columns = (
-        np.union1d(lines(sizes[:, axis], weights, limit), [side[axis] for side in start])
-        for axis in (0, 1)
+        np.union1d(lines(sizes[:, axis], weights, limit), [side[axis] for side in start]) for axis in (0, 1)
     )
-    whole = all(
-        len(kept) >= len(np.unique(sizes[:, axis])) for axis, kept in enumerate((rows, columns))
-    )
+    whole = all(len(kept) >= len(np.unique(sizes[:, axis])) for axis, kept in enumerate((rows, columns)))
     grid = Grid(sizes, weights, rows, columns, cost)
     candidates = _tight_candidates(grid)
     row, column = candidates[:, 0], candidates[:, 1]
@@ -82,8 +79,8 @@ def exact_rectangles(
     )
     if result.status != 0:
         raise PlanError(
-            f"no proved optimum for {count} buckets in {TIME_LIMIT_SECONDS:.0f} s ({result.message}): "
-            "plan without --exact, or with a larger --align"
+            f"no proved optimum for {count} buckets in {TIME_LIMIT_SECONDS:.0f} s "
+            f"({result.message}): plan without --exact, or with a larger --align"
         )
     chosen = candidates[np.flatnonzero(result.x[:opens] > 0.5)]
     return tighten(sizes, grid.sides([(int(r), int(c)) for r, c in chosen]), cost), whole

