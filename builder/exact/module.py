@@ -1,0 +1,124 @@
+"""ExactPadding: a CNN that answers for a padded image as it would for the image alone."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any, Dict, Iterator, List, Tuple
+
+import torch
+from torch import Tensor, nn
+
+from builder.exact import layout, resample, statistics, windows
+from builder.exact.mode import ExactMode
+from builder.exact.region import Region, Space, region_of, shape_of
+
+__all__ = ["ExactPadding", "UnknownOperation"]
+
+_REGISTERED = (layout, resample, statistics, windows)  # importing them registers their operations
+
+
+class UnknownOperation(Exception):
+    """The model uses operations whose answer for a padded image is not known to be exact.
+
+    operations: their torch names, with the reason where one is known.
+    """
+
+    def __init__(self, operations: List[str]) -> None:
+        self.operations = sorted(set(operations))
+        super().__init__(
+            "the answer would depend on the padding, for these operations are not known to be exact: "
+            + ", ".join(self.operations)
+        )
+
+
+class ExactPadding(nn.Module):
+    """Runs an unmodified model on padded images so that each answer is that of its image alone.
+
+    Before every operation that mixes positions, all that lies outside the row's own valid region is
+    set to what unpadded inference would see there: zeros for a convolution, −inf for max pooling;
+    averages divide by the valid area. Everything else runs as it is. A model whose forward takes a
+    `pixel_mask` gets one: its convolutions are made exact here, and from where it flattens the image
+    into a sequence its own mask keeps padding out.
+
+        exact = ExactPadding(model.eval())
+        traced = torch.jit.trace(exact, (pixels, valid_size))
+
+    spatial: which outputs are images still, known after the first forward pass.
+    heights, widths: the valid sizes that the unpadded model takes within this bucket, likewise; for
+    others (an odd side in a UNet, say) there is no unpadded answer to compare with.
+    bitwise: padding is cleared by in-place bit operations, several times as fast as where() in eager
+    and traced code; set it to False for compilers that do not know them.
+    """
+
+    spatial: Tuple[bool, ...]
+    heights: Tuple[int, ...]
+    widths: Tuple[int, ...]
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+        self.bitwise = True
+        self.spatial = ()
+        self.heights = ()
+        self.widths = ()
+        self._takes_mask = "pixel_mask" in inspect.signature(model.forward).parameters
+
+    def forward(self, pixel_values: Tensor, valid_size: Tensor) -> Tuple[Tensor, ...]:
+        """pixel_values [B, C, H, W], valid_size [B, 2] int64 (height, width; 1 ≤ each ≤ H, W).
+
+        Returns the model's output tensors in a fixed order, then for each that is still spatial its
+        valid size, [B, 2] int64. Values outside it mean nothing. Raises UnknownOperation.
+        """
+        if not torch.is_inference_mode_enabled():
+            return self._run(pixel_values, valid_size)
+        with torch.inference_mode(False), torch.no_grad():  # padding is overwritten in place
+            return self._run(pixel_values.clone(), valid_size.clone())
+
+    def _run(self, pixel_values: Tensor, valid_size: Tensor) -> Tuple[Tensor, ...]:
+        height, width = (int(side) for side in shape_of(pixel_values)[-2:])
+        space = Space(valid_size, height, width, self.bitwise)
+        whole = {2: space.whole(0), 3: space.whole(1)}
+        pixels = space.attach(pixel_values.detach(), Region(dict(whole)))
+        extra: Dict[str, Tensor] = {}
+        if self._takes_mask:
+            mask = space.inside(Region(dict(whole)), 4)[:, 0].to(torch.int64)
+            region = Region({1: whole[2], 2: whole[3]}, mask=True)
+            region.fill = 0.0
+            extra["pixel_mask"] = space.attach(mask, region)
+        try:
+            with ExactMode(space, releases=self._takes_mask):
+                answer = self.model(pixels, **extra)
+        except Exception as error:
+            if space.unknown:
+                raise UnknownOperation(space.unknown) from error
+            raise
+        if space.unknown:
+            raise UnknownOperation(space.unknown)
+        outputs = list(_tensors(answer))
+        regions = [region_of(output) for output in outputs]
+        self.spatial = tuple(region is not None for region in regions)
+        self.heights, self.widths = (
+            tuple(size for size, taken in enumerate(accepted) if taken and size)
+            for accepted in space.accepted
+        )
+        sizes = [_size(space, region) for region in regions if region is not None]
+        return (*outputs, *sizes)
+
+
+def _size(space: Space, region: Region) -> Tensor:
+    """[B, 2] int64: the valid height and width of an output; a side that has no padding counts −1."""
+    sides = {axis.side: space.extents(axis) for axis in region.axes.values()}
+    missing = torch.full_like(space.batch[:, 0], -1)
+    return torch.stack([sides.get(0, missing), sides.get(1, missing)], dim=1)
+
+
+def _tensors(answer: Any) -> Iterator[Tensor]:
+    """The tensors of a nested output, in its own order; a dictionary's by insertion."""
+    if isinstance(answer, Tensor):
+        yield answer
+    elif isinstance(answer, dict):
+        for value in answer.values():
+            yield from _tensors(value)
+    elif isinstance(answer, (list, tuple)):
+        for value in answer:
+            yield from _tensors(value)

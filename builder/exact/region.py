@@ -1,0 +1,237 @@
+"""Where a tensor of a padded batch is real: the valid region that travels with every activation.
+
+A *table* says how far one side of an activation is valid for every side that the image may have:
+``table[h]`` rows belong to an image ``h`` pixels high, the rest of the padded extent ``table[-1]`` is
+padding. 0 stands for a size that the unpadded model does not take (a kernel larger than its input, two
+branches that no longer fit together). Tables are plain whole numbers, computed once per layer with the
+layer's own output-size formula; at run time one look-up per distinct table gives each row's extent.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
+
+import torch
+from torch import Tensor
+
+Table = Tuple[int, ...]
+_ATTRIBUTE = "_valid_region"
+_BITS = {torch.float32: torch.int32, torch.float16: torch.int16, torch.bfloat16: torch.int16}
+
+
+class NotExact(Exception):
+    """An operation, or the way it is used, whose padded result would not be the unpadded one."""
+
+
+class Axis(NamedTuple):
+    """One tracked dimension: which side of the image it comes from (0 height, 1 width), and its table."""
+
+    side: int
+    table: Table
+
+
+class Region:
+    """The valid region of one tensor.
+
+    axes: tracked dimension → Axis; batch: the dimension whose rows have different valid sizes;
+    own: the tensor's memory is its own (no view, no argument), so its padding may be overwritten;
+    mask: the tensor derives from the pixel mask that the model takes itself.
+    """
+
+    def __init__(
+        self, axes: Dict[int, Axis], batch: int = 0, *, own: bool = False, mask: bool = False
+    ) -> None:
+        self.axes = axes
+        self.batch = batch
+        self.own = own
+        self.mask = mask
+        self._fill: Optional[float] = None
+        self._filled_at = 0
+        self._writes = [0]  # shared by all views of one memory: how often it was written in place
+
+    @property
+    def fill(self) -> Optional[float]:
+        """The value that all padding holds, None if it is unknown. A write through a view forgets it."""
+        return self._fill if self._filled_at == self._writes[0] else None
+
+    @fill.setter
+    def fill(self, value: Optional[float]) -> None:
+        self._fill, self._filled_at = value, self._writes[0]
+
+    def written(self) -> None:
+        """The tensor's memory was written in place."""
+        self._writes[0] += 1
+
+    def view_of(self, other: Region) -> None:
+        """This tensor may share the other's memory."""
+        self._writes, self._filled_at, self.own = other._writes, other._filled_at, False
+
+
+def region_of(value: Any) -> Optional[Region]:
+    """The region that travels with a tensor, None for one that has no padding."""
+    return value.__dict__.get(_ATTRIBUTE) if isinstance(value, Tensor) else None
+
+
+def forget(tensor: Tensor) -> None:
+    tensor.__dict__.pop(_ATTRIBUTE, None)
+
+
+@contextmanager
+def _untraced() -> Iterator[None]:
+    """torch.jit.trace looks away: shapes are plain numbers, new tensors are constants."""
+    state = torch._C._get_tracing_state()
+    torch._C._set_tracing_state(None)  # type: ignore[attr-defined]
+    try:
+        yield
+    finally:
+        torch._C._set_tracing_state(state)  # type: ignore[attr-defined]
+
+
+def shape_of(tensor: Tensor) -> List[int]:
+    """The shape as plain numbers, while tracing too. Under export the batch size may be symbolic."""
+    with _untraced():
+        return list(tensor.shape)
+
+
+def plain(number: Any) -> int:
+    """A size that the model computed; torch.jit.trace hands out tensors for them."""
+    with _untraced():
+        return int(number)
+
+
+class Space:
+    """What one forward pass knows of its batch: every row's valid size, and what follows from it."""
+
+    def __init__(self, valid_size: Tensor, height: int, width: int, bitwise: bool = True) -> None:
+        self.sides = (height, width)
+        self.batch = valid_size
+        self.bitwise = bitwise
+        self.unknown: List[str] = []
+        self.read: Dict[Tuple[int, int], Axis] = {}
+        self.accepted = ([True] * (height + 1), [True] * (width + 1))
+        self._valid = (valid_size[:, 0], valid_size[:, 1])
+        self._extents: Dict[Axis, Tensor] = {}
+        self._inside: Dict[Any, Tensor] = {}
+
+    def whole(self, side: int) -> Axis:
+        """The axis of the image itself."""
+        return Axis(side, tuple(range(self.sides[side] + 1)))
+
+    def extents(self, axis: Axis) -> Tensor:
+        """[B] int64: how far the axis is valid in each row of the batch."""
+        if axis == self.whole(axis.side):
+            return self._valid[axis.side]
+        if axis not in self._extents:
+            with _untraced():
+                table = torch.tensor(axis.table, device=self.batch.device)
+            self._extents[axis] = table.index_select(0, self._valid[axis.side])
+        return self._extents[axis]
+
+    def positions(self, count: int) -> Tensor:
+        """[count] int64: 0, 1, 2, ..."""
+        with _untraced():
+            return torch.arange(count, device=self.batch.device)
+
+    def attach(self, tensor: Tensor, region: Region) -> Tensor:
+        """Let `region` travel with `tensor`. Raises NotExact if its tables do not fit the shape."""
+        shape = shape_of(tensor)
+        for dim, axis in region.axes.items():
+            if shape[dim] != axis.table[-1]:
+                raise NotExact(f"its {shape[dim]} positions were expected to be {axis.table[-1]}")
+        for axis in region.axes.values():
+            accepted = self.accepted[axis.side]
+            for size, extent in enumerate(axis.table):
+                accepted[size] = accepted[size] and extent > 0
+        # A dimension that no accepted size leaves unfilled needs no tracking: pooled to 1×1, say.
+        region.axes = {d: a for d, a in region.axes.items() if set(a.table) - {0} != {a.table[-1]}}
+        forget(tensor)
+        if region.axes:
+            setattr(tensor, _ATTRIBUTE, region)
+        return tensor
+
+    def merge(self, axes: Sequence[Axis]) -> Axis:
+        """The axis of tensors that are combined position by position; sizes that differ are refused."""
+        first = axes[0]
+        for other in axes[1:]:
+            if other.side != first.side or other.table[-1] != first.table[-1]:
+                raise NotExact("heights and widths are combined with each other")
+            table = tuple(a if a == b else 0 for a, b in zip(first.table, other.table))
+            first = Axis(first.side, table)
+        return first
+
+    def per_row(self, values: Tensor, region: Region, dim: int, ndim: int) -> Tensor:
+        """[B, n] values, shaped to be broadcast along the batch dimension and `dim`."""
+        columns = shape_of(values)[1]
+        shape = [1] * ndim
+        shape[region.batch], shape[dim] = -1, columns
+        if region.batch > dim:
+            values = values.transpose(0, 1)
+        return values.reshape(shape)
+
+    def inside(self, region: Region, ndim: int) -> Tensor:
+        """Boolean, broadcastable to the tensor: True where a position is valid."""
+        key = (tuple(sorted(region.axes.items())), region.batch, ndim)
+        if key not in self._inside:
+            parts = []
+            for dim, axis in sorted(region.axes.items()):
+                valid = self.positions(axis.table[-1]) < self.extents(axis)[:, None]
+                parts.append(self.per_row(valid, region, dim, ndim))
+            self._inside[key] = parts[0] if len(parts) == 1 else parts[0] & parts[1]
+        return self._inside[key]
+
+    def area(self, region: Region, dims: Sequence[int], ndim: int) -> Tensor:
+        """Int64, broadcastable to the tensor: valid positions per row along the tracked `dims`."""
+        counts = [self.extents(region.axes[dim]).clamp(min=1) for dim in dims]
+        total = counts[0] if len(counts) == 1 else counts[0] * counts[1]
+        return self.per_row(total[:, None], region, (region.batch + 1) % ndim, ndim)
+
+    def filled(self, tensor: Tensor, value: float) -> Tensor:
+        """The tensor with all its padding set to `value`: the tensor itself where that is so already,
+        or where its memory is its own; padding means nothing, so overwriting it hurts nobody."""
+        region = region_of(tensor)
+        if region is None or region.fill == value:
+            return tensor
+        inside = self.inside(region, tensor.dim())
+        if tensor.dtype == torch.bool:
+            result = tensor & inside if value == 0 else tensor | ~inside
+        elif self.bitwise and type(tensor) is Tensor and tensor.dtype in _BITS:
+            result = self._filled_bits(tensor, region, value)
+        else:
+            # Under export: compilers fuse it with its neighbours.
+            result = torch.where(inside, tensor, torch.full((), value, dtype=tensor.dtype))
+        if result is not tensor:
+            region = Region(region.axes, region.batch, own=True, mask=region.mask)
+            setattr(result, _ATTRIBUTE, region)
+        region.fill = value
+        return result
+
+    def _filled_bits(self, tensor: Tensor, region: Region, value: float) -> Tensor:
+        # In place, and about eight times as fast on a CPU as masked_fill_ or where: keep the bits of
+        # what is inside, clear all others. Unlike a product it leaves neither NaN nor infinity behind.
+        bits = _BITS[tensor.dtype]
+        ndim = tensor.dim()
+        key = (tuple(sorted(region.axes.items())), region.batch, ndim, bits)
+        if key not in self._inside:
+            self._inside[key] = -self.inside(region, ndim).to(bits)
+        keep = self._inside[key]
+        result = tensor
+        if region.own:
+            region.written()
+        else:
+            result = tensor.clone()
+        result.view(bits).bitwise_and_(keep)
+        if value != 0:
+            if (*key, value) not in self._inside:
+                with _untraced():
+                    pattern = torch.tensor(value, dtype=tensor.dtype).view(bits)
+                self._inside[(*key, value)] = ~keep & pattern
+            result.view(bits).bitwise_or_(self._inside[(*key, value)])
+        return result
+
+    def take(self, tensor: Tensor, region: Region, dim: int, index: Tensor) -> Tensor:
+        """Along `dim`, every row's own positions: `index` is [B, n] int64."""
+        shape = shape_of(tensor)
+        placed = self.per_row(index, region, dim, tensor.dim())
+        shape[region.batch] = shape[dim] = -1
+        return torch.gather(tensor, dim, placed.expand(shape))
