@@ -1,0 +1,34 @@
+"""`python -m benchmarks COMMAND ...`: measurements, each a module with `run(argv)`."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+COMMANDS = {
+    "serving": "requests per second and latencies of every system, side by side, over HTTP",
+    "sweep": "cost against connections, workers and number of buckets",
+    "figures": "write docs/benchmarks.md and its pictures from benchmarks/results/latest.json",
+    "gemm": "the machine's measured matrix-multiply peak",
+    "crosscheck": "the load generator against wrk, on one server",
+    "packing": "policies of turning a batch into calls",
+    "planning_time": "how long planning a batch takes",
+    "exactness": "answers of padded models against unpadded ones",
+}
+
+
+def main(argv: list[str]) -> int:
+    if not argv or argv[0] in ("-h", "--help"):
+        print(__doc__)
+        for name, about in COMMANDS.items():
+            print(f"  {name:14} {about}")
+        print("\nEach has a --help of its own.")
+        return 0
+    if argv[0] not in COMMANDS:
+        print(f"no command {argv[0]!r}: choose from {', '.join(COMMANDS)}", file=sys.stderr)
+        return 2
+    return importlib.import_module(f"benchmarks.{argv[0]}").run(argv[1:]) or 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,173 @@
+"""How each kind of server is started."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from benchmarks import models
+from benchmarks.artifacts import artifact
+from benchmarks.client import render
+from benchmarks.judging import Judge
+from benchmarks.paths import BASELINES, MODEL_STORE, ROOT, WORK
+from benchmarks.systems import torchserve
+from benchmarks.systems.processes import Server, environment, free_ports, get_json
+from benchmarks.systems.system import TOLERANCES, Running, System, Unavailable
+from benchmarks.workloads import Workload
+
+
+@dataclass(frozen=True)
+class TorchServe(System):
+    """A baseline in TorchServe: one handler file of `baselines/`, the files that it loads."""
+
+    handler: str = ""
+    shared: str = "sentences.py"
+    files: tuple[str, ...] = ()
+    model_files: tuple[str, ...] = ("tokenizer.json",)
+    padded_to: tuple[int, ...] = ()  # the lengths that texts are padded to, where they are fixed
+
+    def start(self, folder: Path) -> Running:
+        own = models.text_model_folder()
+        files = [BASELINES / self.shared, *(artifact(name) for name in self.files)]
+        files += [own / name for name in self.model_files]
+        if "encoder.xml" in self.files:
+            files.append(artifact("encoder.xml").with_suffix(".bin"))
+        config = torchserve.model_config(
+            self.workers, self.batch_size, self.max_batch_delay, self.engine_settings
+        )
+        mar = torchserve.archive(folder / "pack", BASELINES / self.handler, files, config)
+        server, port = torchserve.start(folder, mar, self.workers)
+        return Running(server, port, mar.stat().st_size / 1e6)
+
+    def padding_ratio(self, size: tuple[int, ...]) -> float:
+        fitting = [length for length in self.padded_to if length >= size[0]]
+        return min(fitting) / size[0] if fitting else 1.0
+
+
+@dataclass(frozen=True)
+class Bucketed(System):
+    """Ours: an archive of `model_store/`, whose frontend settings may be overridden for a run."""
+
+    archive: str = ""
+    build: str = ""
+
+    def start(self, folder: Path) -> Running:
+        built = MODEL_STORE / self.archive
+        if not built.exists():
+            raise Unavailable(f"model_store/{self.archive} is missing: run ./build_mar.sh {self.build}")
+        mar = folder / "store" / f"{torchserve.MODEL}.mar"
+        mar.parent.mkdir(parents=True)
+        self.copy_with_settings(built, mar)
+        server, port = torchserve.start(folder, mar, self.workers)
+        return Running(server, port, built.stat().st_size / 1e6)
+
+    def copy_with_settings(self, built: Path, target: Path) -> None:
+        """The archive with this run's workers, threads and hand-over in its model-config.yaml."""
+        with zipfile.ZipFile(built) as source, zipfile.ZipFile(target, "w") as copy:
+            for entry in source.infolist():
+                content = source.read(entry)
+                if entry.filename == "model-config.yaml":
+                    config = yaml.safe_load(content)
+                    handler = {**config["handler"], "threads": self.threads, **self.settings}
+                    config.update(
+                        torchserve.model_config(self.workers, self.batch_size, self.max_batch_delay, handler)
+                    )
+                    content = yaml.safe_dump(config, sort_keys=False).encode()
+                copy.writestr(entry.filename, content)
+
+
+@dataclass(frozen=True)
+class LitServe(System):
+    """The engine of a TorchServe baseline behind LitServe."""
+
+    module: str = ""
+    class_name: str = ""
+    files: tuple[str, ...] = ()
+
+    path = "/predict"
+
+    def start(self, folder: Path) -> Running:
+        model = folder / "model"
+        model.mkdir()
+        paths = [artifact(name) for name in self.files]
+        paths += [path.with_suffix(".bin") for path in paths if path.suffix == ".xml"]
+        for path in [*paths, models.text_model_folder() / "tokenizer.json"]:
+            (model / path.name).symlink_to(path)
+        (port,) = free_ports(1)
+        chosen = {"module": self.module, "class": self.class_name, "folder": str(model)}
+        chosen |= {"port": port, "workers": self.workers, **self.engine_settings}
+        (folder / "settings.json").write_text(json.dumps(chosen))
+        command = [sys.executable, str(BASELINES / "litserve_app.py"), str(folder / "settings.json")]
+
+        def is_ready() -> bool:
+            return get_json(port, "/info") is not None and healthy(port)
+
+        server = Server(command, folder, environment(folder), is_ready)
+        return Running(server, port, sum(path.stat().st_size for path in paths) / 1e6)
+
+
+def healthy(port: int) -> bool:
+    """LitServe says 503 on /health until every worker has been set up, then a plain `ok`."""
+    import http.client
+
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+    try:
+        connection.request("GET", "/health")
+        return connection.getresponse().status == 200
+    except OSError:
+        return False
+    finally:
+        connection.close()
+
+
+@dataclass(frozen=True)
+class Infinity(System):
+    """infinity-emb, an embedding server from PyPI, in a virtual environment of its own."""
+
+    path = "/embeddings"
+
+    def start(self, folder: Path) -> Running:
+        python = infinity_python()
+        model = folder / "model"
+        shutil.copytree(models.text_model_folder(), model)
+        (model / "onnx").mkdir()
+        (model / "onnx" / "model.onnx").write_bytes(artifact("hidden.onnx").read_bytes())
+        (port,) = free_ports(1)
+        command = [
+            *[str(python.with_name("infinity_emb")), "v2", "--model-id", str(model)],
+            *["--served-model-name", "minilm", "--engine", "optimum", "--device", "cpu"],
+            *["--batch-size", str(self.batch_size), "--no-model-warmup"],
+            *["--host", "127.0.0.1", "--port", str(port), "--log-level", "warning"],
+        ]
+        env = environment(folder, OMP_NUM_THREADS=str(self.threads))
+        server = Server(command, folder, env, lambda: get_json(port, "/models") is not None)
+        return Running(server, port, (model / "onnx" / "model.onnx").stat().st_size / 1e6)
+
+    def requests(self, workload: Workload) -> list[bytes]:
+        bodies = [{"model": "minilm", "input": [body.decode()]} for body in workload.bodies]
+        return [render(self.path, json.dumps(b).encode(), "application/json") for b in bodies]
+
+    def judge(self, workload: Workload) -> Judge:
+        return Judge(workload.references, "openai_vector", TOLERANCES[self.dtype])
+
+
+def infinity_python() -> Path:
+    """The Python of infinity's own environment, made on first use. Raises Unavailable if it cannot be."""
+    folder = WORK / "infinity"
+    python = folder / "bin" / "python"
+    if not (folder / "bin" / "infinity_emb").exists():
+        pins = ROOT / "benchmarks" / "requirements-infinity.txt"
+        try:
+            subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
+            install = [str(python), "-m", "pip", "install", "--quiet", "-r", str(pins)]
+            subprocess.run(install, check=True)
+        except subprocess.CalledProcessError as error:
+            raise Unavailable(f"infinity-emb does not install here: {error}") from error
+    return python

