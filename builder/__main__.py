@@ -1,0 +1,40 @@
+"""The command line of the builder: `python -m builder build | inspect | plan | report`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from typing import List, Optional
+
+from builder import build_command, inspect_command
+from builder.errors import BuildError
+from handler.errors import ConfigError
+
+COMMANDS = (build_command, inspect_command)
+
+
+def main(arguments: Optional[List[str]] = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m builder",
+        description="Build and look into archives of bucketed models for TorchServe.",
+        epilog="`python -m builder COMMAND --help` explains each command with examples.",
+    )
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    for command in COMMANDS:
+        command.add_parser(commands)
+    args = parser.parse_args(arguments)
+    try:
+        return int(args.run(args))
+    except (BuildError, ConfigError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except BrokenPipeError:
+        os.close(sys.stdout.fileno())
+        return 0
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    sys.exit(main())

@@ -1,0 +1,243 @@
+"""Builds an archive: load the model, compile every bucket, compare with the unpadded model, measure, pack."""
+
+from __future__ import annotations
+
+import copy
+import json
+import shutil
+import tempfile
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Dict, List, Optional, Protocol, Tuple
+
+import torch
+import yaml
+
+from builder.errors import BuildError
+from builder.pack import pack
+from builder.source import Source
+from builder.verify import deviations
+from handler import archive
+from handler.archive import ASSETS, MODELS, Index, Program, program_name
+from handler.backends import create_backend
+from handler.backends.base import Backend, Tensors
+from handler.buckets import Bucket, bucket_name
+from handler.config import HandlerConfig
+from handler.model import BucketedModel
+from handler.padding import PaddingBuffers
+from handler.process import prepare_process
+from handler.tasks import task_class
+from handler.tasks.base import Task
+
+
+class Progress(Protocol):
+    """What a build tells while it works: a stage begins with so many steps, a step is done."""
+
+    def stage(self, name: str, steps: int) -> None: ...
+    def step(self, what: str) -> None: ...
+
+
+class Silent:
+    """Says nothing."""
+
+    def stage(self, name: str, steps: int) -> None:
+        pass
+
+    def step(self, what: str) -> None:
+        pass
+
+
+@dataclass
+class Built:
+    """A finished archive and what is inside."""
+
+    path: Path
+    index: Index
+    bytes: int
+    resident_bytes: int
+
+
+def build(recipe: Path, store: Path, version: str = "1.0", progress: Optional[Progress] = None) -> Built:
+    """Build the archive that `recipe` describes into `store`, named after the recipe's file.
+
+    Raises BuildError or ConfigError, and leaves nothing in the store then: what deviates from the unpadded
+    model by more than the recipe's tolerance is not packed.
+    """
+    progress = progress or Silent()
+    settings = archive.read_recipe(recipe)
+    config = HandlerConfig.from_mapping(settings.get("handler"))
+    plan = None
+    if not isinstance(config.buckets, list):
+        config, plan = _planned(config, recipe.parent)
+    prepare_process(config, int(settings.get("maxWorkers") or 1))
+    backend = create_backend(config.backend, config.backend_options)
+    batch_sizes = config.measured_batch_sizes()
+    if config.dynamic_batch and not backend.dynamic_batch:
+        raise BuildError(
+            f"handler.batch_sizes: {config.backend} compiles fixed batch sizes; list them, as in [1, 4, 16]"
+        )
+    with tempfile.TemporaryDirectory(prefix="bucketed-build-") as temporary:
+        folder = Path(temporary)
+        task, model = _load(config, recipe.parent, folder, progress)
+        adapted, reference = _adapt(task, model, config)
+        index = Index(
+            task=config.task,
+            backend=config.backend,
+            dtype=config.dtype,
+            versions=backend.versions(),
+            inputs=list(task.inputs),
+            programs=_compile(backend, adapted, task, config, batch_sizes, folder, progress),
+            batch_sizes=batch_sizes,
+            dynamic_batch=config.dynamic_batch,
+            tolerance=config.tolerance,
+            weights=sum(parameter.numel() for parameter in model.parameters()),
+            plan=plan,
+            backend_options=dict(config.backend_options),
+        )
+        _write(folder, index, recipe, settings, config)
+        engine = BucketedModel(folder, config)
+        _verify(engine, reference, index, config, progress)
+        progress.stage("measuring", len(engine.buckets) * len(batch_sizes))
+        engine.warm_up(lambda b, rows, seconds: progress.step(f"{bucket_name(b)} × {rows}"))
+        index.costs = engine.costs.to_json()
+        _write(folder, index, recipe, settings, config)
+        progress.stage("packing", 1)
+        packed = pack(folder, recipe.stem, version, store)
+        progress.step(packed.name)
+    return Built(packed, index, packed.stat().st_size, resident_bytes())
+
+
+def _planned(config: HandlerConfig, folder: Path) -> Tuple[HandlerConfig, Dict[str, Any]]:
+    from builder.planning import plan_buckets
+
+    assert not isinstance(config.buckets, list)
+    plan = plan_buckets(dict(config.buckets), folder)
+    return replace(config, buckets=list(plan.buckets)), plan.to_json()
+
+
+def _load(
+    config: HandlerConfig, recipe_folder: Path, folder: Path, progress: Progress
+) -> Tuple[Task, torch.nn.Module]:
+    progress.stage("loading the model", 1)
+    source = Source(config, recipe_folder)
+    kind = task_class(config.task)
+    sides = {len(bucket) for bucket in config.buckets}
+    if sides != {kind.sides}:
+        wanted = "one side, as in 128" if kind.sides == 1 else "two sides, as in [500, 600]"
+        raise BuildError(f"handler.buckets: a bucket of {config.task} has {wanted}")
+    model = kind.load_model(config, source)
+    for name in (MODELS, ASSETS):
+        (folder / name).mkdir()
+    kind.save(config, source, model, folder / ASSETS)
+    task = kind(config, folder / ASSETS)
+    task.largest = tuple(max(sides) for sides in zip(*config.buckets))
+    progress.step(config.model)
+    return task, model
+
+
+def _adapt(
+    task: Task, model: torch.nn.Module, config: HandlerConfig
+) -> Tuple[torch.nn.Module, torch.nn.Module]:
+    """The model to compile, in the recipe's dtype, and the float32 one that it is compared with."""
+    for parameter in model.parameters():
+        parameter.requires_grad_(False)
+    reference = task.reference(model).eval()
+    if config.dtype != "float32":
+        model = copy.deepcopy(model).to(getattr(torch, config.dtype))
+    return task.adapt(model).eval(), reference
+
+
+def _compile(
+    backend: Backend,
+    model: torch.nn.Module,
+    task: Task,
+    config: HandlerConfig,
+    batch_sizes: List[int],
+    folder: Path,
+    progress: Progress,
+) -> List[Program]:
+    rows: List[Optional[int]] = [None] if backend.dynamic_batch else list(batch_sizes)
+    keys = [(bucket, batch_size) for bucket in _buckets(config) for batch_size in rows]
+    progress.stage("compiling", len(keys))
+    compiled, seconds = {}, {}
+    for bucket, batch_size in keys:
+        name = program_name(bucket, batch_size)
+        started = time.perf_counter()
+        example = _example(task, bucket, batch_size or min(2, batch_sizes[-1]))
+        try:
+            compiled[name] = backend.compile(model, example)
+        except Exception as error:
+            raise BuildError(f"bucket {name} does not compile: {type(error).__name__}: {error}") from error
+        seconds[name] = time.perf_counter() - started
+        progress.step(name)
+    files = backend.save(compiled, folder / MODELS)
+    sizes = backend.sizes(folder / MODELS, files)
+    return [
+        Program(
+            bucket,
+            batch_size,
+            f"{MODELS}/{files[name]}",
+            archive.sha256(folder / MODELS / files[name]),
+            seconds=seconds[name],
+            size=sizes[name],
+        )
+        for bucket, batch_size in keys
+        for name in [program_name(bucket, batch_size)]
+    ]
+
+
+def _buckets(config: HandlerConfig) -> List[Bucket]:
+    assert isinstance(config.buckets, list), "planned buckets are settled before anything is compiled"
+    return config.buckets
+
+
+def _example(task: Task, bucket: Bucket, batch_size: int) -> Tensors:
+    """Inputs to compile with. Rows of different sizes, so that nothing about the padding becomes fixed."""
+    sizes = task.sizes_to_check(bucket, [])
+    items = [task.sample(sizes[i % len(sizes)], i) for i in range(batch_size)]
+    return tuple(t.clone() for t in PaddingBuffers(task.inputs).fill(bucket, batch_size, items))
+
+
+def _write(folder: Path, index: Index, recipe: Path, settings: Dict[str, Any], config: HandlerConfig) -> None:
+    (folder / archive.INDEX).write_text(json.dumps(index.to_json(), indent=1), encoding="utf-8")
+    if index.plan is None:
+        shutil.copy(recipe, folder / archive.RECIPE)
+        return
+    buckets = [list(bucket) if len(bucket) > 1 else bucket[0] for bucket in config.buckets]
+    planned = {**settings, "handler": {**settings["handler"], "buckets": buckets}}
+    (folder / archive.RECIPE).write_text(yaml.safe_dump(planned, sort_keys=False), encoding="utf-8")
+
+
+def _verify(
+    engine: BucketedModel,
+    reference: torch.nn.Module,
+    index: Index,
+    config: HandlerConfig,
+    progress: Progress,
+) -> None:
+    progress.stage("comparing with the unpadded model", len(engine.buckets))
+    try:
+        worst = deviations(engine, reference, lambda bucket: progress.step(bucket_name(bucket)))
+    except RuntimeError as error:
+        raise BuildError(
+            f"a compiled bucket does not run at another batch size ({str(error).strip().splitlines()[-1]}): "
+            "if the model fixes its batch size, list a single one in handler.batch_sizes"
+        ) from error
+    for program in index.programs:
+        program.deviation = worst[program.name]
+    bad = [p for p in index.programs if p.deviation is None or p.deviation > config.tolerance]
+    if bad and not config.allow_inexact:
+        named = ", ".join(f"{p.name} by {p.deviation:.1e}" for p in bad)
+        raise BuildError(
+            f"these buckets deviate from the unpadded model by more than {config.tolerance:g}: {named}. "
+            "Nothing was packed; set handler.allow_inexact or a larger handler.tolerance if that is meant"
+        )
+    index.exact = not bad
+
+
+def resident_bytes() -> int:
+    """Resident memory of this process."""
+    import psutil
+
+    return int(psutil.Process().memory_info().rss)

@@ -1,0 +1,115 @@
+"""Finds the model that a recipe names: a hub id, a folder, a package's folder or a function."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from builder.errors import BuildError
+from handler.config import HandlerConfig
+
+PACKAGE = "package:"
+
+
+class Source:
+    """Where the model and the tokenizer of a recipe come from.
+
+    `model` in the recipe is one of
+        bert-base-cased            a hub id, fetched by transformers (or found in its cache)
+        ./my-model                 a folder in Hugging Face layout, relative to the recipe or to here
+        package:my_package/model   a folder inside an installed package
+        my_module:make_model       a function without arguments that returns an nn.Module; the module is
+                                   found beside the recipe, here, or among the installed ones
+    """
+
+    def __init__(self, config: HandlerConfig, folder: Path) -> None:
+        self.config = config
+        self.folder = folder
+
+    def model(self, auto_class: str) -> torch.nn.Module:
+        """The model in eval mode and float32; `auto_class` is the transformers class that loads it.
+
+        Raises BuildError if it cannot be found or loaded.
+        """
+        name = self.config.model
+        if _is_factory(name):
+            model = self._call(name)
+        else:
+            import transformers
+
+            where = self._resolve(name)
+            loader = getattr(transformers, auto_class)
+            try:
+                # float32 whatever the checkpoint holds: the recipe's dtype decides, later and in one place.
+                model = loader.from_pretrained(where, dtype=torch.float32)
+            except TypeError:  # transformers before 4.56 calls it torch_dtype
+                model = loader.from_pretrained(where, torch_dtype=torch.float32)
+            except (OSError, ValueError) as error:
+                raise BuildError(f"handler.model: {name} cannot be loaded: {_first_line(error)}") from None
+        if not isinstance(model, torch.nn.Module):
+            raise BuildError(f"handler.model: {name} returned {type(model).__name__}, not an nn.Module")
+        return model.eval()
+
+    def tokenizer(self) -> Any:
+        """The tokenizer of the recipe's `tokenizer`, or of its model. Raises BuildError."""
+        import transformers
+
+        name = self.config.tokenizer or self.config.model
+        if _is_factory(name):
+            raise BuildError("handler.tokenizer is missing: a model made by a function brings none")
+        try:
+            return transformers.AutoTokenizer.from_pretrained(self._resolve(name))
+        except (OSError, ValueError) as error:
+            raise BuildError(f"handler.tokenizer: {name} cannot be loaded: {_first_line(error)}") from None
+
+    def image_processor(self) -> Any:
+        """The image processor in the model's folder or hub repository, or None for a function's model."""
+        if _is_factory(self.config.model):
+            return None
+        import transformers
+
+        try:
+            return transformers.AutoImageProcessor.from_pretrained(
+                self._resolve(self.config.model), use_fast=False
+            )
+        except (OSError, ValueError):
+            return None
+
+    def _resolve(self, name: str) -> str:
+        if name.startswith(PACKAGE):
+            package, _, inside = name[len(PACKAGE) :].partition("/")
+            spec = importlib.util.find_spec(package)
+            if spec is None or not spec.submodule_search_locations:
+                raise BuildError(f"handler.model: the package {package} is not installed: pip install it")
+            path = Path(spec.submodule_search_locations[0]) / inside
+            if not path.is_dir():
+                raise BuildError(f"handler.model: the package {package} has no folder {inside!r}")
+            return str(path)
+        for base in (self.folder, Path()):
+            if (base / name).is_dir():
+                return str(base / name)
+        return name
+
+    def _call(self, name: str) -> Any:
+        module_name, _, function = name.partition(":")
+        for folder in (str(Path.cwd()), str(self.folder)):
+            if folder not in sys.path:
+                sys.path.insert(0, folder)
+        try:
+            factory = getattr(importlib.import_module(module_name), function)
+        except (ImportError, AttributeError) as error:
+            raise BuildError(f"handler.model: {name} cannot be found: {error}") from None
+        return factory()
+
+
+def _is_factory(name: str) -> bool:
+    return ":" in name and not name.startswith(PACKAGE) and "/" not in name
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -1,0 +1,67 @@
+"""TorchScript on the CPU: runs everywhere, compiles in seconds, one copy of the weights for all buckets."""
+
+from __future__ import annotations
+
+import warnings
+import zipfile
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Dict, Iterator, Mapping
+
+import torch
+
+from handler.backends.base import Backend, Program, Tensors
+
+FILE = "buckets.pt"
+
+
+class Container(torch.nn.Module):
+    """Holds the traces of one module, so that torch.jit.save writes the tensors they share only once."""
+
+    def __init__(self, buckets: Mapping[str, torch.nn.Module]) -> None:
+        super().__init__()
+        self.buckets = torch.nn.ModuleDict(buckets)
+
+    def forward(self) -> int:
+        return len(self.buckets)
+
+
+class TorchScript(Backend):
+    """torch.jit.trace, one trace per bucket, all in one scripted container."""
+
+    name = "torchscript"
+    dynamic_batch = True
+    shares_weights = True
+
+    def compile(self, model: torch.nn.Module, example: Tensors) -> Any:
+        with torch.no_grad(), _quiet():
+            return torch.jit.trace(model, example, check_trace=False, strict=False)  # type: ignore[no-untyped-call]
+
+    def save(self, compiled: Mapping[str, Any], folder: Path) -> Dict[str, str]:
+        with _quiet():
+            torch.jit.save(torch.jit.script(Container(compiled)), str(folder / FILE))
+        return dict.fromkeys(compiled, FILE)
+
+    def sizes(self, folder: Path, files: Mapping[str, str]) -> Dict[str, int]:
+        """The code, in equal parts: the tensors are stored once for all of them."""
+        with zipfile.ZipFile(folder / FILE) as packed:
+            tensors = ("/data/", "/constants/")
+            code = sum(i.file_size for i in packed.infolist() if not any(t in i.filename for t in tensors))
+        return dict.fromkeys(files, code // len(files))
+
+    def load(self, folder: Path, files: Mapping[str, str]) -> Dict[str, Program]:
+        (file,) = set(files.values())
+        with _quiet():
+            container = torch.jit.load(str(folder / file), map_location="cpu").eval()  # type: ignore[no-untyped-call]
+        return {name: getattr(container.buckets, name) for name in files}
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """torch.jit warns that it is deprecated on current torch, and about every shape a trace makes fixed:
+    fixed shapes are what it is used for here, and the build compares the result with the model."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        warnings.simplefilter("ignore", FutureWarning)
+        warnings.filterwarnings("ignore", category=Warning, message=".*trac.*")
+        yield

@@ -1,0 +1,146 @@
+"""TorchServe's face: initialize, preprocess, inference, postprocess, describe.
+
+TorchServe imports this module and takes the one class in it. Everything else is in the package `handler`,
+which travels beside it in the archive.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from pathlib import Path
+from typing import Any, Dict, List, Union
+
+from ts.torch_handler.base_handler import BaseHandler
+
+from handler import archive
+from handler.buckets import bucket_name
+from handler.config import HandlerConfig
+from handler.errors import ModelFailed, RequestError
+from handler.metrics import report
+from handler.model import BucketedModel
+from handler.padding import Item
+from handler.process import prepare_process
+from handler.requests import Request, read_request
+from handler.responses import JSON, Response, answer_response, error_response
+from handler.traffic import Traffic
+
+logger = logging.getLogger(__name__)
+
+
+class BucketedHandler(BaseHandler):  # type: ignore[misc]  # TorchServe is untyped
+    """Serves an archive of bucketed models. Every request of a batch gets its own answer or its own error."""
+
+    def initialize(self, context: Any) -> None:
+        """Load the bucketed models beside this file, check them against buckets.json, warm every shape.
+
+        Raises ConfigError: TorchServe logs it and does not call the worker ready.
+        """
+        folder = Path(context.system_properties["model_dir"])
+        recipe = context.model_yaml_config or archive.read_recipe(folder / archive.RECIPE)
+        config = HandlerConfig.from_mapping(recipe.get("handler"))
+        prepare_process(config, int(recipe.get("maxWorkers") or recipe.get("minWorkers") or 1))
+        started = time.perf_counter()
+        self.model = BucketedModel(folder, config)
+        self.model.warm_up(
+            lambda bucket, rows, seconds: logger.info(
+                "warmed bucket %s with %d rows: %.2f ms", bucket_name(bucket), rows, seconds * 1e3
+            )
+        )
+        self.traffic = Traffic(folder, len(self.model.buckets[0]))
+        self.context = context
+        self.initialized = True
+        logger.info("ready after %.1f s: %s", time.perf_counter() - started, self.model.describe())
+
+    def handle(self, data: List[Dict[str, Any]], context: Any) -> List[Any]:
+        """Answer a batch. Never raises for a request: whatever escapes here would fail all of them."""
+        header = context.get_request_header(0, "describe")
+        if header and len(data) == 1 and not _has_body(data[0]):
+            return self.describe_handle(reset=header == "reset")
+        started = time.perf_counter()
+        requests = self.preprocess(data, context)
+        items, places = self._items(requests)
+        read = time.perf_counter()
+        outputs = self.inference(items)
+        ran = time.perf_counter()
+        responses = self.postprocess(requests, items, outputs, places)
+        self._send(responses, context)
+        self.traffic.record(item.size for item in items if isinstance(item, Item))
+        report(
+            context.metrics, self.model, items, outputs, responses, ran - read, time.perf_counter() - started
+        )
+        return [response.body for response in responses]
+
+    def preprocess(self, data: List[Dict[str, Any]], context: Any) -> List[Union[Request, RequestError]]:
+        """Read the rows of the batch into requests, or into the error that each one deserves."""
+        task, max_items = self.model.task, self.model.config.max_items
+        requests: List[Union[Request, RequestError]] = []
+        for i, row in enumerate(data):
+            try:
+                content_type = context.get_request_header(i, "Content-Type")
+                request = read_request(row, content_type, task.body, max_items)
+                request.parameters = task.check_parameters(request.parameters)
+                requests.append(request)
+            except RequestError as error:
+                requests.append(error)
+        return requests
+
+    def _items(self, requests: List[Union[Request, RequestError]]) -> Any:
+        """All inputs of the batch as items, in one call of the task, and where each request's items are."""
+        inputs: List[Any] = []
+        parameters: List[Dict[str, Any]] = []
+        places: List[slice] = []
+        for request in requests:
+            start = len(inputs)
+            if isinstance(request, Request):
+                inputs.extend(request.inputs)
+                parameters.extend([request.parameters] * len(request.inputs))
+            places.append(slice(start, len(inputs)))
+        return self.model.task.read(inputs, parameters), places
+
+    def inference(self, items: Any) -> Any:
+        """Pack the items into calls and run them."""
+        return self.model.run(items)
+
+    def postprocess(self, requests: Any, items: Any, outputs: Any, places: Any) -> List[Response]:
+        """One response per request, in the order of the batch."""
+        responses = []
+        for request, place in zip(requests, places):
+            try:
+                responses.append(self._answer(request, items[place], outputs[place]))
+            except RequestError as error:
+                responses.append(error_response(error))
+            except Exception:
+                logger.exception("an answer failed")
+                failed = ModelFailed("the answer could not be made; the server's log says why")
+                responses.append(error_response(failed))
+        return responses
+
+    def _answer(self, request: Any, items: Any, outputs: Any) -> Response:
+        if isinstance(request, RequestError):
+            raise request
+        answers = []
+        for i, (item, output) in enumerate(zip(items, outputs)):
+            if isinstance(output, RequestError):
+                raise type(output)(f"inputs[{i}]: {output}") if request.many else output
+            answers.append(self.model.task.answer(output.row, item, request.parameters))
+        return answer_response(self.model, answers if request.many else answers[0], items, outputs)
+
+    def _send(self, responses: List[Response], context: Any) -> None:
+        for i, response in enumerate(responses):
+            if response.code != 200:
+                context.set_response_status(response.code, response.phrase, i)
+            context.set_response_content_type(i, JSON)
+            for key, value in response.headers.items():
+                context.set_response_header(i, key, value)
+
+    def describe_handle(self, reset: bool = False) -> List[Any]:
+        """What is served and what sizes were seen since the last reset."""
+        seen = self.traffic.seen()
+        if reset:
+            self.traffic.reset()
+        return [{**self.model.describe(), "seen": seen}]
+
+
+def _has_body(row: Dict[str, Any]) -> bool:
+    return any(value is not None and len(value) > 0 for value in row.values() if hasattr(value, "__len__"))

@@ -1,0 +1,53 @@
+"""The errors that a client sees, each tied to its HTTP status.
+
+    RequestError
+    ├── BadRequest              400  the body cannot be read
+    ├── InputTooLarge           413  larger than the largest bucket, or than a limit of the recipe
+    ├── UnsupportedMediaType    415  the wrong kind of body
+    ├── UnprocessableInput      422  readable, but wrong
+    └── ModelFailed             500  the compiled model itself failed; its neighbours in other calls did not
+
+    ConfigError                      a recipe or an archive is wrong; never sent to a client
+
+An error belongs to the one request that caused it: it is carried as a value to that request's place in the
+batch, because TorchServe answers whatever escapes from the handler to *every* request of the batch.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Dict
+
+
+class RequestError(Exception):
+    """A refusal of one request. `code` is the HTTP status, `phrase` its fixed ASCII reason."""
+
+    code = 500
+    phrase = "Internal Server Error"
+
+    def body(self) -> Dict[str, Any]:
+        """The JSON body; it repeats the code because gRPC loses the status."""
+        return {"code": self.code, "type": type(self).__name__, "message": str(self)}
+
+
+class BadRequest(RequestError):
+    code, phrase = 400, "Bad Request"
+
+
+class InputTooLarge(RequestError):
+    code, phrase = 413, "Request Entity Too Large"
+
+
+class UnsupportedMediaType(RequestError):
+    code, phrase = 415, "Unsupported Media Type"
+
+
+class UnprocessableInput(RequestError):
+    code, phrase = 422, "Unprocessable Entity"
+
+
+class ModelFailed(RequestError):
+    code, phrase = 500, "Internal Server Error"
+
+
+class ConfigError(Exception):
+    """A recipe or an archive that cannot be used. The message names the key or file and the remedy."""

@@ -1,0 +1,47 @@
+"""TorchServe metrics of a batch, sent once per batch: they are declared in metrics.yaml."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any, Sequence, Union
+
+from handler.buckets import bucket_name
+from handler.errors import RequestError
+from handler.model import BucketedModel, Output
+from handler.padding import Item
+from handler.responses import Response
+
+_UNITS = {"counter": "Count", "histogram": "Seconds"}
+
+
+def report(
+    metrics: Any,
+    model: BucketedModel,
+    items: Sequence[Union[Item, RequestError]],
+    outputs: Sequence[Union[Output, RequestError]],
+    responses: Sequence[Response],
+    model_seconds: float,
+    total_seconds: float,
+) -> None:
+    """Items per bucket, errors per status, padding ratio, seconds in and outside the model."""
+    done = [(i, o) for i, o in zip(items, outputs) if isinstance(i, Item) and isinstance(o, Output)]
+    for bucket, count in Counter(output.bucket for _, output in done).items():
+        _add(metrics, "bucket_items", count, "counter", Bucket=bucket_name(bucket))
+    for code, count in Counter(r.code for r in responses if r.code != 200).items():
+        _add(metrics, "request_errors", count, "counter", Code=str(code))
+    if done:
+        ratio = model.padding_ratio([item for item, _ in done], [output for _, output in done])
+        _add(metrics, "padding_ratio", ratio, "histogram")
+    _add(metrics, "model_seconds", model_seconds, "histogram")
+    _add(metrics, "handler_seconds", total_seconds - model_seconds, "histogram")
+
+
+def _add(metrics: Any, name: str, value: float, kind: str, **labels: str) -> None:
+    from ts.metrics.dimension import Dimension  # TorchServe's own, only in its workers
+    from ts.metrics.metric_type_enum import MetricTypes
+
+    dimensions = [Dimension(key, label) for key, label in labels.items()]
+    # Rounded, because the frontend cannot read a number with an exponent.
+    metrics.add_metric(
+        name, round(value, 6), _UNITS[kind], dimensions=dimensions, metric_type=MetricTypes(kind)
+    )

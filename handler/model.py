@@ -1,0 +1,231 @@
+"""The bucketed model: a dictionary of compiled programs that together take any length or size.
+
+    model = BucketedModel.load("model_store/minilm.mar")
+    model("one text")                     # one answer
+    model(["one", "and a longer one"])    # a list of answers
+
+The same engine serves in TorchServe, works in a notebook, and checks itself when an archive is built.
+"""
+
+from __future__ import annotations
+
+import logging
+import statistics
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple, Union
+
+import torch
+
+from handler import archive
+from handler.archive import ASSETS, Index, program_name
+from handler.backends import create_backend
+from handler.backends.base import Program, as_tuple
+from handler.buckets import Bucket, bucket_name, largest_sides, volume
+from handler.config import HandlerConfig
+from handler.costs import CostTable
+from handler.errors import ConfigError, ModelFailed, RequestError
+from handler.packing import POLICIES, Call
+from handler.padding import Item, PaddingBuffers
+from handler.tasks import load_task
+from handler.tasks.base import Row
+
+logger = logging.getLogger(__name__)
+
+WARM_CALLS = 4  # a TorchScript program's first calls are 3 to 15 times slower
+MEASURED_CALLS = 5
+MEASURE_SECONDS = 0.25  # a slow shape is not called again just to measure it better
+
+
+@dataclass
+class Output:
+    """What the model gave for one item, un-padded, and how it was run."""
+
+    row: Row
+    bucket: Bucket
+    batch_size: int
+
+
+class BucketedModel:
+    """Bucketed programs, the task around them, and the measured table that calls are packed by.
+
+    Raises ConfigError if the archive's parts do not fit each other or this machine.
+    """
+
+    def __init__(self, folder: Path, config: HandlerConfig) -> None:
+        self.config = config
+        self.index: Index = archive.read_index(folder)
+        archive.check_files(folder, self.index)
+        for key in ("task", "backend", "dtype"):
+            asked, built = getattr(config, key), getattr(self.index, key)
+            if asked != built:
+                raise ConfigError(f"handler.{key} is {asked}, but the archive was built for {built}")
+        if config.packing not in POLICIES:
+            raise ConfigError(f"handler.packing must be one of {', '.join(POLICIES)}, not {config.packing!r}")
+        self.buckets = self.index.buckets
+        self.task = load_task(config, folder / ASSETS)
+        self.task.largest = largest_sides(self.buckets)
+        if list(self.task.inputs) != self.index.inputs:
+            raise ConfigError("the task's inputs differ from buckets.json: build the archive again")
+        self.backend = create_backend(self.index.backend, self.index.backend_options)
+        self.backend.check_versions(self.index.versions)
+        files = {program.name: program.file for program in self.index.programs}
+        started = time.perf_counter()
+        self.programs: Dict[str, Program] = self.backend.load(folder, files)
+        self.load_seconds = time.perf_counter() - started
+        self.buffers = PaddingBuffers(self.index.inputs)
+        self.costs = CostTable.by_volume(
+            self.buckets, self.index.batch_sizes, dynamic_batch=self.index.dynamic_batch
+        )
+
+    @classmethod
+    def load(cls, path: Union[str, Path], warm: bool = True) -> BucketedModel:
+        """Load an archive, packed (`.mar`) or unpacked, and warm it. Needs no TorchServe.
+
+        Raises ConfigError if it is damaged or was built for something else.
+        """
+        path = Path(path)
+        if path.is_dir():
+            model = cls(path, archive.read_config(path))
+        else:
+            with tempfile.TemporaryDirectory(prefix="bucketed-") as folder:
+                archive.unpack(path, Path(folder))
+                model = cls(Path(folder), archive.read_config(Path(folder)))
+        if warm:
+            model.warm_up()
+        return model
+
+    def __call__(self, inputs: Any, **parameters: Any) -> Any:
+        """Answer one input, or a list of inputs with a list. Raises the RequestError of the first bad one."""
+        many = isinstance(inputs, list)
+        asked = inputs if many else [inputs]
+        checked = self.task.check_parameters(parameters)
+        answers = []
+        items = self.task.read(asked, [checked] * len(asked))
+        for item, output in zip(items, self.run(items)):
+            if isinstance(output, RequestError):
+                raise output
+            assert isinstance(item, Item)
+            answers.append(self.task.answer(output.row, item, checked))
+        return answers if many else answers[0]
+
+    def run(self, items: Sequence[Union[Item, RequestError]]) -> List[Union[Output, RequestError]]:
+        """Run a batch of items in as few and as cheap calls as the packer finds.
+
+        An item that already is an error stays that error, and a call that fails becomes a ModelFailed for
+        its own items alone. The results are in the order of the items.
+        """
+        results: List[Union[Output, RequestError, None]] = [
+            item if isinstance(item, RequestError) else None for item in items
+        ]
+        waiting = [i for i, item in enumerate(items) if isinstance(item, Item)]
+        sizes = [items[i].size for i in waiting]  # type: ignore[union-attr]
+        for call in POLICIES[self.config.packing](sizes, self.costs):
+            places = [waiting[i] for i in call.items]
+            members: List[Item] = [items[i] for i in places]  # type: ignore[misc]
+            outputs: Sequence[Union[Output, RequestError]]
+            try:
+                outputs = self.run_call(call, members)
+            except Exception:
+                logger.exception(
+                    "a call of bucket %s with %d rows failed",
+                    bucket_name(call.bucket),
+                    call.batch_size,
+                )
+                failed = ModelFailed(
+                    f"the model failed in bucket {bucket_name(call.bucket)}; the server's log says why"
+                )
+                outputs = [failed] * len(members)
+            for place, output in zip(places, outputs):
+                results[place] = output
+        return results  # type: ignore[return-value]
+
+    def run_call(self, call: Call, items: Sequence[Item]) -> List[Output]:
+        """Run one call: pad, check shapes and dtypes, run the compiled program, un-pad.
+
+        Raises ConfigError for a shape that was not compiled: a CPU trace would silently accept it.
+        """
+        program = self._program(call.bucket, call.batch_size)
+        tensors = self.buffers.fill(call.bucket, call.batch_size, items)
+        for spec, tensor in zip(self.index.inputs, tensors):
+            shape = spec.shape(call.bucket, call.batch_size)
+            if tuple(tensor.shape) != shape or tensor.dtype is not getattr(torch, spec.dtype):
+                raise ConfigError(
+                    f"{spec.name} is {tuple(tensor.shape)} {tensor.dtype}, compiled for {shape} {spec.dtype}"
+                )
+        with torch.inference_mode():
+            outputs = as_tuple(program(*tensors))
+        # An output may be a view of an input buffer, which the next call writes over.
+        kept = {tensor.data_ptr() for tensor in tensors}
+        arrays = [(o.clone() if o.data_ptr() in kept else o).numpy() for o in outputs]
+        return [
+            Output(
+                self.task.unpad(tuple(array[row] for array in arrays), item),
+                call.bucket,
+                call.batch_size,
+            )
+            for row, item in enumerate(items)
+        ]
+
+    def _program(self, bucket: Bucket, batch_size: int) -> Program:
+        for name in (program_name(bucket, None), program_name(bucket, batch_size)):
+            if name in self.programs and self._runs(batch_size):
+                return self.programs[name]
+        raise ConfigError(f"no program was compiled for bucket {bucket_name(bucket)} with {batch_size} rows")
+
+    def _runs(self, batch_size: int) -> bool:
+        if self.index.dynamic_batch:
+            return 1 <= batch_size <= self.index.batch_sizes[-1]
+        return batch_size in self.index.batch_sizes
+
+    def warm_up(self, progress: Optional[Callable[[Bucket, int, float], None]] = None) -> None:
+        """Call every bucket at every batch size at least four times and measure it, largest first.
+
+        The median of the calls after the first ones goes into the table that the packer uses. `progress`
+        is told the bucket, the batch size and the seconds.
+        """
+        seconds: Dict[Tuple[Bucket, int], float] = {}
+        for bucket in reversed(self.buckets):
+            for batch_size in reversed(self.index.batch_sizes):
+                items = [self.task.sample(bucket, seed) for seed in range(batch_size)]
+                measured = self._measure(Call(bucket, batch_size, tuple(range(batch_size))), items)
+                seconds[bucket, batch_size] = measured
+                if progress is not None:
+                    progress(bucket, batch_size, measured)
+        self.costs = CostTable(seconds, dynamic_batch=self.index.dynamic_batch)
+
+    def _measure(self, call: Call, items: Sequence[Item]) -> float:
+        times: List[float] = []
+        while len(times) < WARM_CALLS or (
+            len(times) < WARM_CALLS + MEASURED_CALLS and sum(times[1:]) < MEASURE_SECONDS
+        ):
+            started = time.perf_counter()
+            self.run_call(call, items)
+            times.append(time.perf_counter() - started)
+        return statistics.median(times[len(times) // 2 :])
+
+    def padding_ratio(self, items: Sequence[Item], outputs: Sequence[Output]) -> float:
+        """Positions executed for these items ÷ positions that they have; 1.0 is no padding at all."""
+        real = sum(volume(item.size) for item in items)
+        return sum(volume(output.bucket) for output in outputs) / real if real else 1.0
+
+    def describe(self) -> Dict[str, Any]:
+        """What is served, for people and for the planner: buckets, costs, limits, versions."""
+        return {
+            "task": self.index.task,
+            "backend": self.index.backend,
+            "dtype": self.index.dtype,
+            "versions": self.index.versions,
+            "buckets": [list(bucket) for bucket in self.buckets],
+            "batch_sizes": self.index.batch_sizes,
+            "dynamic_batch": self.index.dynamic_batch,
+            "over_max": self.config.over_max,
+            "packing": self.config.packing,
+            "tolerance": self.index.tolerance,
+            "deviations": {program.name: program.deviation for program in self.index.programs},
+            "threads": torch.get_num_threads(),
+            "load_seconds": round(self.load_seconds, 3),
+            "costs": self.costs.to_json(),
+        }

@@ -1,0 +1,138 @@
+"""Rows of a TorchServe batch in, requests out: bodies of every kind, checked.
+
+What the frontend hands over depends on the Content-Type: a decoded value for well-formed JSON, text for
+`text/*`, and bytes for everything else, malformed JSON among it. gRPC brings bytes and no headers.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from dataclasses import dataclass, field
+from typing import Any, Dict, List, Mapping, Optional
+
+from handler.errors import BadRequest, InputTooLarge, UnprocessableInput, UnsupportedMediaType
+
+TEXT, IMAGE = "text", "image"
+_EXPECTED = {
+    TEXT: 'send text/plain, or application/json such as "a text" or {"inputs": "a text"}',
+    IMAGE: 'send a picture as the body, as a form field, or in JSON as {"inputs": "<base64>"}',
+}
+
+
+@dataclass
+class Request:
+    """What one request asks for. `many`: it sent a list and gets a list back."""
+
+    inputs: List[Any]
+    many: bool = False
+    parameters: Dict[str, Any] = field(default_factory=dict)
+
+
+def read_request(row: Mapping[str, Any], content_type: Optional[str], body: str, max_items: int) -> Request:
+    """One row of the batch as a request. `body` is what the task takes: text or image.
+
+    An image input is bytes, a text input whatever JSON held: the task checks it.
+    Raises BadRequest, InputTooLarge, UnsupportedMediaType or UnprocessableInput.
+    """
+    kind = (content_type or "").split(";")[0].strip().lower()
+    value = _value(row, kind, body)
+    if isinstance(value, (bytes, bytearray)):
+        if body == IMAGE and not (kind.endswith("json") or (not kind and value[:1] in (b"{", b'"'))):
+            return Request([bytes(value)])
+        value = _decoded(bytes(value), kind, body)
+    elif body == IMAGE and kind.startswith("text/"):
+        raise UnsupportedMediaType(f"{kind} is not a picture: {_EXPECTED[body]}")
+    request = _from_json(value, body)
+    if len(request.inputs) > max_items:
+        raise InputTooLarge(
+            f"{len(request.inputs)} inputs in one request are more than the limit of {max_items}"
+        )
+    if body == IMAGE:
+        request.inputs = [_from_base64(item) for item in request.inputs]
+    return request
+
+
+def _value(row: Mapping[str, Any], kind: str, body: str) -> Any:
+    """The body, or the form field that holds it."""
+    for key in ("body", "data", "inputs"):
+        if key in row:
+            return row[key]
+    if len(row) == 1 and kind != "application/x-www-form-urlencoded":
+        return next(iter(row.values()))
+    if not row and kind.startswith("text/"):
+        return ""
+    if kind == "application/x-www-form-urlencoded":
+        raise UnsupportedMediaType(f"{kind} is not supported: {_EXPECTED[body]}")
+    raise BadRequest(f"the request has no body: {_EXPECTED[body]}")
+
+
+def _decoded(raw: bytes, kind: str, body: str) -> Any:
+    """Bytes that hold JSON or text. The frontend leaves JSON as bytes only where it could not read it."""
+    if raw[:2] == b"\x1f\x8b":
+        raise UnsupportedMediaType("a compressed body is not supported: send it as it is")
+    is_json = kind.endswith("json")
+    if not (is_json or kind == "" or kind.startswith(("text/", "multipart/"))):
+        raise UnsupportedMediaType(f"{kind} is not supported: {_EXPECTED[body]}")
+    try:
+        text = raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise BadRequest(f"the body is not UTF-8: {error.reason} at byte {error.start}") from None
+    if not is_json and (kind.startswith("text/") or text[:1] not in ("{", "[", '"')):
+        return text
+    try:
+        return json.loads(text, parse_constant=_no_constant)
+    except (ValueError, RecursionError) as error:
+        if not is_json:
+            return text
+        detail = "nested too deeply" if isinstance(error, RecursionError) else str(error)
+        raise BadRequest(f"the body is not valid JSON: {detail}") from None
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _from_json(value: Any, body: str) -> Request:
+    """`"text"`, `{"text", "text_pair"}` or `{"inputs", "parameters"}`."""
+    if isinstance(value, str):
+        return Request([value])
+    if not isinstance(value, Mapping):
+        kinds = {type(None): "null", list: "a list", bool: "true or false"}
+        kind = kinds.get(type(value), "a number")
+        raise UnprocessableInput(f"the body is {kind}: {_EXPECTED[body]}")
+    if body == TEXT and "text" in value and "inputs" not in value:
+        parameters = _parameters(value)
+        return Request([{k: v for k, v in value.items() if k != "parameters"}], False, parameters)
+    if "inputs" not in value:
+        raise UnprocessableInput(f'the body has no "inputs": {_EXPECTED[body]}')
+    for key in value:
+        if key not in ("inputs", "parameters"):
+            raise UnprocessableInput(f'{key!r} is not known; the body has "inputs" and "parameters"')
+    parameters = _parameters(value)
+    inputs = value["inputs"]
+    if isinstance(inputs, list):
+        return Request(list(inputs), True, parameters)
+    return Request([inputs], False, parameters)
+
+
+def _parameters(value: Mapping[str, Any]) -> Dict[str, Any]:
+    parameters = value.get("parameters")
+    if parameters is None:
+        return {}
+    if not isinstance(parameters, Mapping):
+        raise UnprocessableInput('"parameters" must be an object')
+    return dict(parameters)
+
+
+def _from_base64(value: Any) -> bytes:
+    """A picture in JSON; a data URL is understood too."""
+    if not isinstance(value, str):
+        raise UnprocessableInput("a picture in JSON must be a base64 string")
+    if value.startswith("data:"):
+        value = value.partition(",")[2]
+    try:
+        return base64.b64decode(value, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise UnprocessableInput(f"a picture is not valid base64: {error}") from None

@@ -1,0 +1,73 @@
+"""Remembers the sizes of the items that came in, so that buckets can be planned from real traffic.
+
+Each worker counts in a small file of its own, mapped into memory, beside the model; any worker can read
+all of them, so a description is complete whichever worker gives it, and survives a worker's restart.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from pathlib import Path
+from typing import Dict, Iterable, List, Tuple
+
+import numpy as np
+
+from handler.buckets import Size
+
+ROWS = 4096  # distinct sizes that are counted exactly: 100 KB a worker
+COARSE_ROWS = 4096  # after that, sizes are rounded up to a multiple of COARSE
+COARSE = 64
+PATTERN = "seen-*.i64"
+
+
+class Traffic:
+    """Counts of item sizes before padding, bounded in memory whatever the traffic.
+
+    The file holds rows of int64: the sides, then the count. A size beyond the first 4,096 is rounded up
+    to a multiple of 64 pixels or tokens; where that is full too, it is counted in the last row.
+    """
+
+    def __init__(self, folder: Path, sides: int) -> None:
+        self.folder = folder
+        self.sides = sides
+        path = folder / f"seen-{os.getpid()}.i64"
+        self._rows: np.ndarray = np.memmap(
+            path, dtype=np.int64, mode="w+", shape=(ROWS + COARSE_ROWS, sides + 1)
+        )
+        self._places: Dict[Size, int] = {}
+
+    def record(self, sizes: Iterable[Size]) -> None:
+        """Count the items of one batch."""
+        for size in sizes:
+            place = self._places.get(size)
+            if place is None or not self._rows[place, -1]:
+                place = self._place(size)
+            self._rows[place, -1] += 1
+
+    def _place(self, size: Size) -> int:
+        if self._places and not self._rows[:, -1].any():
+            self._places.clear()  # another worker was asked to start the count anew
+        if len(self._places) >= ROWS:
+            size = tuple(-(-side // COARSE) * COARSE for side in size)
+        place = self._places.setdefault(size, min(len(self._places), len(self._rows) - 1))
+        self._rows[place, :-1] = size
+        return place
+
+    def seen(self) -> List[Tuple[List[int], int]]:
+        """(size, count) of all workers of this model together, sorted by size."""
+        total: Counter[Size] = Counter()
+        for path in self.folder.glob(PATTERN):
+            for *size, count in self._read(path).tolist():
+                if count:
+                    total[tuple(size)] += count
+        return [(list(size), count) for size, count in sorted(total.items())]
+
+    def reset(self) -> None:
+        """Start the counts of all workers anew."""
+        for path in self.folder.glob(PATTERN):
+            self._read(path, "r+")[:, -1] = 0
+
+    def _read(self, path: Path, mode: str = "r") -> np.ndarray:
+        rows = np.memmap(path, dtype=np.int64, mode=mode)  # type: ignore[call-overload]
+        return rows.reshape(-1, self.sides + 1)  # type: ignore[no-any-return]
