@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import litserve
-from fastapi import Request, Response
+from fastapi import Response
 from sentences import to_json
 
 
@@ -24,8 +24,8 @@ class SentenceApi(litserve.LitAPI):
         self.engine = getattr(module, self.chosen["class"])()
         self.engine.set_up(Path(self.chosen["folder"]), self.chosen)
 
-    async def decode_request(self, request: Request):
-        return (await request.body()).decode()
+    def decode_request(self, request):
+        return request["input"]
 
     def batch(self, inputs):
         return list(inputs)

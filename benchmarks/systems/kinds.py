@@ -31,6 +31,7 @@ class TorchServe(System):
     shared: str = "sentences.py"
     files: tuple[str, ...] = ()
     model_files: tuple[str, ...] = ("tokenizer.json",)
+    packages: tuple[str, ...] = ()  # folders of this repository that travel along
     padded_to: tuple[int, ...] = ()  # the lengths that texts are padded to, where they are fixed
 
     def start(self, folder: Path) -> Running:
@@ -39,6 +40,9 @@ class TorchServe(System):
         files += [own / name for name in self.model_files]
         if "encoder.xml" in self.files:
             files.append(artifact("encoder.xml").with_suffix(".bin"))
+        for package in self.packages:
+            shutil.copytree(ROOT / package, folder / "packages" / package)
+            files.append(folder / "packages")
         config = torchserve.model_config(
             self.workers, self.batch_size, self.max_batch_delay, self.engine_settings
         )
@@ -47,6 +51,8 @@ class TorchServe(System):
         return Running(server, port, mar.stat().st_size / 1e6)
 
     def padding_ratio(self, size: tuple[int, ...]) -> float:
+        if self.kind == "image":
+            return self.padded_to[0] ** 2 / (size[0] * size[1]) if self.padded_to else 1.0
         fitting = [length for length in self.padded_to if length >= size[0]]
         return min(fitting) / size[0] if fitting else 1.0
 
@@ -112,6 +118,10 @@ class LitServe(System):
         server = Server(command, folder, environment(folder), is_ready)
         return Running(server, port, sum(path.stat().st_size for path in paths) / 1e6)
 
+    def requests(self, workload: Workload) -> list[bytes]:
+        bodies = [json.dumps({"input": body.decode()}).encode() for body in workload.bodies]
+        return [render(self.path, body, "application/json") for body in bodies]
+
 
 def healthy(port: int) -> bool:
     """LitServe says 503 on /health until every worker has been set up, then a plain `ok`."""
@@ -141,13 +151,15 @@ class Infinity(System):
         (model / "onnx" / "model.onnx").write_bytes(artifact("hidden.onnx").read_bytes())
         (port,) = free_ports(1)
         command = [
-            *[str(python.with_name("infinity_emb")), "v2", "--model-id", str(model)],
+            # "." because infinity looks for the ONNX file by a path relative to the model's folder
+            *[str(python.with_name("infinity_emb")), "v2", "--model-id", "."],
             *["--served-model-name", "minilm", "--engine", "optimum", "--device", "cpu"],
             *["--batch-size", str(self.batch_size), "--no-model-warmup"],
             *["--host", "127.0.0.1", "--port", str(port), "--log-level", "warning"],
         ]
-        env = environment(folder, OMP_NUM_THREADS=str(self.threads))
-        server = Server(command, folder, env, lambda: get_json(port, "/models") is not None)
+        cache = str(folder / "cache")  # its optimised copy of the model, made at every start
+        env = environment(folder, OMP_NUM_THREADS=str(self.threads), HF_HOME=cache)
+        server = Server(command, model, env, lambda: get_json(port, "/models") is not None)
         return Running(server, port, (model / "onnx" / "model.onnx").stat().st_size / 1e6)
 
     def requests(self, workload: Workload) -> list[bytes]:

@@ -114,4 +114,36 @@ def text_systems() -> list[System]:
     ]
 
 
-SYSTEMS: dict[str, System] = {system.name: system for system in text_systems()}
+def image_systems() -> list[System]:
+    return [
+        Bucketed(
+            "bucketed-images",
+            "this project, MobileNetV2, TorchScript",
+            kind="image",
+            archive="mobilenet.mar",
+            build="recipes/mobilenet.yaml",
+            batch_size=32,
+        ),
+        TorchServe(
+            "image-traced-640",
+            "TorchServe, one trace padded with zeros to 640×640 (its answers are wrong)",
+            kind="image",
+            handler="image_traced.py",
+            shared="images.py",
+            files=("image-640x640.pt",),
+            model_files=(),
+            padded_to=(640,),
+        ),
+        TorchServe(
+            "image-eager",
+            "TorchServe, eager MobileNetV2 at each picture's size, one by one",
+            kind="image",
+            handler="image_eager.py",
+            shared="images.py",
+            model_files=(),
+            packages=("recipes/models",),
+        ),
+    ]
+
+
+SYSTEMS: dict[str, System] = {system.name: system for system in [*text_systems(), *image_systems()]}

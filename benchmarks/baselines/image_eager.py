@@ -1,0 +1,13 @@
+"""Every picture at its own size through the eager model, one by one: exact."""
+
+from images import ImageBaseline
+
+from recipes.models.mobilenet import mobilenet
+
+
+class ImageEager(ImageBaseline):
+    def load(self, folder):
+        self.model = mobilenet().eval()
+
+    def run(self, pixels):
+        return self.model(pixels.unsqueeze(0))[0]
