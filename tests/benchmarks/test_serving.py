@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+import pytest
+
+for package in ("httptools", "uvloop", "orjson", "psutil", "matplotlib"):
+    pytest.importorskip(package, reason="pip install -r requirements-bench.txt")
+
+from benchmarks import figures, gemm, serving, systems
+
+
+def row(system: str, rate: float, **more: object) -> dict[str, object]:
+    return {
+        "system": system,
+        "workload": "short",
+        "connections": 32,
+        "requests_per_second": rate,
+        "p50_ms": 10.0,
+        "p99_ms": 20.0,
+        "wrong": 0,
+        "errors": 1,
+        "answers": 100,
+        **more,
+    }
+
+
+def test_names_may_carry_settings():
+    names = serving.split_names("eager,openvino@workers=1,threads=2,onnx")
+    assert names == ["eager", "openvino@workers=1,threads=2", "onnx"]
+    tuned = systems.find(names[1])
+    assert (tuned.workers, tuned.threads) == (1, 2)
+    assert tuned.name == "openvino@workers=1,threads=2"
+
+
+def test_an_unknown_system_or_setting_is_refused():
+    with pytest.raises(KeyError):
+        systems.find("eagre")
+    with pytest.raises(ValueError, match="unknown setting nodes: choose from workers"):
+        systems.find("eager@nodes=3")
+
+
+def test_medians_ranges_and_sums_over_rounds():
+    rows = [row("a", rate) for rate in (10.0, 30.0, 20.0)] + [row("b", 25.0)]
+    best, second = serving.summarise(rows)
+    assert (best["system"], best["requests_per_second"]) == ("b", 25.0)
+    assert second["requests_per_second"] == 20.0
+    assert second["requests_per_second_range"] == [10.0, 30.0]
+    assert (second["errors"], second["answers"], second["rounds"]) == (3, 300, 3)
+
+
+def test_padding_that_is_known_from_how_a_system_pads():
+    assert systems.SYSTEMS["traced-512"].padding_ratio((64,)) == 8
+    assert systems.SYSTEMS["first-fit"].padding_ratio((65,)) == pytest.approx(128 / 65)
+    assert systems.SYSTEMS["eager"].padding_ratio((65,)) == 1
+    assert systems.SYSTEMS["image-traced-640"].padding_ratio((320, 640)) == 2
+
+
+def test_only_marked_tables_with_figures_are_replaced():
+    text = "Before\n<!-- table a -->\nold\n<!-- end -->\nwords\n<!-- table b -->\nkept\n<!-- end -->\n"
+    new = figures.replace_tables(text, {"a": "| x |"})
+    assert new == text.replace("old", "| x |")
+
+
+def test_a_table_marks_ours_and_shows_what_was_not_measured():
+    rows = serving.summarise([row("bucketed-torchscript", 50.4, half_p50_ms=1.0, half_p99_ms=2.6)])
+    table = figures.serving_table(rows).splitlines()
+    assert table[2] == "| **`bucketed-torchscript`** | 50 | 50 to 50 | 10 / 20 | 1 / 3 | – | 0 | 1 |"
+
+
+def test_operations_of_one_text():
+    """BERT with 6 layers of width 384: 21.2 million operations a token in the linear layers."""
+    assert gemm.minilm_flops(1) == 2 * 6 * (4 * 384 * 384 + 2 * 384 * 1536) + 4 * 6 * 384
+    assert gemm.minilm_flops(512) > 512 * gemm.minilm_flops(1)
