@@ -109,7 +109,7 @@ def run(args: argparse.Namespace) -> int:
     try:
         _run(args)
     except PlanError as error:
-        print(f"plan: {error}", file=sys.stderr)
+        print(f"error: {error}", file=sys.stderr)
         return 1
     return 0
 
@@ -137,7 +137,7 @@ def _run(args: argparse.Namespace) -> None:
         draw_plan(plan, args.plot)
     if args.json:
         for note in plan.notes:
-            print(f"plan: {note}", file=sys.stderr)
+            print(f"note: {note}", file=sys.stderr)
         answer = plan.to_json()
         if comparison:
             answer["traffic"] = comparison
@@ -159,7 +159,7 @@ def _read(args: argparse.Namespace) -> Histogram:
         return plan_inputs.read_sizes(args.sizes, args.width_first)
     histogram, others = plan_inputs.read_images(args.images)
     if others:
-        print(f"plan: left out {others} file(s) that are no pictures", file=sys.stderr)
+        print(f"note: left out {others} file(s) that are no pictures", file=sys.stderr)
     return histogram
 
 
@@ -202,7 +202,7 @@ def _read_costs(path: Path) -> Measured:
 
 def _limit(args: argparse.Namespace, measured: Measured) -> Optional[int]:
     """How many buckets the memory holds, or None if nothing was said of memory."""
-    if args.weights:
+    if args.weights is not None:
         return neuron_bucket_limit(args.weights, args.memory_limit or 2_000_000_000)
     per_bucket = args.bytes_per_bucket or measured.bytes_per_bucket
     if args.memory_limit is None:

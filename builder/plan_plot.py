@@ -14,7 +14,20 @@ from handler.buckets import bucket_name, choose
 INK, GREY, BARS = "#22313f", "#8796a5", "#9db8d2"
 EDGES, KNEE = "#c8553d", "#2a9d8f"
 # One tint per rectangle, from matplotlib's tab10 and Dark2, the greys left out.
-TINTS = ["#1f77b4", "#ff7f0e", "#2ca02c", "#d62728", "#9467bd", "#8c564b", "#e377c2", "#17becf"]
+TINTS = [
+    "#1f77b4",
+    "#ff7f0e",
+    "#2ca02c",
+    "#d62728",
+    "#9467bd",
+    "#8c564b",
+    "#e377c2",
+    "#17becf",
+    "#bcbd22",
+    "#1b9e77",
+    "#e6ab02",
+    "#e7298a",
+]
 
 
 def draw_plan(plan: PlanResult, path: Path) -> None:
@@ -53,7 +66,7 @@ def _lengths(axes: Any, plan: PlanResult) -> None:
 
 def _label_edges(axes: Any, edges: Any, top: int, height: float) -> None:
     """Each edge's length beside its line, a step lower where it would run into its neighbour."""
-    row, last = 0, -1.0
+    row, last = 0, -float(top)
     for edge in edges:
         row = row + 1 if edge - last < top * 0.05 else 0
         last = edge
@@ -86,6 +99,7 @@ def _sizes(axes: Any, plan: PlanResult) -> None:
     )
     for height, width in plan.buckets:
         color = tint[(height, width)]
+        axes.fill([0, 0, width, width], [0, height, height, 0], color=color, alpha=0.03, zorder=1)
         axes.plot([0, width, width], [height, height, 0], color=color, linewidth=1.6, zorder=3)
         axes.plot(width, height, "s", color=color, markersize=5, zorder=4)
     top, right = (max(bucket[axis] for bucket in plan.buckets) for axis in (0, 1))
@@ -114,25 +128,36 @@ def _curve(axes: Any, plan: PlanResult) -> None:
     axes.plot(plan.knee, knee_waste, "o", markersize=14, fillstyle="none", color=KNEE, label="knee")
     chosen = len(plan.buckets)
     axes.plot(chosen, plan.waste, "o", markersize=8, color=EDGES, label=f"chosen: {plan.waste:.3f}")
-    ceiling = max(wastes[0], plan.waste) * 1.25
-    for name, waste in plan.alternatives.items():
+    ceiling = 1 + (max(wastes[0], plan.waste) - 1) * 1.15
+    _alternatives(axes, plan, ceiling)
+    axes.axhline(1.0, color=GREY, linewidth=0.8, linestyle=":")
+    axes.set(xlabel="buckets", ylabel=f"padded ÷ real cost ({plan.cost})", xticks=numbers)
+    axes.set_ylim(1 - 0.03 * (ceiling - 1), ceiling)
+    axes.legend(frameon=False, labelcolor=INK)
+    _title(axes, "waste")
+
+
+def _alternatives(axes: Any, plan: PlanResult, ceiling: float) -> None:
+    """A cross and a name each, on the side with more room; names step aside for one another."""
+    chosen, end = len(plan.buckets), plan.curve[-1][0]
+    left = chosen > 0.6 * end
+    gap, lowest = 0.05 * (ceiling - 1), plan.waste
+    for name, waste in sorted(plan.alternatives.items(), key=lambda entry: entry[1]):
         if name == "pad_to_max":  # the curve's own first point
             continue
-        axes.plot(chosen, min(waste, ceiling), "x", color=GREY, markersize=6)
+        height = min(waste, ceiling)
+        lowest = max(height, lowest + gap)
+        axes.plot(chosen, height, "x", color=GREY, markersize=6)
         axes.annotate(
             f"{name.replace('_', ' ')} {waste:.2f}",
-            (chosen, min(waste, ceiling)),
-            xytext=(8, 0),
+            (chosen, lowest),
+            xytext=(-8 if left else 8, 0),
             textcoords="offset points",
             color=GREY,
             fontsize=9,
+            ha="right" if left else "left",
             va="center",
         )
-    axes.axhline(1.0, color=GREY, linewidth=0.8, linestyle=":")
-    axes.set(xlabel="buckets", ylabel=f"padded ÷ real cost ({plan.cost})", xticks=numbers)
-    axes.set_ylim(bottom=1 - 0.03 * (ceiling - 1))
-    axes.legend(frameon=False, labelcolor=INK)
-    _title(axes, "waste")
 
 
 def _count(plan: PlanResult) -> str:

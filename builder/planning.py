@@ -160,7 +160,8 @@ def knee(curve: Sequence[Tuple[int, float]]) -> int:
 
     The point farthest below the straight line between the curve's ends, both axes scaled to 0..1:
     Kneedle, offline and without smoothing (Satopää, Albrecht, Irwin, Raghavan, "Finding a 'Kneedle'
-    in a Haystack", ICDCS workshops 2011). The curve's end is part of the rule.
+    in a Haystack", ICDCS workshops 2011). The curve's end is part of the rule, and its answer where
+    the curve does not bend.
     """
     first, last = curve[0], curve[-1]
     if last[0] == first[0] or first[1] <= last[1]:
@@ -168,9 +169,10 @@ def knee(curve: Sequence[Tuple[int, float]]) -> int:
 
     def below(point: Tuple[int, float]) -> float:
         along = (point[0] - first[0]) / (last[0] - first[0])
-        return 1 - along - (point[1] - last[1]) / (first[1] - last[1])
+        return round(1 - along - (point[1] - last[1]) / (first[1] - last[1]), 9)
 
-    return max(curve, key=lambda point: (below(point), -point[0]))[0]
+    bend = max(curve, key=lambda point: (below(point), -point[0]))
+    return bend[0] if below(bend) > 0 else last[0]
 
 
 def neuron_bucket_limit(weights: int, memory: int = 2_000_000_000) -> int:
