@@ -58,11 +58,13 @@ class SentenceBaseline:
         return longest
 
     def warm(self):
-        rows = self.settings["batch_size"] if self.settings["together"] else 1
+        widths = sorted({self.width(length) for length in WARM_LENGTHS})
         for _ in range(4):
-            for length in WARM_LENGTHS:
-                for count in {1, rows}:
-                    self.run_padded([[101] * length] * count)
+            for width in widths:
+                self.run_padded([[101] * width])
+        if self.settings["together"]:
+            for width in widths:
+                self.run_padded([[101] * width] * self.settings["batch_size"])
 
     def handle(self, data, context):
         """TorchServe's entry: one dict per request in, one body per request out."""

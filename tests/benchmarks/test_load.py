@@ -28,7 +28,7 @@ class EchoServer:
 
     def __init__(self) -> None:
         self.stall_until = 0.0
-        self.status = {item: "200 OK" for item in range(3)}
+        self.status = dict.fromkeys(range(3), "200 OK")
         self.bodies = dict(enumerate(ANSWERS))
         self.requests = 0
         self.hang_up = False

@@ -5,7 +5,7 @@ import pytest
 for package in ("httptools", "uvloop", "orjson", "psutil", "matplotlib"):
     pytest.importorskip(package, reason="pip install -r requirements-bench.txt")
 
-from benchmarks import figures, gemm, serving, systems
+from benchmarks import figures, gemm, serving, systems  # noqa: E402
 
 
 def row(system: str, rate: float, **more: object) -> dict[str, object]:
