@@ -232,8 +232,7 @@ def pad(
             axes[dim] = Axis(axes[dim].side, table)
     fill = 0.0 if value is None else float(value)
     if mode == "constant":
-        if any(before or after for before, after in sides.values()):
-            input = space.filled(input, fill)
+        input = space.framed(input, fill, {dim: max(0, after) for dim, (_, after) in sides.items()})
         result = F.pad(input, pad, mode, value)
         outcome = Region(axes, region.batch, own=True, mask=region.mask)
         outcome.fill = fill if (region_of(input) or region).fill == fill else None

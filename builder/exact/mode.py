@@ -76,26 +76,26 @@ def pointwise(
     fills = [region.fill for region in regions]
     result = func(*args, **kwargs)
     region = together(space, result.dim(), operands)
+    first = region_of(operands[0])
     in_place = result is operands[0]
-    if in_place and regions[0] is region_of(operands[0]):
-        regions[0].written()
-    if in_place or name in names.SAME_MEMORY:
-        owner = region_of(operands[0]) or regions[0]
-        own = in_place and owner.own
-        region.view_of(owner)
-        region.own = own
+    if first is None or not (in_place or name in names.SAME_MEMORY):
+        region.own = not in_place
     else:
-        region.own = True
+        own = in_place and first.own
+        if in_place:
+            first.written()
+        region.view_of(first)
+        region.own = own
     space.attach(result, region)
-    others = (
-        len(operands) - len(regions) + sum(isinstance(value, (int, float)) and value != 0 for value in args)
-    )
+    numbers = [*args, *(value for key, value in kwargs.items() if key != "alpha")]
+    others = len(operands) - len(regions)
+    others += sum(isinstance(value, (int, float)) and value != 0 for value in numbers)
     cleared = all(fill == 0 for fill in fills)
     if cleared and (
         name in names.KEEPS_ZERO
         or (name in names.ADDS and not others)
         or name in names.SCALES
-        or (name in names.DIVIDES and region_of(operands[0]) is not None and len(regions) == 1)
+        or (name in names.DIVIDES and first is not None and len(regions) == 1)
     ):
         region.fill = 0.0
     return result

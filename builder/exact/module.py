@@ -46,8 +46,8 @@ class ExactPadding(nn.Module):
     spatial: which outputs are images still, known after the first forward pass.
     heights, widths: the valid sizes that the unpadded model takes within this bucket, likewise; for
     others (an odd side in a UNet, say) there is no unpadded answer to compare with.
-    bitwise: padding is cleared by in-place bit operations, several times as fast as where() in eager
-    and traced code; set it to False for compilers that do not know them.
+    in_place: in eager and traced code, padding is overwritten in place and only as far as the next
+    window looks; set it to False for compilers that know whole tensors only.
     """
 
     spatial: Tuple[bool, ...]
@@ -57,7 +57,7 @@ class ExactPadding(nn.Module):
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
-        self.bitwise = True
+        self.in_place = True
         self.spatial = ()
         self.heights = ()
         self.widths = ()
@@ -76,7 +76,7 @@ class ExactPadding(nn.Module):
 
     def _run(self, pixel_values: Tensor, valid_size: Tensor) -> Tuple[Tensor, ...]:
         height, width = (int(side) for side in shape_of(pixel_values)[-2:])
-        space = Space(valid_size, height, width, self.bitwise)
+        space = Space(valid_size, height, width, self.in_place)
         whole = {2: space.whole(0), 3: space.whole(1)}
         pixels = space.attach(pixel_values.detach(), Region(dict(whole)))
         extra: Dict[str, Tensor] = {}

@@ -18,8 +18,8 @@ KEEPS_ZERO = _names(
     abs absolute alias alpha_dropout arctan asin asinh atan bfloat16 ceil celu clone contiguous
     detach double dropout dropout1d dropout2d dropout3d elu erf expm1 feature_alpha_dropout
     feature_dropout float floor gelu get:data half hardshrink hardswish leaky_relu log1p mish
-    nan_to_num neg negative positive prelu relu relu6 round rrelu selu sgn sign silu sin sinh
-    softshrink softsign sqrt square tan tanh tanhshrink threshold to trunc type type_as
+    nan_to_num neg negative positive relu relu6 round rrelu selu sgn sign silu sin sinh
+    softshrink softsign sqrt square tan tanh tanhshrink to trunc type type_as
     """
 )
 # May return their argument, or a view of it.
@@ -53,7 +53,7 @@ OTHER = _names(
     ifloordiv int invert ior ipow isfinite isinf isnan le lerp log log10 log2 logaddexp
     logical_and logical_not logical_or logical_xor logit logsigmoid long lt masked_fill mod ne
     not_equal ones_like or pow rand_like rdiv reciprocal remainder rfloordiv rpow rsqrt rtruediv
-    short sigmoid sinc softplus special_expit true_divide where xlogy xor zero zeros_like
+    short sigmoid sinc softplus special_expit threshold true_divide where xlogy xor zero zeros_like
     """
 )
 POINTWISE = KEEPS_ZERO | ADDS | SCALES | DIVIDES | OTHER

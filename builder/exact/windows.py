@@ -56,9 +56,10 @@ def window_table(table: Table, reach: int, stride: int, before: int, after: int,
 
 
 @lru_cache(maxsize=4096)
-def reads_padding(table: Table, out: Table, reach: int, stride: int, before: int) -> bool:
-    """Whether any valid window looks past the valid positions."""
-    return any((count - 1) * stride - before + reach > size - 1 for size, count in zip(table, out) if count)
+def frame_width(table: Table, out: Table, reach: int, stride: int, before: int) -> int:
+    """How far valid windows look past the valid positions, at most."""
+    beyond = ((count - 1) * stride - before + reach - (size - 1) for size, count in zip(table, out) if count)
+    return max(0, max(beyond, default=0))
 
 
 class Window:
@@ -75,13 +76,14 @@ class Window:
         ceil: bool = False,
     ) -> None:
         self.axes: Dict[int, Axis] = {}
-        self.reads_padding = False
+        self.frame: Dict[int, int] = {}
         for dim, axis in region.axes.items():
             side = dim - 2
             reach = dilation[side] * (kernel[side] - 1)
             out = window_table(axis.table, reach, stride[side], before[side], after[side], ceil)
             self.axes[dim] = Axis(axis.side, out)
-            self.reads_padding |= reads_padding(axis.table, out, reach, stride[side], before[side])
+            self.frame[dim] = frame_width(axis.table, out, reach, stride[side], before[side])
+        self.reads_padding = any(self.frame.values())
 
 
 @handles("conv2d")
@@ -105,8 +107,7 @@ def conv2d(
     else:
         before = after = (0, 0) if padding == "valid" else pair(padding)
     window = Window(region, kernel, pair(stride), before, after, steps)
-    if window.reads_padding:
-        input = space.filled(input, 0.0)
+    input = space.framed(input, 0.0, window.frame)
     result = F.conv2d(input, weight, bias, stride, padding, dilation, groups)
     return space.attach(result, Region(window.axes, own=True))
 
@@ -128,18 +129,18 @@ def conv_transpose2d(
     kernel = pair(shape_of(weight)[2:])
     strides, cuts, extra, steps = pair(stride), pair(padding), pair(output_padding), pair(dilation)
     axes = {}
-    reaches_back = False
+    frame = {}
     for dim, axis in region.axes.items():
         side = dim - 2
         spread = steps[side] * (kernel[side] - 1) + 1 + extra[side] - 2 * cuts[side]
         table = tuple(max(0, (size - 1) * strides[side] + spread) if size else 0 for size in axis.table)
         axes[dim] = Axis(axis.side, table)
-        # The first padded input position writes to the outputs from size·stride − padding on.
-        reaches_back |= any(
-            size * strides[side] - cuts[side] < out for size, out in zip(axis.table, table) if out
+        # Input position i writes to the outputs from i·stride − padding on.
+        frame[dim] = max(
+            (out - 1 + cuts[side]) // strides[side] - (size - 1) if out else 0
+            for size, out in zip(axis.table, table)
         )
-    if reaches_back:
-        input = space.filled(input, 0.0)
+    input = space.framed(input, 0.0, {dim: max(0, width) for dim, width in frame.items()})
     result = F.conv_transpose2d(input, weight, bias, stride, padding, output_padding, groups, dilation)
     return space.attach(result, Region(axes, own=True))
 
@@ -160,8 +161,7 @@ def max_pool2d(
     region = image(input)
     stride = stride if stride is not None and stride != [] else kernel_size
     window = Window(region, pair(kernel_size), pair(stride), *2 * (pair(padding),), pair(dilation), ceil_mode)
-    if window.reads_padding:
-        input = space.filled(input, float("-inf"))
+    input = space.framed(input, float("-inf"), window.frame)
     result = F.max_pool2d(input, kernel_size, stride, padding, dilation, ceil_mode)
     return space.attach(result, Region(window.axes, own=True))
 
@@ -181,8 +181,7 @@ def avg_pool2d(
     stride = stride if stride is not None and stride != [] else kernel_size
     kernel, strides, pads = pair(kernel_size), pair(stride), pair(padding)
     window = Window(region, kernel, strides, pads, pads, ceil=ceil_mode)
-    if window.reads_padding:
-        input = space.filled(input, 0.0)
+    input = space.framed(input, 0.0, window.frame)
     # With whole windows, or padding that counts, every window divides by the same number.
     same = not window.reads_padding or (count_include_pad and not ceil_mode)
     if same or divisor_override is not None:
