@@ -15,6 +15,7 @@ import torch
 import yaml
 
 from builder.errors import BuildError
+from builder.exact import ExactPadding, UnknownOperation
 from builder.pack import pack
 from builder.source import Source
 from builder.verify import deviations
@@ -80,7 +81,7 @@ def build(recipe: Path, store: Path, version: str = "1.0", progress: Optional[Pr
     with tempfile.TemporaryDirectory(prefix="bucketed-build-") as temporary:
         folder = Path(temporary)
         task, model = _load(config, recipe.parent, folder, progress)
-        adapted, reference = _adapt(task, model, config)
+        adapted, reference = _adapt(task, model, config, backend)
         index = Index(
             task=config.task,
             backend=config.backend,
@@ -131,13 +132,13 @@ def _load(
         (folder / name).mkdir()
     kind.save(config, source, model, folder / ASSETS)
     task = kind(config, folder / ASSETS)
-    task.largest = tuple(max(sides) for sides in zip(*config.buckets))
+    task.buckets = _buckets(config)
     progress.step(config.model)
     return task, model
 
 
 def _adapt(
-    task: Task, model: torch.nn.Module, config: HandlerConfig
+    task: Task, model: torch.nn.Module, config: HandlerConfig, backend: Backend
 ) -> Tuple[torch.nn.Module, torch.nn.Module]:
     """The model to compile, in the recipe's dtype, and the float32 one that it is compared with."""
     for parameter in model.parameters():
@@ -145,7 +146,11 @@ def _adapt(
     reference = task.reference(model).eval()
     if config.dtype != "float32":
         model = copy.deepcopy(model).to(getattr(torch, config.dtype))
-    return task.adapt(model).eval(), reference
+        adapted = task.adapt(model, ExactPadding).eval()
+    for module in adapted.modules():
+        if isinstance(module, ExactPadding):
+            module.in_place = backend.in_place
+    return adapted, reference
 
 
 def _compile(
@@ -167,6 +172,8 @@ def _compile(
         example = _example(task, bucket, batch_size or min(2, batch_sizes[-1]))
         try:
             compiled[name] = backend.compile(model, example)
+        except UnknownOperation as error:
+            raise BuildError(f"handler.model: {error}") from None
         except Exception as error:
             raise BuildError(f"bucket {name} does not compile: {type(error).__name__}: {error}") from error
         seconds[name] = time.perf_counter() - started

@@ -23,7 +23,7 @@ from handler import archive
 from handler.archive import ASSETS, Index, program_name
 from handler.backends import create_backend
 from handler.backends.base import Program, as_tuple
-from handler.buckets import Bucket, bucket_name, largest_sides, volume
+from handler.buckets import Bucket, bucket_name, volume
 from handler.config import HandlerConfig
 from handler.costs import CostTable
 from handler.errors import ConfigError, ModelFailed, RequestError
@@ -66,7 +66,7 @@ class BucketedModel:
             raise ConfigError(f"handler.packing must be one of {', '.join(POLICIES)}, not {config.packing!r}")
         self.buckets = self.index.buckets
         self.task = load_task(config, folder / ASSETS)
-        self.task.largest = largest_sides(self.buckets)
+        self.task.buckets = self.buckets
         if list(self.task.inputs) != self.index.inputs:
             raise ConfigError("the task's inputs differ from buckets.json: build the archive again")
         self.backend = create_backend(self.index.backend, self.index.backend_options)

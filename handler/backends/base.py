@@ -20,12 +20,14 @@ class Backend:
     dynamic_batch: a compiled model takes any number of rows, so one program per bucket serves every
         batch size; otherwise there is one program per bucket and batch size.
     shares_weights: the programs of an archive hold one copy of the weights.
+    in_place: tensors may be written to where they are; compilers that know only whole tensors say no.
     options: the keys of `backend_options` that it understands, with their defaults.
     """
 
     name: ClassVar[str] = ""
     dynamic_batch: ClassVar[bool] = False
     shares_weights: ClassVar[bool] = False
+    in_place: ClassVar[bool] = True
     options: ClassVar[Mapping[str, Any]] = {}
 
     def __init__(self, options: Mapping[str, Any]) -> None:

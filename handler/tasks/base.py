@@ -8,11 +8,11 @@ from typing import Any, Callable, ClassVar, Dict, List, Mapping, Sequence, Tuple
 import numpy as np
 import torch
 
+from handler.buckets import Bucket
 from handler.config import HandlerConfig
 from handler.errors import ConfigError, ModelFailed, RequestError, UnprocessableInput
 from handler.padding import InputSpec, Item
 
-Array = np.ndarray  # of any shape and dtype
 Row = Tuple[Any, ...]  # one item's row of every output of the model, as numpy arrays
 Parameters = Mapping[str, Any]
 
@@ -51,7 +51,7 @@ class Task:
             )
         self.config = config
         self.settings: Dict[str, Any] = {**self.options, **config.task_options}
-        self.largest: Tuple[int, ...] = ()  # the largest sides of any bucket; the engine sets it
+        self.buckets: Sequence[Bucket] = ()  # the archive's, smallest first; the engine sets them
 
     # Building
 
@@ -64,13 +64,16 @@ class Task:
     def save(cls, config: HandlerConfig, source: Any, model: torch.nn.Module, folder: Path) -> None:
         """Write what serving needs beside the compiled model to `folder`."""
 
-    def adapt(self, model: torch.nn.Module) -> torch.nn.Module:
-        """The model to compile: takes the tensors of `inputs` in order, returns a tuple of tensors."""
+    def adapt(self, model: torch.nn.Module, exact: Callable[..., torch.nn.Module]) -> torch.nn.Module:
+        """The model to compile: takes the tensors of `inputs` in order, returns a tuple of tensors.
+
+        `exact` wraps a model of pictures so that what lies outside a picture's valid size is not seen.
+        """
         raise NotImplementedError
 
     def reference(self, model: torch.nn.Module) -> torch.nn.Module:
-        """What the compiled model is compared with: takes the same tensors, unpadded. Default: `adapt`."""
-        return self.adapt(model)
+        """What the compiled model is compared with: takes the same tensors, unpadded. Default: the same."""
+        return self.adapt(model, lambda plain: plain)
 
     def sizes_to_check(self, bucket: Tuple[int, ...], smaller: Sequence[Tuple[int, ...]]) -> Any:
         """Item sizes that the build compares in `bucket`; `smaller` are the buckets before it."""

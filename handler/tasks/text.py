@@ -6,7 +6,7 @@ import inspect
 import json
 import random
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple, Union
 
 import torch
 from tokenizers import Tokenizer
@@ -98,7 +98,7 @@ class TextTask(Task):
         }
         (folder / SETTINGS).write_text(json.dumps(settings, indent=1), encoding="utf-8")
 
-    def adapt(self, model: torch.nn.Module) -> torch.nn.Module:
+    def adapt(self, model: torch.nn.Module, exact: Callable[..., torch.nn.Module]) -> torch.nn.Module:
         return NamedInputs(model, [spec.name for spec in self.inputs])
 
     def sizes_to_check(
@@ -168,7 +168,7 @@ class TextTask(Task):
     def _item(
         self, encoding: Any, text: Union[str, Tuple[str, str]], parameters: Parameters
     ) -> Union[Item, RequestError]:
-        length, (largest,), changed = len(encoding), self.largest, None
+        length, (largest,), changed = len(encoding), self.buckets[-1], None
         if length > largest:
             cut = self.config.over_max == "truncate"
             if not parameters.get("truncation", cut):
@@ -240,7 +240,7 @@ class SentenceEmbedding(TextTask):
         module: torch.nn.Module = source.model("AutoModel")
         return module
 
-    def adapt(self, model: torch.nn.Module) -> torch.nn.Module:
+    def adapt(self, model: torch.nn.Module, exact: Callable[..., torch.nn.Module]) -> torch.nn.Module:
         return PooledSentence(model, [spec.name for spec in self.inputs])
 
     def answer(self, row: Row, item: Item, parameters: Parameters) -> Any:

@@ -1,0 +1,245 @@
+"""What tasks on pictures share: decoding, fitting, normalising, and models made exact under padding."""
+
+from __future__ import annotations
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Callable, Dict, List, Mapping, Sequence, Tuple, Union
+
+import numpy as np
+import torch
+
+from handler.backends.base import as_tuple
+from handler.buckets import Bucket, Size, contains
+from handler.config import HandlerConfig
+from handler.errors import ConfigError, InputTooLarge, RequestError
+from handler.images import decode, open_picture, resize
+from handler.padding import SIZE, InputSpec, Item, crop
+from handler.tasks.base import Parameters, Row, Task
+
+SETTINGS = "image.json"
+RESIZE, EDGE = "resize", "edge"
+
+
+class ImageTask(Task):
+    """Pictures at their own size, padded to a bucket of (height, width).
+
+    A picture is not shrunk to a model's training size: it goes in as it is, RGB or grey, scaled by
+    `rescale` and normalised by `mean` and `std`. Where the model asks for sides that are multiples of
+    something (a detector's stride), `fit` says how: `resize` to the nearest multiple, or repeat the `edge`
+    pixels and cut them off the answer.
+
+    options: mean, std, rescale, channels, multiple_of, default to what the model brings as attributes
+    (`image_mean`, `image_std`, `rescale`, `channels`, `stride`), its image processor, or ImageNet's.
+    """
+
+    body = "image"
+    sides = 2
+    over_max = ("reject", "resize")
+    auto_class = ""
+    outputs = 1  # how many of the model's outputs the answer is made of
+    fit = RESIZE
+    attributes: Sequence[str] = ("labels",)  # what else the answer needs of the model
+    options = {"mean": None, "std": None, "rescale": None, "channels": None, "multiple_of": None}
+
+    def __init__(self, config: HandlerConfig, folder: Path) -> None:
+        super().__init__(config, folder)
+        self.saved: Dict[str, Any] = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
+        self.channels: int = self.saved["channels"]
+        self.multiple: int = self.saved["multiple_of"]
+        self.labels: List[str] = self.saved["labels"]
+        mean = np.asarray(self.saved["mean"], dtype=np.float32)
+        std = np.asarray(self.saved["std"], dtype=np.float32)
+        self._scale = (np.float32(self.saved["rescale"]) / std).reshape(-1, 1, 1)
+        self._offset = (-mean / std).reshape(-1, 1, 1)
+        self.inputs = (
+            InputSpec("pixel_values", "float32", channels=self.channels),
+            InputSpec("valid_size", "int64", SIZE),
+        )
+        self._pool = ThreadPoolExecutor(max(1, torch.get_num_threads()), "decode")
+
+    # Building
+
+    @classmethod
+    def load_model(cls, config: HandlerConfig, source: Any) -> torch.nn.Module:
+        module: torch.nn.Module = source.model(cls.auto_class)
+        return module
+
+    @classmethod
+    def save(cls, config: HandlerConfig, source: Any, model: torch.nn.Module, folder: Path) -> None:
+        processor = source.image_processor()
+        asked = config.task_options
+
+        def setting(option: str, attribute: str, processors: str, default: Any) -> Any:
+            for value in (
+                asked.get(option),
+                getattr(model, attribute, None),
+                getattr(processor, processors, None),
+            ):
+                if value is not None:
+                    return value
+            return default
+
+        mean = list(setting("mean", "image_mean", "image_mean", (0.485, 0.456, 0.406)))
+        settings = {
+            "mean": mean,
+            "std": list(setting("std", "image_std", "image_std", (0.229, 0.224, 0.225))),
+            "rescale": setting("rescale", "rescale", "rescale_factor", 1 / 255),
+            "channels": setting("channels", "channels", "", len(mean)),
+            "multiple_of": setting("multiple_of", "stride", "size_divisor", 1),
+        }
+        for name in cls.attributes:
+            settings[name] = getattr(model, name, None)
+        settings["labels"] = config.labels or settings["labels"] or _config_labels(model)
+        for bucket in config.buckets:
+            if any(side % settings["multiple_of"] for side in bucket):
+                raise ConfigError(
+                    f"handler.buckets: the sides of {list(bucket)} must be multiples of "
+                    f"{settings['multiple_of']}, for this model takes no others"
+                )
+        (folder / SETTINGS).write_text(json.dumps(settings, indent=1), encoding="utf-8")
+
+    def adapt(self, model: torch.nn.Module, exact: Callable[..., torch.nn.Module]) -> torch.nn.Module:
+        return PaddedPictures(exact(model), self.outputs)
+
+    def reference(self, model: torch.nn.Module) -> torch.nn.Module:
+        return Pictures(model, self.outputs)
+
+    def sizes_to_check(self, bucket: Bucket, smaller: Sequence[Bucket]) -> List[Size]:
+        """Full, a step less, half and a bit, tall, wide, and one step beyond a smaller bucket."""
+        height, width = bucket
+        step = self.multiple
+        wanted = [
+            bucket,
+            (height - step, width - step),
+            (height // 2 + 1, width),
+            (height, width // 2 + 1),
+            (height * 2 // 3 - 1, width * 3 // 4),
+            (height * 3 // 4, width * 2 // 3 - 1),
+        ]
+        wanted += [(h + step, w) for h, w in smaller[-1:]]
+        sizes = [tuple(max(step, side // step * step) for side in size) for size in wanted]
+        return sorted({size for size in sizes if contains(bucket, size)}, reverse=True)
+
+    def sample(self, size: Size, seed: int) -> Item:
+        noise = np.random.default_rng(seed)
+        coarse = noise.integers(0, 256, (size[0] // 16 + 2, size[1] // 16 + 2, self.channels), np.uint8)
+        pixels = resize(coarse, size).astype(np.float32) + noise.normal(0, 8, (*size, self.channels))
+        return self._item(pixels.astype(np.float32), size, None)
+
+    # Serving
+
+    def read(
+        self, inputs: Sequence[Any], parameters: Sequence[Parameters]
+    ) -> List[Union[Item, RequestError]]:
+        if len(inputs) == 1:
+            return [self._read_one(inputs[0])]
+        return list(self._pool.map(self._read_one, inputs))
+
+    def _read_one(self, raw: bytes) -> Union[Item, RequestError]:
+        try:
+            picture, original = open_picture(raw, self.config.max_pixels)
+            target, changed = self._target(original)
+            pixels = decode(picture, self.channels)
+            if target != original:
+                pixels = self._fitted(pixels, target, changed is not None)
+            return self._item(pixels, original, changed)
+        except RequestError as error:
+            return error
+
+    def _target(self, original: Size) -> Tuple[Size, Any]:
+        """The size that a picture is given to the model at, and how a policy changed it, or None."""
+        target = self._multiple_of(original)
+        if any(contains(bucket, target) for bucket in self.buckets):
+            return target, None
+        if self.config.over_max != RESIZE:
+            named = ", ".join(f"{h}x{w}" for h, w in self.buckets)
+            raise InputTooLarge(
+                f"the picture has {original[0]}x{original[1]} pixels (height x width), and no bucket "
+                f"takes it: {named}"
+            )
+        height, width = original
+        scale = max(min(h / height, w / width) for h, w in self.buckets)
+        shrunk = (max(1, int(height * scale)), max(1, int(width * scale)))
+        target = tuple(max(self.multiple, side // self.multiple * self.multiple) for side in shrunk)
+        return target, f"{height}x{width} to {target[0]}x{target[1]} pixels"
+
+    def _multiple_of(self, size: Size) -> Size:
+        step = self.multiple
+        if step == 1:
+            return size
+        if self.fit == EDGE:
+            return tuple(-(-side // step) * step for side in size)
+        return tuple(max(step, (side + step // 2) // step * step) for side in size)
+
+    def _fitted(self, pixels: Any, target: Size, shrink: bool) -> Any:
+        if self.fit == EDGE and not shrink:
+            height, width = pixels.shape[:2]
+            return np.pad(pixels, ((0, target[0] - height), (0, target[1] - width), (0, 0)), mode="edge")
+        return resize(pixels, target)
+
+    def _item(self, pixels: Any, original: Size, changed: Any) -> Item:
+        values = pixels.transpose(2, 0, 1).astype(np.float32)
+        values *= self._scale
+        values += self._offset
+        return Item(values.shape[1:], {"pixel_values": values}, changed, {"size": original})
+
+    def unpad(self, row: Row, item: Item) -> Row:
+        """The outputs without their padding; each comes with its valid height and width behind it."""
+        return tuple(_crop(output, size) for output, size in zip(row[: 2 * self.outputs : 2], row[1::2]))
+
+
+class Pictures(torch.nn.Module):
+    """A model called with unpadded pictures. Gives (output, size) pairs; size −1 means: nothing to cut."""
+
+    def __init__(self, model: torch.nn.Module, outputs: int) -> None:
+        super().__init__()
+        self.model = model
+        self.outputs = outputs
+
+    def forward(self, pixel_values: torch.Tensor, valid_size: torch.Tensor) -> Tuple[torch.Tensor, ...]:
+        outputs = list(_tensors(self.model(pixel_values)))[: self.outputs]
+        whole = torch.full_like(valid_size, -1)
+        return tuple(part for output in outputs for part in (output.float(), whole))
+
+
+class PaddedPictures(torch.nn.Module):
+    """The same for padded pictures: `exact` returns its outputs, then the valid sizes of the spatial ones."""
+
+    def __init__(self, exact: torch.nn.Module, outputs: int) -> None:
+        super().__init__()
+        self.exact = exact
+        self.outputs = outputs
+
+    def forward(self, pixel_values: torch.Tensor, valid_size: torch.Tensor) -> Tuple[torch.Tensor, ...]:
+        dtype = next((p.dtype for p in self.exact.parameters()), pixel_values.dtype)
+        results = as_tuple(self.exact(pixel_values.to(dtype), valid_size))
+        spatial: Sequence[bool] = self.exact.spatial  # type: ignore[assignment]
+        sizes = iter(results[len(spatial) :])
+        whole = torch.full_like(valid_size, -1)
+        pairs: List[torch.Tensor] = []
+        for output, is_spatial in list(zip(results, spatial))[: self.outputs]:
+            pairs += [output.float(), next(sizes) if is_spatial else whole]
+        return tuple(pairs)
+
+
+def _crop(output: Any, size: Any) -> Any:
+    height, width = (int(side) for side in size)
+    if height < 0 and width < 0:
+        return output
+    whole = output.shape[-2:]
+    return crop(output, [h if h >= 0 else w for h, w in zip((height, width), whole)], output.ndim - 2)
+
+
+def _tensors(value: Any) -> Any:
+    if isinstance(value, torch.Tensor):
+        yield value
+    elif value is not None:
+        for part in value.values() if isinstance(value, Mapping) else value:
+            yield from _tensors(part)
+
+
+def _config_labels(model: Any) -> List[str]:
+    by_id = getattr(getattr(model, "config", None), "id2label", None) or {}
+    return [str(by_id[i]) for i in sorted(by_id)]
