@@ -10,12 +10,13 @@ image-HxW.pt      the image classifier traced at one size
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks.paths import ROOT, WORK
+from benchmarks.paths import ENGINES, ROOT, WORK
 
 ARTIFACTS = WORK / "artifacts"
 MAX_ROWS = 64
@@ -28,10 +29,22 @@ def artifact(name: str) -> Path:
     if not path.exists():
         ARTIFACTS.mkdir(parents=True, exist_ok=True)
         command = [sys.executable, "-m", "benchmarks.artifacts", name]
-        made = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+        env = dict(os.environ)
+        if name.startswith(("encoder", "hidden")):
+            env["PYTHONPATH"] = str(engines())
+        made = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True)
         if made.returncode:
             raise RuntimeError(f"{' '.join(command)} failed:\n{made.stderr[-2000:]}")
     return path
+
+
+def engines() -> Path:
+    """The folder with the baselines' own packages, filled on first use."""
+    if not (ENGINES / "litserve").exists():
+        pins = ROOT / "benchmarks" / "requirements-engines.txt"
+        install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--upgrade"]
+        subprocess.run([*install, "--target", str(ENGINES), "-r", str(pins)], check=True)
+    return ENGINES
 
 
 def example(rows: int, tokens: int):

@@ -7,6 +7,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 BASELINES = ROOT / "benchmarks" / "baselines"
 WORK = ROOT / "benchmarks" / "work"  # built and temporary things; git ignores it
+ENGINES = WORK / "engines"  # the baselines' own packages, kept out of everybody else's environment
 CACHE = WORK / "cache"
 RESULTS = ROOT / "benchmarks" / "results"
 DATA = ROOT / "tests" / "data"

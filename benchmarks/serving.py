@@ -17,6 +17,7 @@ import json
 import os
 import platform
 import random
+import signal
 import statistics
 import sys
 import time
@@ -60,6 +61,8 @@ class Options:
 
 def run(argv: list[str]) -> int:
     options, as_json = parse(argv)
+    # So that a benchmark that is told to end stops the server it has started.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     say(f"{options.rounds} rounds of {len(options.systems)} systems, seed {options.seed}")
     peaks = {dtype: gemm.peak(dtype) for dtype in ("float32", "bfloat16")}
     loaded = {name: workloads.load(name, options.seed, options.items) for name in options.workloads}

@@ -13,7 +13,7 @@ from pathlib import Path
 import yaml
 
 from benchmarks import models
-from benchmarks.artifacts import artifact
+from benchmarks.artifacts import artifact, engines
 from benchmarks.client import render
 from benchmarks.judging import Judge
 from benchmarks.paths import BASELINES, MODEL_STORE, ROOT, WORK
@@ -31,6 +31,7 @@ class TorchServe(System):
     shared: str = "sentences.py"
     files: tuple[str, ...] = ()
     model_files: tuple[str, ...] = ("tokenizer.json",)
+    needs_engines: bool = False  # packages of requirements-engines.txt
     packages: tuple[str, ...] = ()  # folders of this repository that travel along
     padded_to: tuple[int, ...] = ()  # the lengths that texts are padded to, where they are fixed
 
@@ -47,7 +48,8 @@ class TorchServe(System):
             self.workers, self.batch_size, self.max_batch_delay, self.engine_settings
         )
         mar = torchserve.archive(folder / "pack", BASELINES / self.handler, files, config)
-        server, port = torchserve.start(folder, mar, self.workers)
+        extra = {"PYTHONPATH": str(engines())} if self.needs_engines else {}
+        server, port = torchserve.start(folder, mar, self.workers, **extra)
         return Running(server, port, mar.stat().st_size / 1e6)
 
     def padding_ratio(self, size: tuple[int, ...]) -> float:
@@ -115,7 +117,8 @@ class LitServe(System):
         def is_ready() -> bool:
             return get_json(port, "/info") is not None and healthy(port)
 
-        server = Server(command, folder, environment(folder), is_ready)
+        env = environment(folder, PYTHONPATH=str(engines()))
+        server = Server(command, folder, env, is_ready)
         return Running(server, port, sum(path.stat().st_size for path in paths) / 1e6)
 
     def requests(self, workload: Workload) -> list[bytes]:
@@ -147,8 +150,7 @@ class Infinity(System):
         python = infinity_python()
         model = folder / "model"
         shutil.copytree(models.text_model_folder(), model)
-        (model / "onnx").mkdir()
-        (model / "onnx" / "model.onnx").write_bytes(artifact("hidden.onnx").read_bytes())
+        shutil.copyfile(artifact("hidden.onnx"), model / "model.onnx")
         (port,) = free_ports(1)
         command = [
             # "." because infinity looks for the ONNX file by a path relative to the model's folder
@@ -160,7 +162,7 @@ class Infinity(System):
         cache = str(folder / "cache")  # its optimised copy of the model, made at every start
         env = environment(folder, OMP_NUM_THREADS=str(self.threads), HF_HOME=cache)
         server = Server(command, model, env, lambda: get_json(port, "/models") is not None)
-        return Running(server, port, (model / "onnx" / "model.onnx").stat().st_size / 1e6)
+        return Running(server, port, (model / "model.onnx").stat().st_size / 1e6)
 
     def requests(self, workload: Workload) -> list[bytes]:
         bodies = [{"model": "minilm", "input": [body.decode()]} for body in workload.bodies]

