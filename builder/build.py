@@ -146,7 +146,7 @@ def _adapt(
     reference = task.reference(model).eval()
     if config.dtype != "float32":
         model = copy.deepcopy(model).to(getattr(torch, config.dtype))
-        adapted = task.adapt(model, ExactPadding).eval()
+    adapted = task.adapt(model, ExactPadding).eval()
     for module in adapted.modules():
         if isinstance(module, ExactPadding):
             module.in_place = backend.in_place

@@ -48,8 +48,8 @@ def bucket_table(index: Index) -> Table:
     """One row per compiled program: bucket, seconds to compile, bytes, largest deviation, cost."""
     table = Table(title=f"{index.task} · {index.backend} · {index.dtype}", title_justify="left")
     table.add_column("bucket")
-    for column in ("compiled in", "bytes it adds", "largest deviation", "one call"):
-        table.add_column(column, justify="right")
+    for column in ("compiled in", "adds", "deviation", "rows: a call"):
+        table.add_column(column, justify="right", no_wrap=True)
     for program in index.programs:
         costs = {
             entry["batch_size"]: entry["seconds"]
@@ -61,6 +61,6 @@ def bucket_table(index: Index) -> Table:
             f"{program.seconds:.2f} s",
             megabytes(program.size),
             "not measured" if program.deviation is None else f"{program.deviation:.1e}",
-            "\n".join(f"{rows} rows {seconds * 1e3:8.1f} ms" for rows, seconds in sorted(costs.items())),
+            "\n".join(f"{rows}: {seconds * 1e3:.1f} ms" for rows, seconds in sorted(costs.items())),
         )
     return table
