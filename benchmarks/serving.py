@@ -184,7 +184,9 @@ def visit(
         seconds=options.seconds,
         seed=seed,
     )
+    before = running.outside()
     result = load.generate(plan)
+    after = running.outside()
     tokens = np.array([size[0] for size in workload.sizes]) if workload.kind == "text" else None
     row: dict[str, Any] = {
         "system": system.name,
@@ -208,6 +210,9 @@ def visit(
         "batch_size": system.batch_size,
         "buckets": result.by_bucket(),
     }
+    if after:
+        seconds, items = np.subtract(after, before or (0, 0))
+        row["outside_model_ms"] = float(seconds / items * 1e3)
     if tokens is not None:
         row["tokens_per_second"] = float(tokens[result.items].sum() / options.seconds)
         flops = sum(gemm.minilm_flops(int(count)) for count in tokens[result.items])

