@@ -62,10 +62,11 @@ UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB
 
 @dataclass(frozen=True)
 class Measured:
-    """What a --costs file brings: a cost table, and what memory the archive's buckets take, if known."""
+    """What a --costs file brings: a cost table, and for an archive the bytes of its buckets."""
 
     table: List[Mapping[str, Any]]
     bytes_per_bucket: Optional[float] = None
+    shared_bytes: int = 0
 
 
 def add_parser(subparsers: Any) -> None:
@@ -138,7 +139,7 @@ def _run(args: argparse.Namespace) -> None:
     if args.json:
         for note in plan.notes:
             print(f"note: {note}", file=sys.stderr)
-        answer = plan.to_json()
+        answer = plan.figures()
         if comparison:
             answer["traffic"] = comparison
         print(json.dumps(answer))
@@ -189,15 +190,18 @@ def _read_costs(path: Path) -> Measured:
         return Measured(plan_inputs.read_table(path))
     try:
         with zipfile.ZipFile(path) as archive:
-            manifest = json.loads(archive.read("buckets.json"))
-    except (KeyError, ValueError, zipfile.BadZipFile) as error:
-        raise PlanError(f"{path} is no archive of this builder: it has no buckets.json") from error
-    entries = manifest.get("buckets") or []
-    sizes = {entry.get("file"): int(entry.get("bytes") or 0) for entry in entries}
-    if len(sizes) == len(entries) and all(sizes.values()):
-        return Measured(manifest.get("costs") or [], max(sizes.values()))
-    # Buckets in one file share one copy of the weights: what each adds is small and not recorded.
-    return Measured(manifest.get("costs") or [])
+            index = json.loads(archive.read("buckets.json"))
+            files = {entry["file"] for entry in index["buckets"]}
+            stored = sum(archive.getinfo(name).file_size for name in files)
+            added: Dict[str, int] = {}
+            for entry in index["buckets"]:
+                name = str(entry["bucket"])
+                added[name] = added.get(name, 0) + int(entry["bytes"])
+    except (KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
+        raise PlanError(f"{path} is no archive that this builder reads: build it again") from error
+    # What the files hold beyond what each bucket adds, such as weights shared by all, counts once.
+    shared = max(0, stored - sum(added.values()))
+    return Measured(index.get("costs") or [], max(added.values(), default=0) or None, shared)
 
 
 def _limit(args: argparse.Namespace, measured: Measured) -> Optional[int]:
@@ -212,9 +216,9 @@ def _limit(args: argparse.Namespace, measured: Measured) -> Optional[int]:
     if not per_bucket:
         raise PlanError(
             "--memory-limit needs to know what a bucket takes: --bytes-per-bucket 92MB, --weights N "
-            "(Inferentia), or --costs with an archive whose buckets are files of their own"
+            "(Inferentia), or --costs with an archive"
         )
-    return memory_bucket_limit(args.memory_limit, per_bucket, args.workers)
+    return memory_bucket_limit(args.memory_limit, per_bucket, args.workers, measured.shared_bytes)
 
 
 def _compare(traffic: Traffic, buckets: Any, cost: Cost) -> Dict[str, Any]:

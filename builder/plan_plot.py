@@ -32,6 +32,14 @@ TINTS = [
 
 def draw_plan(plan: PlanResult, path: Path) -> None:
     """Write the picture to `path` (.png, .svg, .pdf). Raises PlanError if it cannot be written."""
+    try:
+        plan_figure(plan).savefig(path)
+    except (OSError, ValueError) as error:
+        raise PlanError(f"cannot write the picture {path}: {error}") from error
+
+
+def plan_figure(plan: PlanResult) -> Any:
+    """The picture as a matplotlib Figure."""
     from matplotlib.figure import Figure  # heavy, and only pictures need it
 
     figure = Figure(figsize=(12, 4.8), dpi=120, layout="constrained")
@@ -44,10 +52,7 @@ def draw_plan(plan: PlanResult, path: Path) -> None:
     for axes in (left, right):
         axes.spines[["top", "right"]].set_visible(False)
         axes.tick_params(colors=INK)
-    try:
-        figure.savefig(path)
-    except (OSError, ValueError) as error:
-        raise PlanError(f"cannot write the picture {path}: {error}") from error
+    return figure
 
 
 def _lengths(axes: Any, plan: PlanResult) -> None:

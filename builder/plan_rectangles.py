@@ -26,8 +26,11 @@ from builder.plan_costs import Cost, Floats, Ints
 Cell = Tuple[int, int]
 
 COARSE_LINES = 48  # per side, where most of the searching happens
-FINE_LINES = 320  # per side, for the last steps; only data with more distinct sides is thinned
+FINE_LINES = 320  # per side, for the last steps; where there are more, those around the plan are taken
+THIN_LINES = 64  # per side, kept besides those around the plan
+ROUNDS = 2  # of taking the lines around the plan and swapping among them
 RESTARTS = 24
+PROMISING = 3
 SEED = 20240229
 
 
@@ -108,6 +111,13 @@ class Grid:
                 return current
             current, total = best, self.total(best)
 
+    def refine(self, chosen: Sequence[Cell], count: int) -> List[Cell]:
+        """`chosen` without duplicates, filled up greedily to `count`, then swapped."""
+        current = list(dict.fromkeys(chosen))
+        while len(current) < count and len(grown := self.add(current)) > len(current):
+            current = grown
+        return self.swap(current)
+
     def shake(self, chosen: Sequence[Cell], random: np.random.Generator) -> List[Cell]:
         """Replace some rectangles, or all, by random ones, likelier the more they save; swap."""
         movable = [cell for cell in chosen if cell != self.top]
@@ -137,21 +147,31 @@ def best_rectangles(sizes: Ints, weights: Floats, count: int, cost: Cost) -> Lis
     sizes: int (n, 2), aligned; weights: float (n,). The same input gives the same plans.
     """
     coarse = _grid(sizes, weights, COARSE_LINES, cost)
-    fine = _grid(sizes, weights, FINE_LINES, cost)
     random = np.random.default_rng(SEED)
-    plans = [[fine.top]]
+    plans = [coarse.sides([coarse.top])]
     rough = [coarse.top]
-    for _ in range(1, count):
+    for number in range(2, count + 1):
         rough = coarse.swap(coarse.add(rough))
-        total = coarse.total(rough)
+        found = {frozenset(rough): coarse.total(rough)}
         for _ in range(RESTARTS if len(rough) > 1 else 0):
             other = coarse.shake(rough, random)
-            if coarse.total(other) < total:
-                rough, total = other, coarse.total(other)
-        starts = [fine.add(plans[-1]), [fine.cell(side) for side in coarse.sides(rough)]]
-        found = [fine.swap(_unique(start)) for start in starts]
-        plans.append(min(found, key=fine.total))
-    return [tighten(sizes, fine.sides(plan), cost) for plan in plans]
+            found[frozenset(other)] = coarse.total(other)
+            if found[frozenset(other)] < found[frozenset(rough)]:
+                rough = other
+        # What looks best on the coarse grid need not be best on the fine one: the next ones go on too.
+        promising = sorted(found, key=lambda plan: (found[plan], sorted(plan)))[:PROMISING]
+        starts = [coarse.sides(sorted(plan)) for plan in promising] + [plans[-1]]
+        for _ in range(ROUNDS):
+            around = [side for start in starts for side in start]
+            rows, columns = (
+                lines_around(sizes[:, axis], weights, [side[axis] for side in around]) for axis in (0, 1)
+            )
+            fine = Grid(sizes, weights, rows, columns, cost)
+            refined = [fine.refine([fine.cell(side) for side in start], number) for start in starts]
+            best = min(refined, key=lambda plan: fine.total(plan))
+            starts = [tighten(sizes, fine.sides(best), cost)]
+        plans.append(starts[0])
+    return plans
 
 
 def tighten(sizes: Ints, rectangles: Sequence[Tuple[int, int]], cost: Cost) -> List[Tuple[int, int]]:
@@ -168,10 +188,6 @@ def tighten(sizes: Ints, rectangles: Sequence[Tuple[int, int]], cost: Cost) -> L
     return sorted(kept)
 
 
-def _unique(cells: Sequence[Cell]) -> List[Cell]:
-    return list(dict.fromkeys(cells))
-
-
 def _grid(sizes: Ints, weights: Floats, limit: int, cost: Cost) -> Grid:
     rows, columns = (lines(sizes[:, axis], weights, limit) for axis in (0, 1))
     return Grid(sizes, weights, rows, columns, cost)
@@ -184,8 +200,21 @@ def lines(values: Ints, weights: Floats, limit: int) -> Ints:
         return distinct
     mass = np.bincount(inverse, weights=weights)
     commonest = np.argsort(-mass, kind="stable")[: limit // 2]
-    levels = np.linspace(0, mass.sum(), limit - limit // 2 + 1)[1:]
-    quantiles = np.searchsorted(np.cumsum(mass) * (1 + 1e-12), levels)
+    work = np.cumsum(mass * distinct)  # not the count alone: the large ones cost most
+    levels = np.linspace(0, work[-1], limit - limit // 2 + 1)[1:]
+    quantiles = np.searchsorted(work * (1 + 1e-12), levels)
     quantiles = np.minimum(quantiles, len(distinct) - 1)
     kept: Ints = distinct[np.unique([*commonest, *quantiles, len(distinct) - 1])]
     return kept
+
+
+def lines_around(values: Ints, weights: Floats, sides: Sequence[int]) -> Ints:
+    """All distinct values if they are few; else some of them all over and those around `sides`."""
+    distinct = np.unique(values)
+    if len(distinct) <= FINE_LINES:
+        return distinct
+    places = np.searchsorted(distinct, sides)
+    steps = 2 ** np.arange(max(1, (len(distinct) // THIN_LINES).bit_length()))
+    near = np.clip(places[:, None] + np.concatenate([-steps, [0], steps])[None, :], 0, len(distinct) - 1)
+    around: Ints = np.union1d(distinct[near.ravel()], lines(values, weights, THIN_LINES))
+    return around

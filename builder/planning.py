@@ -54,7 +54,7 @@ class PlanResult:
     notes: List[str] = field(default_factory=list)
     plans: List[List[Bucket]] = field(default_factory=list, repr=False)
 
-    def to_json(self) -> Dict[str, Any]:
+    def figures(self) -> Dict[str, Any]:
         """What `plan --json` prints."""
         return {
             "buckets": [list(bucket) for bucket in self.buckets],
@@ -64,13 +64,26 @@ class PlanResult:
             "cost": self.cost,
         }
 
-    def to_archive(self) -> Dict[str, Any]:
-        """What buckets.json keeps: the comparison and the distribution, for the report."""
-        kept = self.to_json()
-        del kept["buckets"]
-        kept["knee"] = self.knee
-        kept["histogram"] = [[list(size), count] for size, count in sorted(self.histogram.items())]
-        return kept
+    def to_json(self) -> Dict[str, Any]:
+        """What buckets.json keeps: the figures, the knee and the distribution, for the report."""
+        histogram = [[list(size), count] for size, count in sorted(self.histogram.items())]
+        return {**self.figures(), "knee": self.knee, "histogram": histogram}
+
+    @classmethod
+    def from_json(cls, kept: Mapping[str, Any]) -> PlanResult:
+        """What `to_json` wrote. Raises PlanError if it cannot be read."""
+        try:
+            return cls(
+                [tuple(bucket) for bucket in kept["buckets"]],
+                float(kept["waste"]),
+                dict(kept["alternatives"]),
+                [(count, waste) for count, waste in kept["curve"]],
+                str(kept["cost"]),
+                {tuple(size): count for size, count in kept["histogram"]},
+                kept["knee"],
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise PlanError(f"the plan in buckets.json is not readable ({error!r}): build again") from error
 
 
 def plan_lengths(

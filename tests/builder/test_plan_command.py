@@ -165,20 +165,33 @@ def test_the_cost_is_said(plan, write):
         assert json.loads(out)["cost"] == cost
 
 
-def test_the_memory_of_an_archive(plan, write, tmp_path):
+@pytest.mark.parametrize(("shared", "fitting"), [(0, 4), (40_000, 2)])
+def test_the_memory_of_an_archive(plan, write, tmp_path, shared, fitting):
     archive = tmp_path / "x.mar"
-    index = {"buckets": [{"bucket": [64], "file": "models/64.pt2", "bytes": 90_000_000}], "costs": TABLE}
+    entries = [
+        {"bucket": [64], "batch_size": rows, "file": "models/all.pt", "bytes": 10_000} for rows in (1, 2)
+    ]
     with zipfile.ZipFile(archive, "w") as packed:
-        packed.writestr("buckets.json", json.dumps(index))
-    lengths = write("lengths.json", [10, 60, 200, 250])
-    limited = ["--lengths", lengths, "--buckets", 4, "--json", "--memory-limit", "200MB"]
-    code, out, _ = plan(*limited, "--costs", archive)
+        packed.writestr("buckets.json", json.dumps({"buckets": entries, "costs": TABLE}))
+        packed.writestr("models/all.pt", bytes(20_000 + shared))
+    lengths = write("lengths.json", [10, 60, 200, 250, 300])
+    limited = ["--lengths", lengths, "--buckets", 5, "--json", "--memory-limit", "80KB", "--costs", archive]
+    code, out, err = plan(*limited)
     assert code == 0
-    assert len(json.loads(out)["buckets"]) == 2
+    assert len(json.loads(out)["buckets"]) == fitting
     assert json.loads(out)["cost"] == "measured"
-    code, _, err = plan(*limited, "--costs", archive, "--workers", 3)
+    assert f"cut to the best {fitting}" in err
+    code, _, err = plan(*limited, "--workers", 5)
     assert code == 1
     assert "--memory-limit" in err
+
+
+def test_an_archive_that_is_none(plan, write, tmp_path):
+    with zipfile.ZipFile(tmp_path / "x.mar", "w") as packed:
+        packed.writestr("other.json", "{}")
+    code, _, err = plan("--lengths", write("lengths.json", [10]), "--costs", tmp_path / "x.mar")
+    assert code == 1
+    assert "no archive" in err
 
 
 def test_inferentias_rule(plan):

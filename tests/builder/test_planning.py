@@ -15,6 +15,7 @@ from builder.plan_costs import AreaCost, FlopsCost, MeasuredCost
 from builder.plan_exact import exact_rectangles
 from builder.planning import (
     PlanError,
+    PlanResult,
     knee,
     make_plan,
     memory_bucket_limit,
@@ -198,11 +199,14 @@ def test_a_recipe_plans_at_build_time(tmp_path, mrpc):
     spec = {"plan": "mrpc_test_token_lengths.json", "count": 4, "field": "pair"}
     plan = plan_buckets(spec, DATA)
     assert plan.buckets == [(46,), (60,), (74,), (104,)]
-    kept = json.loads(json.dumps(plan.to_archive()))
+    kept = json.loads(json.dumps(plan.to_json()))
     assert kept["waste"] == pytest.approx(1.149, abs=5e-4)
     assert kept["cost"] == "area"
     assert sum(count for _, count in kept["histogram"]) == 1725
     assert kept["histogram"][0] == [[19], 1]
+    assert PlanResult.from_json(kept).to_json() == kept
+    with pytest.raises(PlanError, match="build again"):
+        PlanResult.from_json({"buckets": []})
 
 
 def test_a_recipe_plans_sizes_aligned():
