@@ -1,7 +1,7 @@
 """The machine's measured matrix-multiply peak: the yardstick for "share of peak on real tokens".
 
-One process per core multiplies square-ish matrices with torch (oneDNN through mkldnn_linear where that
-is faster) and the best size counts, because nothing that runs on the machine can beat it.
+One process per core multiplies matrices of the model's sizes and of larger ones, with torch's own kernel
+and with oneDNN's on packed weights; the best counts.
 
     python -m benchmarks gemm [--json]
 """
@@ -59,7 +59,7 @@ def onednn(left, right):
     """oneDNN's linear with weights packed once, as a frozen Inductor graph calls it."""
     import torch
 
-    packed = torch.ops.mkldnn._reorder_linear_weight(right.to_mkldnn(), left.shape[0])
+    packed = torch.ops.mkldnn._reorder_linear_weight(right, left.shape[0])
     return lambda: torch.ops.mkldnn._linear_pointwise(left, packed, None, "none", [], "")
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import psutil
 
-READY_SECONDS = 240.0
+READY_SECONDS = 400.0
 
 
 class ServerFailed(RuntimeError):
