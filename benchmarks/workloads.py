@@ -58,9 +58,8 @@ def load(name: str, seed: int = 0, count: int = 512) -> Workload:
 
     Raises KeyError for an unknown name.
     """
-    make = WORKLOADS[name]
     kind = "image" if name == "coco" else "text"
-    bodies = make(random.Random(seed), count)
+    bodies = load_bodies(name, seed, count)
     digest = hashlib.sha256(b"\0".join([models.fingerprint(kind).encode(), *bodies])).hexdigest()
     cache = CACHE / f"references-{name}-{digest[:16]}.npy"
     if cache.exists():
@@ -71,6 +70,11 @@ def load(name: str, seed: int = 0, count: int = 512) -> Workload:
         cache.parent.mkdir(parents=True, exist_ok=True)
         np.save(cache, references)
     return Workload(name, kind, bodies, [size_of(kind, body) for body in bodies], references)
+
+
+def load_bodies(name: str, seed: int = 0, count: int = 512) -> list[bytes]:
+    """The bodies alone, where no answer is judged."""
+    return WORKLOADS[name](random.Random(seed), count)
 
 
 def size_of(kind: str, body: bytes) -> tuple[int, ...]:

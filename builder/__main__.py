@@ -7,11 +7,11 @@ import os
 import sys
 from typing import List, Optional
 
-from builder import build_command, inspect_command
+from builder import build_command, inspect_command, plan_command
 from builder.errors import BuildError
 from handler.errors import ConfigError
 
-COMMANDS = (build_command, inspect_command)
+COMMANDS = (build_command, inspect_command, plan_command)
 
 
 def main(arguments: Optional[List[str]] = None) -> int:

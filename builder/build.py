@@ -110,10 +110,14 @@ def build(recipe: Path, store: Path, version: str = "1.0", progress: Optional[Pr
 
 
 def _planned(config: HandlerConfig, folder: Path) -> Tuple[HandlerConfig, Dict[str, Any]]:
+    from builder.plan_errors import PlanError
     from builder.planning import plan_buckets
 
     assert not isinstance(config.buckets, list)
-    plan = plan_buckets(dict(config.buckets), folder)
+    try:
+        plan = plan_buckets(dict(config.buckets), folder)
+    except PlanError as error:
+        raise BuildError(f"handler.buckets: {error}") from None
     return replace(config, buckets=list(plan.buckets)), plan.to_json()
 
 

@@ -86,9 +86,7 @@ def test_a_table_with_holes_or_nonsense_is_refused(seconds, message):
 
 
 def test_noise_takes_the_seconds_of_the_smaller_shape():
-    costs = CostTable(
-        {((64,), 1): 0.012, ((64,), 4): 0.030, ((128,), 1): 0.011, ((128,), 4): 0.009}
-    )
+    costs = CostTable({((64,), 1): 0.012, ((64,), 4): 0.030, ((128,), 1): 0.011, ((128,), 4): 0.009})
     assert costs.cost((128,), 1) == 0.012
     assert costs.cost((128,), 4) == 0.030
 
@@ -172,8 +170,7 @@ def test_running_items_of_one_bucket_alone_never_costs_less_than_its_parts_say(c
     seconds, last = costs.alone(bucket, n)
     for count in range(1, n + 1):
         splits = [
-            seconds[count - k] + costs.cost(bucket, k)
-            for k in range(1, min(count, costs.largest_batch) + 1)
+            seconds[count - k] + costs.cost(bucket, k) for k in range(1, min(count, costs.largest_batch) + 1)
         ]
         assert seconds[count] == pytest.approx(min(splits))
         assert seconds[count] == seconds[count - last[count]] + costs.cost(bucket, last[count])

@@ -1,0 +1,117 @@
+"""`python -m benchmarks packing`: ways to turn a batch into calls, run for real on the same batches.
+
+- `fifo`: items in the order in which they came, one call for as many as a call takes;
+- `per_bucket`: one call per bucket (several where a bucket has more items than a call takes);
+- `packed`: the calls that cost least by the table measured when the model was warmed up.
+
+Texts run through MiniLM, pictures of COCO's sizes through MobileNetV2, in this process, without a server.
+Every round runs every policy on every batch, one after the other, so that what disturbs the machine disturbs
+all of them; the figure is the median over rounds. Planning is part of the time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from benchmarks import workloads
+from benchmarks.paths import ROOT
+from builder.build import build
+from handler.buckets import volume
+from handler.model import BucketedModel
+from handler.packing import POLICIES
+from handler.padding import Item
+
+DATA = {"short": "minilm", "paragraphs": "minilm", "mrpc": "minilm", "coco": "mobilenet"}
+DEPTHS = (1, 8, 32, 64)
+COMPARED = ("fifo", "per_bucket", "packed")
+
+
+def run(argv: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks packing", description=__doc__)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("--data", nargs="*", choices=list(DATA), default=list(DATA))
+    parser.add_argument("--depths", nargs="*", type=int, default=list(DEPTHS))
+    parser.add_argument("--items", type=int, default=128, help="items per data set and depth, default: 128")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--json", action="store_true", help="print the figures as JSON and nothing else")
+    args = parser.parse_args(argv)
+    torch.set_num_threads(args.threads)
+    results = []
+    for name in dict.fromkeys(DATA[data] for data in args.data):
+        model = BucketedModel.load(archive(name))
+        for data in (data for data in args.data if DATA[data] == name):
+            for depth in args.depths:
+                results += measure(model, data, depth, args)
+    print(json.dumps(results)) if args.json else show(results)
+    return 0
+
+
+def archive(name: str) -> Path:
+    """The archive of a recipe, built if the store does not have it."""
+    path = ROOT / "model_store" / f"{name}.mar"
+    return path if path.exists() else build(ROOT / "recipes" / f"{name}.yaml", path.parent).path
+
+
+def measure(model: BucketedModel, data: str, depth: int, args: argparse.Namespace) -> list[dict[str, object]]:
+    """One figure per policy: seconds per batch of `depth` items, and positions executed ÷ needed."""
+    items = read(model, data, max(depth, args.items // 4 if data == "coco" else args.items), args.seed)
+    batches = [items[i : i + depth] for i in range(0, len(items) - depth + 1, depth)]
+    seconds: dict[str, list[float]] = {policy: [] for policy in COMPARED}
+    executed = dict.fromkeys(COMPARED, 0)
+    for _ in range(args.rounds):
+        for policy in COMPARED:
+            executed[policy] = 0
+            started = time.perf_counter()
+            for batch in batches:
+                for call in POLICIES[policy]([item.size for item in batch], model.costs):
+                    model.run_call(call, [batch[i] for i in call.items])
+                    executed[policy] += volume(call.bucket) * call.batch_size
+            seconds[policy].append((time.perf_counter() - started) / len(batches))
+    real = sum(volume(item.size) for batch in batches for item in batch)
+    return [
+        {
+            "data": data,
+            "depth": depth,
+            "policy": policy,
+            "seconds": statistics.median(seconds[policy]),
+            "padded_over_real": executed[policy] / real,
+        }
+        for policy in COMPARED
+    ]
+
+
+def read(model: BucketedModel, data: str, count: int, seed: int) -> list[Item]:
+    """The items of a workload, as the task reads them, without those that no bucket takes."""
+    load = workloads.load_bodies(data, seed, 2 * count)
+    inputs = [body.decode() if model.task.body == "text" else body for body in load]
+    items = model.task.read(inputs, [{}] * len(inputs))
+    return [item for item in items if isinstance(item, Item)][:count]
+
+
+def show(results: list[dict[str, object]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title="Time of a batch by packing policy, relative to fifo (padded ÷ real in brackets)")
+    for column in ("data", "depth", "fifo, ms", *COMPARED[1:]):
+        table.add_column(column, justify="left" if column == "data" else "right")
+    by_case: dict[tuple[object, object], dict[object, dict[str, object]]] = {}
+    for result in results:
+        by_case.setdefault((result["data"], result["depth"]), {})[result["policy"]] = result
+    for (data, depth), found in by_case.items():
+        fifo = float(found["fifo"]["seconds"])  # type: ignore[arg-type]
+        cells = [f"{fifo * 1e3:.1f} ({found['fifo']['padded_over_real']:.2f})"]
+        for policy in COMPARED[1:]:
+            ratio = float(found[policy]["seconds"]) / fifo  # type: ignore[arg-type]
+            cells.append(f"{ratio:.2f} ({found[policy]['padded_over_real']:.2f})")
+        table.add_row(str(data), str(depth), *cells)
+    Console().print(table)
