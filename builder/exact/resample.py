@@ -41,6 +41,10 @@ def interpolate(
         outs[dim], fixed[dim] = _output(space, axis, sizes[dim - 2], scales[dim - 2])
         if recompute_scale_factor and scales[dim - 2] is not None:
             fixed[dim] = _ratio(axis, outs[dim])
+    if recompute_scale_factor and scale_factor is not None:
+        have = shape_of(input)[2:]
+        sizes = (int(have[0] * float(scales[0])), int(have[1] * float(scales[1])))
+        scales = (None, None)
     outcome = Region(outs, region.batch, own=True, mask=region.mask)
     if align_corners or any(ratio is None for ratio in fixed.values()):
         return space.attach(_by_row(space, input, region, outs, sizes, scales, mode, align_corners), outcome)
@@ -106,7 +110,7 @@ def _by_row(
         at = space.positions(count)[None]
         if align_corners:
             step = (n - 1).float() / (m - 1).clamp(min=1)
-        elif scales[side] is not None and sizes[side] is None:
+        elif scales[side] is not None:
             step = torch.full((1, 1), 1.0 / float(scales[side]))
         else:
             step = n.float() / m.clamp(min=1)

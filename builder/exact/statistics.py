@@ -130,7 +130,9 @@ def glu(space: Space, input: Tensor, dim: int = -1) -> Tensor:
 
 
 @handles("normalize")
-def normalize(space: Space, input: Tensor, p: float = 2.0, dim: int = 1, eps: float = 1e-12) -> Tensor:
+def normalize(
+    space: Space, input: Tensor, p: float = 2.0, dim: int = 1, eps: float = 1e-12, out: None = None
+) -> Tensor:
     region = tracked(input)
     if dim % input.dim() in (region.batch, *region.axes):
         raise NotExact("over a side of the image or the batch")

@@ -45,12 +45,12 @@ def window_table(table: Table, reach: int, stride: int, before: int, after: int,
 
     def extent(size: int) -> int:
         span = size + before + after - reach - 1
-        if size == 0 or span < 0:
+        if size == 0:
             return 0
         if not ceil:
-            return span // stride + 1
+            return max(0, span // stride + 1)
         count = -(-span // stride) + 1
-        return count - 1 if (count - 1) * stride >= size + before else count
+        return max(0, count - 1 if (count - 1) * stride >= size + before else count)
 
     return tuple(extent(size) for size in table)
 
