@@ -22,17 +22,16 @@ STYLE = """
 body { margin: 0 auto; max-width: 62rem; padding: 1.5rem; background: var(--paper); color: var(--ink);
   font: 16px/1.5 system-ui, sans-serif; }
 h1 { font-size: 1.7rem; margin: 0; } h2 { font-size: 1.2rem; margin: 2.2rem 0 .5rem; }
-p { margin: .4rem 0; } .soft, caption { color: var(--soft); }
+p { margin: .4rem 0; } .soft { color: var(--soft); }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
-caption { text-align: left; caption-side: bottom; padding-top: .4rem; }
-th, td { padding: .3rem .8rem; text-align: right; border-bottom: 1px solid var(--line); }
+th, td { padding: .3rem .8rem; text-align: right; white-space: nowrap; border-bottom: 1px solid var(--line); }
 th:first-child, td:first-child, td.text, th.text { text-align: left; }
 th { font-weight: 600; } .bad { color: var(--bad); font-weight: 600; }
 code, pre { font: .88rem/1.45 ui-monospace, monospace; }
 pre { overflow-x: auto; border: 1px solid var(--line); border-radius: .4rem; padding: .8rem; }
-figure { margin: .8rem 0; background: #ffffff; border-radius: .5rem; padding: .6rem; }
-figure svg { display: block; width: 100%; height: auto; }
+figure { overflow-x: auto; margin: .8rem 0; background: #ffffff; border-radius: .5rem; padding: .6rem; }
+figure svg { display: block; width: 100%; min-width: 46rem; height: auto; }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: .2rem 1.2rem; margin: .8rem 0; }
 dt { color: var(--soft); } dd { margin: 0; overflow-wrap: anywhere; }
 """
@@ -192,12 +191,14 @@ def _cell(content: Any, kind: str = "", style: str = "", raw: bool = False) -> s
 
 
 def _table(head: Iterable[str], rows: Iterable[List[str]], caption: str) -> str:
-    titles = "".join(f'<th scope="col">{escape(title)}</th>' for title in head)
+    titles = "".join(
+        f'<th scope="col"{" class=text" * (title == "file")}>{escape(title)}</th>' for title in head
+    )
     body = "\n".join(f"<tr>{''.join(cells)}</tr>" for cells in rows)
-    told = f"<caption>{escape(caption)}</caption>" if caption else ""
+    told = f'<p class="soft">{escape(caption)}</p>\n' if caption else ""
     return (
-        f'<div class="scroll"><table>{told}<thead><tr>{titles}</tr></thead>'
-        f"<tbody>\n{body}\n</tbody></table></div>\n"
+        f'<div class="scroll"><table><thead><tr>{titles}</tr></thead>'
+        f"<tbody>\n{body}\n</tbody></table></div>\n{told}"
     )
 
 
