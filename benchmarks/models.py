@@ -66,9 +66,9 @@ def embed_plainly(body: bytes) -> np.ndarray:
 
 @lru_cache(maxsize=1)
 def image_classifier() -> nn.Module:
-    from recipes.models.mobilenet import mobilenet
+    from recipes.models.mobilenet import mobilenet_v2
 
-    return mobilenet().eval()
+    return mobilenet_v2().eval()
 
 
 def pixels(body: bytes) -> np.ndarray:

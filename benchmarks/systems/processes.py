@@ -38,7 +38,8 @@ def environment(folder: Path, **more: str) -> dict[str, str]:
     own.mkdir(parents=True, exist_ok=True)
     threads = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
     offline = {"HF_HUB_OFFLINE": "1", "DO_NOT_TRACK": "1"}
-    return {**os.environ, "TEMP": str(own), "TMPDIR": str(own), **threads, **offline, **more}
+    inherited = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    return {**inherited, "TEMP": str(own), "TMPDIR": str(own), **threads, **offline, **more}
 
 
 def get_text(port: int, path: str) -> str | None:
@@ -74,18 +75,23 @@ class Server:
             self.process = subprocess.Popen(
                 command, cwd=folder, env=env, stdout=log, stderr=log, start_new_session=True
             )
-        self.ready_seconds = self.wait(is_ready)
+        try:
+            self.ready_seconds = self.wait(is_ready)
+        except BaseException:
+            self.stop()
+            raise
 
     def wait(self, is_ready) -> float:
-        while time.perf_counter() - self.started < READY_SECONDS:
-            if self.process.poll() is not None:
-                break
+        while (waited := time.perf_counter() - self.started) < READY_SECONDS:
             if is_ready():
-                return time.perf_counter() - self.started
+                return waited
+            if self.process.poll() is not None or "Load model failed" in self.said():
+                break
             time.sleep(0.05)
-        self.stop()
-        tail = self.log.read_text(errors="replace")[-1500:]
-        raise ServerFailed(f"{self.log} ends with:\n{tail}")
+        raise ServerFailed(f"not ready after {waited:.0f} s; {self.log} ends:\n{self.said()[-1500:]}")
+
+    def said(self) -> str:
+        return self.log.read_text(errors="replace")
 
     def memory_mb(self) -> float:
         """Memory of the whole tree without counting shared pages twice (PSS), in MB."""

@@ -70,7 +70,14 @@ def text_systems() -> list[System]:
             handler="eager.py",
             model_files=EAGER,
         ),
-        *pair(TorchServe, "onnx", "TorchServe, ONNX Runtime", handler="onnx_runtime.py", files=ONNX),
+        *pair(
+            TorchServe,
+            "onnx",
+            "TorchServe, ONNX Runtime",
+            handler="onnx_runtime.py",
+            files=ONNX,
+            needs_engines=True,
+        ),
         *pair(
             LitServe,
             "litserve-onnx",
