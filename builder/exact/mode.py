@@ -167,8 +167,13 @@ class ExactMode(TorchFunctionMode):
             return func(*clean, **{key: self._released(value) for key, value in kwargs.items()})
         self.space.unknown.append(f"{name} ({reason})" if reason else name)
         result = func(*args, **kwargs)
+        # Follow the image where its shape allows, so that what comes after is checked as well.
         for tensor in tensors_in([result]):
             forget(tensor)
+            try:
+                self.space.attach(tensor, Region(dict(regions[0].axes), regions[0].batch))
+            except (NotExact, IndexError):
+                forget(tensor)
         return result
 
     def _released(self, value: Any) -> Any:
