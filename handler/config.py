@@ -11,6 +11,7 @@ file to the worker, which reads this section. The builder reads the same section
 from __future__ import annotations
 
 import contextlib
+import math
 from dataclasses import dataclass, field, fields
 from typing import Any, Dict, List, Mapping, Optional, Union
 
@@ -113,7 +114,9 @@ class HandlerConfig:
             with contextlib.suppress(ValueError):
                 tolerance = values["tolerance"] = float(tolerance)
         _require(
-            isinstance(tolerance, (int, float)) and not isinstance(tolerance, bool) and tolerance > 0,
+            isinstance(tolerance, (int, float))
+            and not isinstance(tolerance, bool)
+            and 0 < tolerance < math.inf,
             "tolerance",
             "a positive number",
             tolerance,
