@@ -9,14 +9,14 @@ from __future__ import annotations
 import logging
 import time
 from pathlib import Path
-from typing import Any, Dict, List, Union
+from typing import Any, Dict, List, Optional, Union
 
 from ts.torch_handler.base_handler import BaseHandler
 
 from handler import archive
 from handler.buckets import bucket_name
 from handler.config import HandlerConfig
-from handler.errors import ModelFailed, RequestError
+from handler.errors import BadRequest, ModelFailed, RequestError
 from handler.metrics import report
 from handler.model import BucketedModel
 from handler.padding import Item
@@ -54,7 +54,7 @@ class BucketedHandler(BaseHandler):  # type: ignore[misc]  # TorchServe is untyp
 
     def handle(self, data: List[Dict[str, Any]], context: Any) -> List[Any]:
         """Answer a batch. Never raises for a request: whatever escapes here would fail all of them."""
-        header = context.get_request_header(0, "describe")
+        header = _header(context, 0, "describe")
         if header and len(data) == 1 and not _has_body(data[0]):
             return self.describe_handle(reset=header == "reset")
         started = time.perf_counter()
@@ -77,12 +77,15 @@ class BucketedHandler(BaseHandler):  # type: ignore[misc]  # TorchServe is untyp
         requests: List[Union[Request, RequestError]] = []
         for i, row in enumerate(data):
             try:
-                content_type = context.get_request_header(i, "Content-Type")
+                content_type = _header(context, i, "content-type")
                 request = read_request(row, content_type, task.body, max_items)
                 request.parameters = task.check_parameters(request.parameters)
                 requests.append(request)
             except RequestError as error:
                 requests.append(error)
+            except Exception:
+                logger.exception("a request could not be read")
+                requests.append(BadRequest("the request could not be read; the server's log says why"))
         return requests
 
     def _items(self, requests: List[Union[Request, RequestError]]) -> Any:
@@ -142,5 +145,13 @@ class BucketedHandler(BaseHandler):  # type: ignore[misc]  # TorchServe is untyp
         return [{**self.model.describe(), "seen": seen}]
 
 
+def _header(context: Any, i: int, name: str) -> Optional[str]:
+    """A request's header. The frontend passes names on as the client wrote them: many write lower case."""
+    for key, value in context.get_all_request_header(i).items():
+        if key.lower() == name and isinstance(value, str):
+            return value
+    return None
+
+
 def _has_body(row: Dict[str, Any]) -> bool:
-    return any(value is not None and len(value) > 0 for value in row.values() if hasattr(value, "__len__"))
+    return any(value is not None and (not hasattr(value, "__len__") or len(value)) for value in row.values())

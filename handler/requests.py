@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import reprlib
 from dataclasses import dataclass, field
 from typing import Any, Dict, List, Mapping, Optional
 
@@ -109,7 +110,9 @@ def _from_json(value: Any, body: str) -> Request:
         raise UnprocessableInput(f'the body has no "inputs": {_EXPECTED[body]}')
     for key in value:
         if key not in ("inputs", "parameters"):
-            raise UnprocessableInput(f'{key!r} is not known; the body has "inputs" and "parameters"')
+            raise UnprocessableInput(
+                f'{reprlib.repr(key)} is not known; the body has "inputs" and "parameters"'
+            )
     parameters = _parameters(value)
     inputs = value["inputs"]
     if isinstance(inputs, list):

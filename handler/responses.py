@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Dict, Sequence
 
+import numpy as np
 import orjson
 
 from handler.buckets import bucket_name
@@ -32,8 +33,8 @@ def encode(value: Any) -> bytes:
 
 def _contiguous(value: Any) -> Any:
     """orjson writes only contiguous arrays itself; a cut-off piece of a larger one is not."""
-    if hasattr(value, "tolist"):
-        return value.tolist()
+    if isinstance(value, np.ndarray):
+        return np.ascontiguousarray(value) if value.ndim else value.item()
     raise TypeError(f"{type(value).__name__} cannot be written as JSON")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from pathlib import Path
 from typing import Any, Callable, ClassVar, Dict, List, Mapping, Sequence, Tuple, Union
 
@@ -91,11 +92,15 @@ class Task:
         for key, value in parameters.items():
             if key not in self.parameters:
                 known = ", ".join(sorted(self.parameters)) or "none"
-                raise UnprocessableInput(f"parameter {key!r} is not known to {self.name}; known: {known}")
+                raise UnprocessableInput(
+                    f"parameter {reprlib.repr(key)} is not known to {self.name}; known: {known}"
+                )
             try:
                 checked[key] = self.parameters[key](value)
             except ValueError as error:
-                raise UnprocessableInput(f"parameter {key!r} {error}, not {value!r}") from None
+                # A part of it: a megabyte or a thousand nested lists would not fit into an answer.
+                shown = reprlib.repr(value)
+                raise UnprocessableInput(f"parameter {key!r} {error}, not {shown}") from None
         return checked
 
     def read(
@@ -151,7 +156,7 @@ def top_classes(logits: Any, labels: Sequence[str], top_k: Any, function: str) -
         powers = np.exp(scores - scores.max())
         scores = powers / powers.sum()
     elif function == "sigmoid":
-        scores = 1 / (1 + np.exp(-scores))
+        scores = 0.5 + 0.5 * np.tanh(scores / 2)  # the same, and never overflows
     order = np.argsort(-scores, kind="stable")[:top_k]
     return [{"label": labels[i], "score": float(scores[i])} for i in order]
 

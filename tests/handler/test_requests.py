@@ -1,0 +1,195 @@
+from __future__ import annotations
+
+import base64
+import json
+from typing import Any
+
+import pytest
+
+from handler.errors import (
+    BadRequest,
+    InputTooLarge,
+    RequestError,
+    UnprocessableInput,
+    UnsupportedMediaType,
+)
+from handler.requests import IMAGE, TEXT, Request, read_request
+
+JSON = "application/json"
+FORM = "application/x-www-form-urlencoded"
+MULTIPART = "multipart/form-data; boundary=x"
+
+
+def read(value: Any, content_type: str | None = JSON, body: str = TEXT, key: str = "body") -> Request:
+    return read_request({key: value}, content_type, body, max_items=8)
+
+
+# What the frontend could decode arrives as a value; everything else as bytes.
+
+
+@pytest.mark.parametrize(
+    ("value", "content_type", "request_"),
+    [
+        ("a text", JSON, Request(["a text"])),
+        ("", JSON, Request([""])),
+        ({"inputs": "a"}, JSON, Request(["a"])),
+        ({"inputs": ""}, JSON, Request([""])),
+        ({"inputs": ["a", "b"]}, JSON, Request(["a", "b"], many=True)),
+        ({"inputs": ["a"]}, JSON, Request(["a"], many=True)),
+        ({"inputs": []}, JSON, Request([], many=True)),
+        ({"inputs": "a", "parameters": {"top_k": 2}}, JSON, Request(["a"], False, {"top_k": 2})),
+        ({"inputs": "a", "parameters": None}, JSON, Request(["a"])),
+        ({"inputs": "a", "parameters": {}}, JSON, Request(["a"])),
+        ({"text": "a", "text_pair": "b"}, JSON, Request([{"text": "a", "text_pair": "b"}])),
+        (
+            {"text": "a", "text_pair": "b", "parameters": {"top_k": 2}},
+            JSON,
+            Request([{"text": "a", "text_pair": "b"}], False, {"top_k": 2}),
+        ),
+        ({"inputs": {"text": "a"}}, JSON, Request([{"text": "a"}])),
+        ({"inputs": [{"text": "a"}, "b"]}, JSON, Request([{"text": "a"}, "b"], many=True)),
+        # Falsy and odd inputs are the task's to judge: they must reach it as they are.
+        *(({"inputs": value}, JSON, Request([value])) for value in (None, 0, False, {}, 1.5)),
+        ({"inputs": [None, 0, ""]}, JSON, Request([None, 0, ""], many=True)),
+        ("a text", "text/plain", Request(["a text"])),
+        ("", "text/plain", Request([""])),
+        ('{"inputs": "not JSON here"}', "text/plain", Request(['{"inputs": "not JSON here"}'])),
+        ("\ufeffa", "text/plain; charset=utf-8", Request(["\ufeffa"])),
+        # bytes
+        (bytearray(b'{"inputs": ["a"]}'), "application/json; charset=utf-8", Request(["a"], many=True)),
+        (bytearray(b'"a"'), "application/vnd.api+json", Request(["a"])),
+        (bytearray("ä".encode()), "text/plain", Request(["ä"])),
+        (bytearray(b'"quoted"'), "text/plain", Request(['"quoted"'])),
+        (bytearray(b"a text"), MULTIPART, Request(["a text"])),
+        (bytearray(b'{"inputs": "a"}'), MULTIPART, Request(["a"])),
+        # gRPC: bytes, no headers
+        (bytearray(b'{"inputs": ["a"]}'), None, Request(["a"], many=True)),
+        (bytearray(b'{"text": "a", "text_pair": "b"}'), None, Request([{"text": "a", "text_pair": "b"}])),
+        (bytearray(b'"a"'), None, Request(["a"])),
+        (bytearray(b"a plain text"), None, Request(["a plain text"])),
+        (bytearray(b"5 apples"), None, Request(["5 apples"])),
+        (bytearray(b"{not JSON}"), None, Request(["{not JSON}"])),
+        (bytearray(b""), None, Request([""])),
+    ],
+)
+def test_text_bodies(value: Any, content_type: str | None, request_: Request) -> None:
+    assert read(value, content_type) == request_
+
+
+@pytest.mark.parametrize(
+    ("value", "content_type", "error", "says"),
+    [
+        # Malformed JSON arrives as bytes
+        (bytearray(b'{"inputs": '), JSON, BadRequest, "not valid JSON"),
+        (bytearray(b""), JSON, BadRequest, "not valid JSON"),
+        (bytearray(b'\xef\xbb\xbf{"inputs": "a"}'), JSON, BadRequest, "BOM"),
+        (bytearray(b"\x1f\x8b\x08\x00"), JSON, UnsupportedMediaType, "compressed"),
+        (bytearray(b"\x1f\x8b\x08\x00"), None, UnsupportedMediaType, "compressed"),
+        (bytearray(b"[" * 100_000), JSON, BadRequest, "too deeply"),
+        (bytearray(b'{"inputs": "\xff"}'), JSON, BadRequest, "UTF-8"),
+        (bytearray(b"\xe4"), "text/plain; charset=latin-1", BadRequest, "UTF-8"),
+        (bytearray(b"\xff\xfe"), None, BadRequest, "UTF-8"),
+        (bytearray(b'{"inputs": NaN}'), JSON, BadRequest, "NaN"),
+        (bytearray(b'{"inputs": "a"} x'), JSON, BadRequest, "not valid JSON"),
+        (bytearray(b"1" * 5000), JSON, BadRequest, "not valid JSON"),
+        # Another kind of body
+        (bytearray(b"a"), FORM, UnsupportedMediaType, "x-www-form-urlencoded"),
+        (bytearray(b"a"), "application/octet-stream", UnsupportedMediaType, "octet-stream"),
+        (bytearray(b"\x89PNG"), "image/png", UnsupportedMediaType, "image/png"),
+        (bytearray(b"a"), "application/xml", UnsupportedMediaType, "application/xml"),
+        # Readable, but wrong
+        (None, JSON, UnprocessableInput, "null"),
+        *((number, JSON, UnprocessableInput, "a number") for number in (0, 5, 1.5, float("nan"))),
+        *((value, JSON, UnprocessableInput, "true or false") for value in (True, False)),
+        (["a", "b"], JSON, UnprocessableInput, "a list"),
+        ([], JSON, UnprocessableInput, "a list"),
+        ({}, JSON, UnprocessableInput, 'no "inputs"'),
+        ({"input": "a"}, JSON, UnprocessableInput, 'no "inputs"'),
+        ({"inputs": "a", "top_k": 3}, JSON, UnprocessableInput, "'top_k' is not known"),
+        ({"inputs": "a", "text": "b"}, JSON, UnprocessableInput, "'text' is not known"),
+        ({"inputs": "a", "\ud800": 1}, JSON, UnprocessableInput, "not known"),
+        ({"inputs": "a", "parameters": [1]}, JSON, UnprocessableInput, "must be an object"),
+        ({"inputs": "a", "parameters": "b"}, JSON, UnprocessableInput, "must be an object"),
+        ({"text": "a", "parameters": 3}, JSON, UnprocessableInput, "must be an object"),
+        ({"inputs": ["a"] * 9}, JSON, InputTooLarge, "9 inputs .* limit of 8"),
+    ],
+)
+def test_text_bodies_that_are_refused(
+    value: Any, content_type: str | None, error: type[RequestError], says: str
+) -> None:
+    with pytest.raises(error, match=says) as refused:
+        read(value, content_type)
+    assert type(refused.value) is error
+
+
+@pytest.mark.parametrize("key", ["x" * 5_000_000, "\u200b" * 1_000_000])
+def test_a_long_key_is_not_sent_back_whole(key: str) -> None:
+    with pytest.raises(UnprocessableInput) as refused:
+        read({"inputs": "a", key: 1})
+    assert len(str(refused.value)) < 500
+
+
+@pytest.mark.parametrize(
+    ("row", "content_type", "error"),
+    [({}, None, BadRequest), ({}, JSON, BadRequest), ({}, FORM, UnsupportedMediaType)],
+)
+def test_a_row_without_a_body(
+    row: dict[str, Any], content_type: str | None, error: type[RequestError]
+) -> None:
+    with pytest.raises(error):
+        read_request(row, content_type, TEXT, 8)
+
+
+def test_an_empty_plain_text_may_arrive_without_a_row() -> None:
+    assert read_request({}, "text/plain", TEXT, 8) == Request([""])
+
+
+@pytest.mark.parametrize("key", ["body", "data", "inputs", "anything"])
+def test_a_form_field_of_any_name(key: str) -> None:
+    assert read(bytearray(b"a"), MULTIPART, key=key) == Request(["a"])
+
+
+@pytest.mark.parametrize("key", ["x", "a=b&c", ""])
+def test_a_form_encoded_body_is_refused_under_any_name(key: str) -> None:
+    with pytest.raises(UnsupportedMediaType):
+        read("", FORM, key=key)
+
+
+PNG = b"\x89PNG and so on"
+ENCODED = base64.b64encode(PNG).decode()
+
+
+@pytest.mark.parametrize(
+    ("value", "content_type", "request_"),
+    [
+        (bytearray(PNG), "image/png", Request([PNG])),
+        (bytearray(PNG), "application/octet-stream", Request([PNG])),
+        (bytearray(PNG), MULTIPART, Request([PNG])),
+        (bytearray(PNG), None, Request([PNG])),
+        (bytearray(PNG), FORM, Request([PNG])),  # what curl --data-binary says unless told otherwise
+        ({"inputs": ENCODED}, JSON, Request([PNG])),
+        ({"inputs": f"data:image/png;base64,{ENCODED}"}, JSON, Request([PNG])),
+        ({"inputs": [ENCODED, ENCODED]}, JSON, Request([PNG, PNG], many=True)),
+        (bytearray(json.dumps({"inputs": ENCODED}).encode()), None, Request([PNG])),
+    ],
+)
+def test_picture_bodies(value: Any, content_type: str | None, request_: Request) -> None:
+    assert read(value, content_type, IMAGE) == request_
+
+
+@pytest.mark.parametrize(
+    ("value", "content_type", "error"),
+    [
+        ("a text", "text/plain", UnsupportedMediaType),
+        ({"inputs": "not base64!"}, JSON, UnprocessableInput),
+        ({"inputs": "ä"}, JSON, UnprocessableInput),
+        ({"inputs": 5}, JSON, UnprocessableInput),
+        ({"inputs": None}, JSON, UnprocessableInput),
+        (bytearray(b"{"), JSON, BadRequest),
+    ],
+)
+def test_picture_bodies_that_are_refused(
+    value: Any, content_type: str | None, error: type[RequestError]
+) -> None:
+    with pytest.raises(error):
+        read(value, content_type, IMAGE)

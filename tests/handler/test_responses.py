@@ -1,0 +1,113 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from handler.errors import InputTooLarge, ModelFailed, UnprocessableInput
+from handler.model import BucketedModel, Output
+from handler.padding import Item
+from handler.responses import answer_response, encode, error_response
+
+ITEMS = [Item((3,), {}), Item((8,), {}, changed="40 tokens to 8")]
+OUTPUTS = [Output((), (4,), 2), Output((), (8,), 1)]
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(allow_nan=False) | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=10,
+)
+
+
+@given(json_values.filter(lambda value: "inf" not in repr(value)))
+def test_an_answer_is_json_that_reads_back(value: object) -> None:
+    assert json.loads(encode(value)) == value
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.arange(6, dtype=np.float32).reshape(2, 3) / 7,
+        (np.arange(24, dtype=np.float32).reshape(4, 6) / 7)[:2, :3],
+        (np.arange(6, dtype=np.float32) / 7)[::2],
+        np.arange(3),
+        np.float32(0.1),
+        np.asarray(0.25, np.float32),
+        np.zeros((0, 4), np.float32),
+    ],
+)
+def test_arrays_are_written_as_lists(array: np.ndarray) -> None:
+    written = np.asarray(json.loads(encode(array)), dtype=array.dtype).reshape(np.shape(array))
+    np.testing.assert_array_equal(written, array)
+
+
+def test_a_piece_of_an_array_is_written_with_as_few_digits_as_a_whole_one() -> None:
+    whole = np.full((4, 6), 0.1, np.float32)
+    assert encode(whole[:1, :2]) == b"[[0.1,0.1]]"
+
+
+def test_what_json_cannot_hold_is_refused() -> None:
+    with pytest.raises(TypeError):
+        encode({"a": object()})
+
+
+def test_an_error_has_its_status_and_a_body_that_says_so() -> None:
+    response = error_response(InputTooLarge("700 tokens, the limit is 512"))
+    assert (response.code, response.phrase) == (413, "Request Entity Too Large")
+    assert json.loads(response.body) == {
+        "code": 413,
+        "type": "InputTooLarge",
+        "message": "700 tokens, the limit is 512",
+    }
+
+
+@pytest.mark.parametrize("error", [UnprocessableInput("ä → \u2028"), ModelFailed("\x00")])
+def test_a_phrase_is_ascii_whatever_the_message_is(error: UnprocessableInput) -> None:
+    response = error_response(error)
+    assert response.phrase.isascii()
+    assert "\n" not in response.phrase
+    assert json.loads(response.body)["message"] == str(error)
+
+
+def test_headers_say_how_an_answer_came_about(embedding: BucketedModel) -> None:
+    response = answer_response(embedding, ["a", "b"], ITEMS, OUTPUTS)
+    assert (response.code, response.body) == (200, b'["a","b"]')
+    assert response.headers == {
+        "X-Bucket": "4,8",
+        "X-Batch-Size": "2,1",
+        "X-Padding-Ratio": "1.091",  # (4 + 8) positions for 3 + 8 tokens
+        "X-Truncated": "1: 40 tokens to 8",
+    }
+
+
+def test_headers_are_ascii_and_one_line(embedding: BucketedModel) -> None:
+    response = answer_response(embedding, ["a", "b"], ITEMS, OUTPUTS)
+    for key, value in response.headers.items():
+        assert isinstance(value, str)
+        assert (key + value).isascii()
+        assert "\n" not in value
+
+
+def test_an_answer_to_no_inputs(embedding: BucketedModel) -> None:
+    response = answer_response(embedding, [], [], [])
+    assert response.body == b"[]"
+    assert response.headers["X-Padding-Ratio"] == "1.000"
+
+
+def test_an_inexact_archive_says_so(embedding_archive_folder: object) -> None:
+    model = BucketedModel.load(embedding_archive_folder, warm=False)  # type: ignore[arg-type]
+    assert "X-Inexact" not in answer_response(model, "a", ITEMS, OUTPUTS).headers
+    model.index.exact = False
+    assert "X-Inexact" in answer_response(model, "a", ITEMS, OUTPUTS).headers
+
+
+def test_an_answer_larger_than_the_limit_is_refused(embedding_archive_folder: object) -> None:
+    model = BucketedModel.load(embedding_archive_folder, warm=False)  # type: ignore[arg-type]
+    model.config = replace(model.config, max_response_bytes=100)
+    assert answer_response(model, "x" * 98, ITEMS, OUTPUTS).code == 200
+    with pytest.raises(InputTooLarge, match=r"101 bytes.* limit of 100"):
+        answer_response(model, "x" * 99, ITEMS, OUTPUTS)
