@@ -41,7 +41,7 @@ def _add(metrics: Any, name: str, value: float, kind: str, **labels: str) -> Non
     from ts.metrics.metric_type_enum import MetricTypes
 
     dimensions = [Dimension(key, label) for key, label in labels.items()]
-    # Rounded, because the frontend cannot read a number with an exponent.
+    # Rounded to what Python writes without an exponent: the frontend cannot read 5e-05.
     metrics.add_metric(
-        name, round(value, 6), _UNITS[kind], dimensions=dimensions, metric_type=MetricTypes(kind)
+        name, round(value, 4), _UNITS[kind], dimensions=dimensions, metric_type=MetricTypes(kind)
     )
