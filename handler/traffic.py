@@ -25,7 +25,8 @@ class Traffic:
     """Counts of item sizes before padding, bounded in memory whatever the traffic.
 
     The file holds rows of int64: the sides, then the count. A size beyond the first 4,096 is rounded up
-    to a multiple of 64 pixels or tokens; where that is full too, it is counted in the last row.
+    to a multiple of 64 pixels or tokens; where that is full too, it is counted in the last row, as large
+    as the largest one there.
     """
 
     def __init__(self, folder: Path, sides: int) -> None:
@@ -50,7 +51,12 @@ class Traffic:
             self._places.clear()  # another worker was asked to start the count anew
         if len(self._places) >= ROWS:
             size = tuple(-(-side // COARSE) * COARSE for side in size)
-        place = self._places.setdefault(size, min(len(self._places), len(self._rows) - 1))
+        place = self._places.get(size, len(self._places))
+        if place >= len(self._rows) - 1:
+            last = self._rows[-1]
+            last[:-1] = np.maximum(last[:-1] if last[-1] else 0, size)
+            return len(self._rows) - 1
+        self._places[size] = place
         self._rows[place, :-1] = size
         return place
 
