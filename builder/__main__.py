@@ -9,6 +9,7 @@ from typing import List, Optional
 
 from builder import build_command, inspect_command, plan_command
 from builder.errors import BuildError
+from builder.plan_errors import PlanError
 from handler.errors import ConfigError
 
 COMMANDS = (build_command, inspect_command, plan_command)
@@ -26,12 +27,14 @@ def main(arguments: Optional[List[str]] = None) -> int:
     args = parser.parse_args(arguments)
     try:
         return int(args.run(args))
-    except (BuildError, ConfigError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
     except BrokenPipeError:
         os.close(sys.stdout.fileno())
         return 0
+    except (BuildError, ConfigError, PlanError, OSError) as error:
+        print("error:", *str(error).split(), file=sys.stderr)  # one line, whatever the library says
+        return 1
+    except KeyboardInterrupt:
+        return 130
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from typing import Any, Dict, List, Optional, Protocol, Tuple
 import torch
 import yaml
 
-from builder.errors import BuildError
+from builder.errors import BuildError, first_line, last_line
 from builder.exact import ExactPadding, UnknownOperation
 from builder.pack import pack
 from builder.source import Source
@@ -71,7 +71,10 @@ def build(recipe: Path, store: Path, version: str = "1.0", progress: Optional[Pr
     plan = None
     if not isinstance(config.buckets, list):
         config, plan = _planned(config, recipe.parent)
-    prepare_process(config, int(settings.get("maxWorkers") or 1))
+    workers = settings.get("maxWorkers") or 1
+    if not isinstance(workers, int):
+        raise BuildError(f"maxWorkers must be a whole number, not {workers!r}")
+    prepare_process(config, workers)
     backend = create_backend(config.backend, config.backend_options)
     batch_sizes = config.measured_batch_sizes()
     if config.dynamic_batch and not backend.dynamic_batch:
@@ -87,6 +90,7 @@ def build(recipe: Path, store: Path, version: str = "1.0", progress: Optional[Pr
             backend=config.backend,
             dtype=config.dtype,
             versions=backend.versions(),
+            assets=_hashes(folder),
             inputs=list(task.inputs),
             programs=_compile(backend, adapted, task, config, batch_sizes, folder, progress),
             batch_sizes=batch_sizes,
@@ -179,7 +183,7 @@ def _compile(
         except UnknownOperation as error:
             raise BuildError(f"handler.model: {error}") from None
         except Exception as error:
-            raise BuildError(f"bucket {name} does not compile: {type(error).__name__}: {error}") from error
+            raise BuildError(f"bucket {name} does not compile: {first_line(error)}") from error
         seconds[name] = time.perf_counter() - started
         progress.step(name)
     files = backend.save(compiled, folder / MODELS)
@@ -196,6 +200,11 @@ def _compile(
         for bucket, batch_size in keys
         for name in [program_name(bucket, batch_size)]
     ]
+
+
+def _hashes(folder: Path) -> Dict[str, str]:
+    files = sorted(path for path in (folder / ASSETS).rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): archive.sha256(path) for path in files}
 
 
 def _buckets(config: HandlerConfig) -> List[Bucket]:
@@ -230,9 +239,9 @@ def _verify(
     progress.stage("comparing with the unpadded model", len(engine.buckets))
     try:
         worst = deviations(engine, reference, lambda bucket: progress.step(bucket_name(bucket)))
-    except RuntimeError as error:
+    except Exception as error:
         raise BuildError(
-            f"a compiled bucket does not run at another batch size ({str(error).strip().splitlines()[-1]}): "
+            f"a compiled bucket does not run at another batch size ({last_line(error)}): "
             "if the model fixes its batch size, list a single one in handler.batch_sizes"
         ) from error
     for program in index.programs:

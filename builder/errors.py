@@ -5,3 +5,13 @@ from __future__ import annotations
 
 class BuildError(Exception):
     """A build that cannot be finished. The message says what to do next."""
+
+
+def first_line(error: Exception) -> str:
+    """What an error of somebody else's code says, in one line."""
+    return f"{type(error).__name__}: {(str(error).strip() or 'it says no more').splitlines()[0]}"
+
+
+def last_line(error: Exception) -> str:
+    """The same, for errors that begin with a traceback, as those of torch.jit do."""
+    return f"{type(error).__name__}: {(str(error).strip() or 'it says no more').splitlines()[-1]}"

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from builder.errors import BuildError
+from builder.errors import BuildError, first_line
 from handler.config import HandlerConfig
 
 PACKAGE = "package:"
@@ -46,11 +46,12 @@ class Source:
             loader = getattr(transformers, auto_class)
             try:
                 # float32 whatever the checkpoint holds: the recipe's dtype decides, later and in one place.
-                model = loader.from_pretrained(where, dtype=torch.float32)
-            except TypeError:  # transformers before 4.56 calls it torch_dtype
-                model = loader.from_pretrained(where, torch_dtype=torch.float32)
-            except (OSError, ValueError) as error:
-                raise BuildError(f"handler.model: {name} cannot be loaded: {_first_line(error)}") from None
+                try:
+                    model = loader.from_pretrained(where, dtype=torch.float32)
+                except TypeError:  # transformers before 4.56 calls it torch_dtype
+                    model = loader.from_pretrained(where, torch_dtype=torch.float32)
+            except Exception as error:  # a folder may hold anything, and transformers raises anything
+                raise BuildError(f"handler.model: {name} cannot be loaded: {first_line(error)}") from error
         if not isinstance(model, torch.nn.Module):
             raise BuildError(f"handler.model: {name} returned {type(model).__name__}, not an nn.Module")
         return model.eval()
@@ -64,8 +65,8 @@ class Source:
             raise BuildError("handler.tokenizer is missing: a model made by a function brings none")
         try:
             return transformers.AutoTokenizer.from_pretrained(self._resolve(name))
-        except (OSError, ValueError) as error:
-            raise BuildError(f"handler.tokenizer: {name} cannot be loaded: {_first_line(error)}") from None
+        except Exception as error:
+            raise BuildError(f"handler.tokenizer: {name} cannot be loaded: {first_line(error)}") from error
 
     def image_processor(self) -> Any:
         """The image processor in the model's folder or hub repository, or None for a function's model."""
@@ -83,7 +84,10 @@ class Source:
     def _resolve(self, name: str) -> str:
         if name.startswith(PACKAGE):
             package, _, inside = name[len(PACKAGE) :].partition("/")
-            spec = importlib.util.find_spec(package)
+            try:
+                spec = importlib.util.find_spec(package)
+            except (ImportError, ValueError):  # of a package inside one that does not exist, or of no name
+                spec = None
             if spec is None or not spec.submodule_search_locations:
                 raise BuildError(f"handler.model: the package {package} is not installed: pip install it")
             path = Path(spec.submodule_search_locations[0]) / inside
@@ -102,14 +106,13 @@ class Source:
                 sys.path.insert(0, folder)
         try:
             factory = getattr(importlib.import_module(module_name), function)
-        except (ImportError, AttributeError) as error:
-            raise BuildError(f"handler.model: {name} cannot be found: {error}") from None
-        return factory()
+        except Exception as error:  # the module's own errors, too
+            raise BuildError(f"handler.model: {name} cannot be found: {first_line(error)}") from error
+        try:
+            return factory()
+        except Exception as error:
+            raise BuildError(f"handler.model: {name} failed: {first_line(error)}") from error
 
 
 def _is_factory(name: str) -> bool:
     return ":" in name and not name.startswith(PACKAGE) and "/" not in name
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

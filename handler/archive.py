@@ -12,7 +12,7 @@ from typing import Any, Dict, List, Mapping, Optional
 
 import yaml
 
-from handler.buckets import Bucket, bucket_name, parse_bucket, volume
+from handler.buckets import Bucket, bucket_name, parse_bucket, parse_buckets, volume
 from handler.config import HandlerConfig
 from handler.errors import ConfigError
 from handler.padding import InputSpec
@@ -52,7 +52,8 @@ class Index:
     """buckets.json: everything that was decided when the archive was built.
 
     costs: measured seconds per bucket and batch size, on the machine that built it. plan: where the
-    buckets were planned from data, what the planner expected. weights: number of parameters.
+    buckets were planned from data, what the planner expected. weights: number of parameters. assets: the
+    sha256 of each file that the task needs.
     """
 
     task: str
@@ -66,6 +67,7 @@ class Index:
     tolerance: float
     exact: bool = True
     weights: int = 0
+    assets: Dict[str, str] = field(default_factory=dict)
     costs: List[Dict[str, Any]] = field(default_factory=list)
     plan: Optional[Dict[str, Any]] = None
     backend_options: Dict[str, Any] = field(default_factory=dict)
@@ -112,8 +114,12 @@ class Index:
                 for entry in value.pop("buckets")
             ]
             inputs = [InputSpec.from_json(spec) for spec in value.pop("inputs")]
-            return cls(programs=programs, inputs=inputs, **value)
-        except (KeyError, TypeError, ValueError) as error:
+            index = cls(programs=programs, inputs=inputs, **value)
+            parse_buckets(index.buckets)
+            if not all(type(size) is int and size > 0 for size in index.batch_sizes or [0]):
+                raise ValueError(f"batch_sizes is {index.batch_sizes}")
+            return index
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ConfigError(f"{INDEX} is not readable: {error!r}; build the archive again") from None
 
 
@@ -143,8 +149,8 @@ def read_config(folder: Path) -> HandlerConfig:
 
 
 def check_files(folder: Path, index: Index) -> None:
-    """Compare every compiled file with its sha256. Raises ConfigError, which names the file."""
-    expected = {program.file: program.sha256 for program in index.programs}
+    """Compare every file that is loaded with its sha256. Raises ConfigError, which names the file."""
+    expected = {**index.assets, **{program.file: program.sha256 for program in index.programs}}
     for name, wanted in expected.items():
         path = folder / name
         if folder.resolve() not in path.resolve().parents or not path.is_file():
@@ -168,9 +174,13 @@ def unpack(archive: Path, folder: Path) -> None:
     """
     try:
         with zipfile.ZipFile(archive) as packed:
+            if INDEX not in packed.namelist():
+                raise ConfigError(f"{archive} is cut off, or no archive of bucketed models: no {INDEX} in it")
             needed = sum(info.file_size for info in packed.infolist())
             if needed > shutil.disk_usage(folder).free:
                 raise ConfigError(f"{archive} unpacks to {needed} bytes, more than the disk has free")
             packed.extractall(folder)
-    except (OSError, zipfile.BadZipFile, EOFError, ValueError) as error:
+    except ConfigError:
+        raise
+    except Exception as error:  # a damaged header makes zipfile raise nearly anything
         raise ConfigError(f"{archive} is not a readable archive: {error}") from None

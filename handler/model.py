@@ -23,10 +23,10 @@ from handler import archive
 from handler.archive import ASSETS, Index, program_name
 from handler.backends import create_backend
 from handler.backends.base import Program, as_tuple
-from handler.buckets import Bucket, bucket_name, volume
+from handler.buckets import Bucket, bucket_name, contains, volume
 from handler.config import HandlerConfig
 from handler.costs import CostTable
-from handler.errors import ConfigError, ModelFailed, RequestError
+from handler.errors import ConfigError, InputTooLarge, ModelFailed, RequestError
 from handler.packing import POLICIES, Call
 from handler.padding import Item, PaddingBuffers
 from handler.tasks import load_task
@@ -58,10 +58,7 @@ class BucketedModel:
         self.config = config
         self.index: Index = archive.read_index(folder)
         archive.check_files(folder, self.index)
-        for key in ("task", "backend", "dtype"):
-            asked, built = getattr(config, key), getattr(self.index, key)
-            if asked != built:
-                raise ConfigError(f"handler.{key} is {asked}, but the archive was built for {built}")
+        self._check_recipe()
         if config.packing not in POLICIES:
             raise ConfigError(f"handler.packing must be one of {', '.join(POLICIES)}, not {config.packing!r}")
         self.buckets = self.index.buckets
@@ -73,7 +70,12 @@ class BucketedModel:
         self.backend.check_versions(self.index.versions)
         files = {program.name: program.file for program in self.index.programs}
         started = time.perf_counter()
-        self.programs: Dict[str, Program] = self.backend.load(folder, files)
+        try:
+            self.programs: Dict[str, Program] = self.backend.load(folder, files)
+        except Exception as error:
+            raise ConfigError(
+                f"the backend {self.index.backend} cannot load the programs ({error}): build it again"
+            ) from error
         self.load_seconds = time.perf_counter() - started
         self.buffers = PaddingBuffers(self.index.inputs)
         self.costs = CostTable.by_volume(
@@ -118,9 +120,9 @@ class BucketedModel:
         its own items alone. The results are in the order of the items.
         """
         results: List[Union[Output, RequestError, None]] = [
-            item if isinstance(item, RequestError) else None for item in items
+            self._too_large(item) if isinstance(item, Item) else item for item in items
         ]
-        waiting = [i for i, item in enumerate(items) if isinstance(item, Item)]
+        waiting = [i for i, result in enumerate(results) if result is None]
         sizes = [items[i].size for i in waiting]  # type: ignore[union-attr]
         for call in POLICIES[self.config.packing](sizes, self.costs):
             places = [waiting[i] for i in call.items]
@@ -158,8 +160,7 @@ class BucketedModel:
         with torch.inference_mode():
             outputs = as_tuple(program(*tensors))
         # An output may be a view of an input buffer, which the next call writes over.
-        kept = {tensor.data_ptr() for tensor in tensors}
-        arrays = [(o.clone() if o.data_ptr() in kept else o).numpy() for o in outputs]
+        arrays = [(o.clone() if _overlaps(o, tensors) else o).numpy() for o in outputs]
         return [
             Output(
                 self.task.unpad(tuple(array[row] for array in arrays), item),
@@ -168,6 +169,26 @@ class BucketedModel:
             )
             for row, item in enumerate(items)
         ]
+
+    def _check_recipe(self) -> None:
+        """The recipe in the archive may be edited, but not what was compiled."""
+        config, index = self.config, self.index
+        asked = {
+            **{key: getattr(config, key) for key in ("task", "backend", "dtype", "buckets")},
+            "batch_sizes": config.measured_batch_sizes(),
+        }
+        for key, value in asked.items():
+            built = getattr(index, key)
+            if value != built:
+                raise ConfigError(f"handler.{key} is {value}, but the archive was built for {built}")
+
+    def _too_large(self, item: Item) -> Optional[RequestError]:
+        if any(contains(bucket, item.size) for bucket in self.buckets):
+            return None
+        return InputTooLarge(
+            f"an input of size {bucket_name(item.size)} fits none of the buckets "
+            f"{', '.join(map(bucket_name, self.buckets))}"
+        )
 
     def _program(self, bucket: Bucket, batch_size: int) -> Program:
         for name in (program_name(bucket, None), program_name(bucket, batch_size)):
@@ -229,3 +250,9 @@ class BucketedModel:
             "load_seconds": round(self.load_seconds, 3),
             "costs": self.costs.to_json(),
         }
+
+
+def _overlaps(output: torch.Tensor, tensors: Sequence[torch.Tensor]) -> bool:
+    """Whether an output lies in the memory of one of the inputs."""
+    start = output.data_ptr()
+    return any(t.data_ptr() <= start < t.data_ptr() + t.numel() * t.element_size() for t in tensors)
