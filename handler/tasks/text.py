@@ -53,6 +53,7 @@ class TextTask(Task):
         self._truncating: Optional[Tokenizer] = None
         saved = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
         self.saved_labels: List[str] = saved["labels"]
+        self.problem_type: Optional[str] = saved["problem_type"]
         self.vocabulary = self.tokenizer.get_vocab_size()
         pads = {"input_ids": saved["pad_token_id"], "token_type_ids": saved["pad_token_type_id"]}
         self.pad_id: int = saved["pad_token_id"]
@@ -86,15 +87,25 @@ class TextTask(Task):
         accepted = inspect.signature(model.forward).parameters
         known = ("input_ids", "attention_mask", "token_type_ids")
         names = [name for name in known if name in tokenizer.model_input_names and name in accepted]
-        labels = config.labels
-        if labels is None:
-            by_id = getattr(getattr(model, "config", None), "id2label", None) or {}
-            labels = [str(by_id[i]) for i in sorted(by_id)]
+        if "input_ids" not in names:
+            raise ConfigError(
+                f"handler.model: {config.model} must take input_ids (and attention_mask); its forward takes "
+                f"{', '.join(accepted) or 'nothing'}"
+            )
+        by_id = getattr(getattr(model, "config", None), "id2label", None) or {}
+        labels = [str(by_id[i]) for i in sorted(by_id)]
+        if config.labels is not None:
+            if labels and len(labels) != len(config.labels):
+                raise ConfigError(
+                    f"handler.labels has {len(config.labels)} names, but the model has {len(labels)} classes"
+                )
+            labels = config.labels
         settings = {
             "inputs": names,
             "pad_token_id": tokenizer.pad_token_id,
             "pad_token_type_id": getattr(tokenizer, "pad_token_type_id", 0),
             "labels": labels,
+            "problem_type": getattr(getattr(model, "config", None), "problem_type", None),
         }
         (folder / SETTINGS).write_text(json.dumps(settings, indent=1), encoding="utf-8")
 
@@ -143,7 +154,7 @@ class TextTask(Task):
         if isinstance(value, str):
             return self._checked(value)
         if isinstance(value, dict) and "text" in value and set(value) <= {"text", "text_pair"}:
-            if value.get("text_pair") is None:
+            if value.get("text_pair") in (None, ""):  # an empty second text is none, as in transformers
                 return self._checked(value["text"])
             return self._checked(value["text"]), self._checked(value["text_pair"])
         raise UnprocessableInput('an input is a text or {"text": ..., "text_pair": ...}, not ' + _kind(value))
@@ -171,13 +182,14 @@ class TextTask(Task):
         length, (largest,), changed = len(encoding), self.buckets[-1], None
         if length > largest:
             cut = self.config.over_max == "truncate"
-            if not parameters.get("truncation", cut):
+            if parameters.get("truncation", cut):
+                encoding = self._truncate(text, largest)
+                changed = f"{length} tokens to {len(encoding)}"
+            if len(encoding) > largest:  # the tokens that the model itself needs are never cut
                 return InputTooLarge(
                     f"the input has {length} tokens, and the largest bucket takes {largest}: "
                     'shorten it, or send {"parameters": {"truncation": true}}'
                 )
-            encoding = self._truncate(text, largest)
-            changed = f"{length} tokens to {len(encoding)}"
             length = len(encoding)
         data: Dict[str, Any] = {"input_ids": encoding.ids}
         if "token_type_ids" in self.names:
@@ -283,10 +295,18 @@ class TextClassification(TextTask):
         labels = self.saved_labels
         if len(labels) != len(row[0]):
             labels = [f"LABEL_{i}" for i in range(len(row[0]))]
-        function = parameters.get("function_to_apply", "sigmoid" if len(labels) == 1 else "softmax")
+        function = parameters.get("function_to_apply") or self._usual_function(len(labels))
         top_k = parameters.get("top_k", 1)
         answers = top_classes(row[0], labels, top_k, function)
         return answers if "top_k" in parameters else answers[0]
+
+    def _usual_function(self, classes: int) -> str:
+        """What the pipeline does with the scores of such a model."""
+        if self.problem_type == "regression":
+            return "none"
+        if self.problem_type == "multi_label_classification" or classes == 1:
+            return "sigmoid"
+        return "softmax"
 
 
 def _kind(value: Any) -> str:
