@@ -12,7 +12,7 @@ SOURCES := $(shell find handler builder recipes -name '*.py') build_mar.sh $(RUN
 CHECKED := handler builder serve.py demo.py
 
 .DEFAULT_GOAL := help
-.PHONY: help venv serve demo test test-slow test-browser lint format clean distclean
+.PHONY: help venv serve demo test test-slow test-browser bench bench-quick lint format clean distclean
 .DELETE_ON_ERROR:
 
 help:  ## show this list
@@ -54,6 +54,12 @@ test-slow: $(DEV)  ## run the tests that take minutes
 
 test-browser: $(DEV)  ## run the tests that need Chromium
 	$(BIN)/python -m pytest -m browser $(ARGS)
+
+bench: $(DEV)  ## measure every system side by side over HTTP (an hour or more); writes docs/benchmarks.md
+	$(BIN)/python -m benchmarks serving $(ARGS)
+
+bench-quick: $(DEV)  ## the same in under ten minutes
+	$(BIN)/python -m benchmarks serving --quick $(ARGS)
 
 lint: $(DEV)  ## check style (ruff) and types (mypy --strict)
 	$(BIN)/ruff check .

@@ -20,6 +20,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import urllib.request
 from pathlib import Path
@@ -301,6 +302,28 @@ def _interrupt(*_: object) -> None:
     raise KeyboardInterrupt
 
 
+def _follow_make() -> None:
+    """Stop when a signal reached make alone: it does not pass SIGINT on, but waits for its child to end.
+
+    What can be seen of it (on Linux) is that make no longer catches the signal.
+    """
+    parent = os.getppid()
+
+    def catches_interrupt() -> bool:
+        status = Path(f"/proc/{parent}/status").read_text()
+        mask = next(line.split()[1] for line in status.splitlines() if line.startswith("SigCgt"))
+        return bool(int(mask, 16) >> (signal.SIGINT - 1) & 1)
+
+    try:
+        if Path(f"/proc/{parent}/comm").read_text().strip() != "make" or not catches_interrupt():
+            return
+        while catches_interrupt():
+            time.sleep(0.3)
+    except OSError:
+        return  # no /proc, or make is gone
+    os.kill(os.getpid(), signal.SIGINT)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(
         description="Serve archives of the model store with TorchServe, in the foreground.",
@@ -339,6 +362,7 @@ def main() -> int:
     # Set even where the shell has SIGINT ignored, as it does for a background job of a script.
     for sign in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(sign, _interrupt)
+    threading.Thread(target=_follow_make, daemon=True).start()
     try:
         server = TorchServe(
             arguments.config,

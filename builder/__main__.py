@@ -7,12 +7,12 @@ import os
 import sys
 from typing import List, Optional
 
-from builder import build_command, inspect_command, plan_command
+from builder import build_command, inspect_command, plan_command, report_command
 from builder.errors import BuildError
 from builder.plan_errors import PlanError
 from handler.errors import ConfigError
 
-COMMANDS = (build_command, inspect_command, plan_command)
+COMMANDS = (build_command, inspect_command, plan_command, report_command)
 
 
 def main(arguments: Optional[List[str]] = None) -> int:
