@@ -27,7 +27,7 @@ from handler.buckets import Bucket, bucket_name
 from handler.config import HandlerConfig
 from handler.model import BucketedModel
 from handler.padding import PaddingBuffers
-from handler.process import prepare_process
+from handler.process import prepare_process, resident_bytes
 from handler.tasks import task_class
 from handler.tasks.base import Task
 
@@ -254,10 +254,3 @@ def _verify(
             "Nothing was packed; set handler.allow_inexact or a larger handler.tolerance if that is meant"
         )
     index.exact = not bad
-
-
-def resident_bytes() -> int:
-    """Resident memory of this process."""
-    import psutil
-
-    return int(psutil.Process().memory_info().rss)

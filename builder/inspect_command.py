@@ -17,7 +17,7 @@ from handler import archive
 from handler.archive import Index
 from handler.errors import ConfigError
 from handler.model import BucketedModel
-from handler.process import cores
+from handler.process import cores, resident_bytes
 
 HELP = """Print what is inside an archive: the buckets, how exact they are, what a call costs, the files.
 
@@ -84,8 +84,6 @@ def read(path: Path) -> Any:
 
 def memory(path: Path) -> Dict[str, Any]:
     """Load and warm the archive in this process, and say what that took and what the buckets share."""
-    from builder.build import resident_bytes
-
     before = resident_bytes()
     model = BucketedModel.load(path, warm=False)
     loaded = resident_bytes()

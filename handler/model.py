@@ -29,6 +29,7 @@ from handler.costs import CostTable
 from handler.errors import ConfigError, InputTooLarge, ModelFailed, RequestError
 from handler.packing import POLICIES, Call
 from handler.padding import Item, PaddingBuffers
+from handler.process import resident_bytes
 from handler.tasks import load_task
 from handler.tasks.base import Row
 
@@ -248,6 +249,7 @@ class BucketedModel:
             "deviations": {program.name: program.deviation for program in self.index.programs},
             "threads": torch.get_num_threads(),
             "load_seconds": round(self.load_seconds, 3),
+            "resident_bytes": resident_bytes(),
             "costs": self.costs.to_json(),
         }
 

@@ -17,6 +17,13 @@ def cores() -> int:
     return os.cpu_count() or 1
 
 
+def resident_bytes() -> int:
+    """Resident memory of this process."""
+    import psutil
+
+    return int(psutil.Process().memory_info().rss)
+
+
 def threads_per_worker(config: HandlerConfig, workers: int) -> int:
     """Intra-op threads: the recipe's, else OMP_NUM_THREADS, else cores ÷ workers, so that threads × workers
     never exceed the cores."""
