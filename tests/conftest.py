@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import warnings
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,10 @@ import yaml
 
 from builder.build import build
 from handler.model import BucketedModel
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore", ResourceWarning)  # TorchServe reads its version and leaves the file open
+    importlib.import_module("ts")
 
 BUCKETS = [4, 8, 16, 32]
 LARGEST_BATCH = 4

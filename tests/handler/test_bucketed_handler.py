@@ -1,0 +1,329 @@
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from handler.errors import ConfigError
+from handler.model import BucketedModel
+from tests.conftest import EDGES, LABELS, TextOf, assert_close, unpacked
+from tests.handler.frontend import Received, Sent, Worker
+
+JSON = "application/json"
+
+
+@pytest.fixture(scope="module")
+def folder(embedding_archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return unpacked(embedding_archive, tmp_path_factory.mktemp("worker"))
+
+
+@pytest.fixture(scope="module")
+def shared(folder: Path) -> Worker:
+    return Worker(folder)
+
+
+@pytest.fixture(scope="module")
+def classifier(classification_archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Worker:
+    return Worker(unpacked(classification_archive, tmp_path_factory.mktemp("classifier")))
+
+
+@pytest.fixture
+def worker(shared: Worker) -> Any:
+    """A worker whose model is as it was after the test."""
+    model = shared.handler.model
+    kept = {"config": model.config, "programs": model.programs}
+    yield shared
+    vars(model).update(kept)
+    model.task.config = model.config
+    shared.handler.traffic.reset()
+
+
+def sent_json(value: Any, **options: Any) -> Sent:
+    return Sent(json.dumps(value).encode(), JSON, **options)
+
+
+def refused(received: Received, status: int, says: str = "") -> None:
+    """An error of this status, in the status line and in the body, as JSON."""
+    body = received.json()
+    assert (received.status, body["code"]) == (status, status), body
+    assert set(body) == {"code", "type", "message"}
+    assert says in body["message"]
+    assert received.headers["content-type"] == JSON
+    assert received.phrase
+
+
+# Good requests
+
+
+@pytest.mark.parametrize("length", EDGES)
+def test_a_text_is_answered_with_headers_that_say_how(
+    length: int, worker: Worker, text_of: TextOf, plain_embedding: Callable[..., np.ndarray]
+) -> None:
+    (received,) = worker.predict([Sent(text_of(length).encode())])
+    assert received.status == 200
+    assert_close(received.json(), plain_embedding(text_of(length)))
+    bucket = int(received.headers["X-Bucket"])
+    assert bucket >= length
+    assert received.headers["X-Batch-Size"] == "1"
+    assert received.headers["X-Padding-Ratio"] == f"{bucket / length:.3f}"
+    assert received.headers["content-type"] == JSON
+    assert "X-Truncated" not in received.headers
+
+
+def test_a_list_is_answered_with_a_list(
+    worker: Worker, text_of: TextOf, plain_embedding: Callable[..., np.ndarray]
+) -> None:
+    texts = [text_of(length) for length in (31, 2, 9, 5, 16)]
+    (received,) = worker.predict([sent_json({"inputs": texts})])
+    for found, text in zip(received.json(), texts, strict=True):
+        assert_close(found, plain_embedding(text))
+    assert len(received.headers["X-Bucket"].split(",")) == 5
+    (one,) = worker.predict([sent_json({"inputs": texts[:1]})])
+    assert np.shape(one.json()) == (1, 16)
+    (none,) = worker.predict([sent_json({"inputs": []})])
+    assert (none.status, none.body) == (200, b"[]")
+
+
+def test_pairs_and_parameters(classifier: Worker) -> None:
+    pair = {"text": "a man eats", "text_pair": "a man is eating"}
+    best, of_inputs, all_of_them, listed = classifier.predict(
+        [
+            sent_json(pair),
+            sent_json({"inputs": pair}),
+            sent_json({**pair, "parameters": {"top_k": None}}),
+            sent_json({"inputs": [pair], "parameters": {"top_k": 2, "function_to_apply": "none"}}),
+        ]
+    )
+    assert best.json() == of_inputs.json()
+    assert all_of_them.json()[0]["label"] == best.json()["label"]
+    assert {answer["label"] for answer in all_of_them.json()} == set(LABELS)
+    assert [len(answers) for answers in listed.json()] == [2]
+
+
+@pytest.mark.parametrize("name", ["Content-Type", "content-type", "CONTENT-TYPE"])
+def test_header_names_have_no_case(name: str, worker: Worker) -> None:
+    malformed = Sent(b'{"inputs": ', None, {name: JSON}, parameters=[("body", JSON, b'{"inputs": ')])
+    (received,) = worker.predict([malformed])
+    refused(received, 400, "not valid JSON")
+
+
+# Bad requests, each in its own place
+
+GRPC_LIKE = Sent(b'{"inputs": "a text"}', None)
+BAD = {
+    "malformed JSON": (Sent(b'{"inputs": ', JSON), 400),
+    "empty JSON": (Sent(b"", JSON), 400),
+    "BOM": (Sent(b'\xef\xbb\xbf"a"', JSON), 400),
+    "too deep": (Sent(b"[" * 100_000, JSON), 400),
+    "deep": (Sent(b"[" * 900 + b"]" * 900, JSON), 422),
+    "deep parameter": (
+        Sent(b'{"inputs": "a", "parameters": {"truncation": ' + b"[" * 900 + b"]" * 900 + b"}}", JSON),
+        422,
+    ),
+    "not UTF-8": (Sent(b"\xff", "text/plain"), 400),
+    "no body": (Sent(parameters=[], content_type=None), 400),
+    "gzip": (Sent(b"\x1f\x8b\x08", JSON), 415),
+    "form": (Sent(parameters=[], content_type="application/x-www-form-urlencoded"), 415),
+    "bytes": (Sent(b"\x00\x01", "application/octet-stream"), 415),
+    "null": (Sent(b"null", JSON), 422),
+    "number": (Sent(b"0", JSON), 422),
+    "NaN": (Sent(b"NaN", JSON), 422),
+    "list": (Sent(b"[]", JSON), 422),
+    "object": (Sent(b"{}", JSON), 422),
+    "false input": (Sent(b'{"inputs": false}', JSON), 422),
+    "null input": (Sent(b'{"inputs": null}', JSON), 422),
+    "one of several": (Sent(b'{"inputs": ["a", null]}', JSON), 422),
+    "unknown key": (Sent(b'{"inputs": "a", "speed": 1}', JSON), 422),
+    "surrogate": (Sent(b'{"inputs": "\\ud83d"}', JSON), 422),
+    "surrogate key": (Sent(b'{"inputs": "a", "\\ud83d": 1}', JSON), 422),
+    "surrogate parameter": (Sent(b'{"inputs": "a", "parameters": {"\\ud83d": 1}}', JSON), 422),
+    "parameter": (Sent(b'{"inputs": "a", "parameters": {"truncation": 1}}', JSON), 422),
+    "too long": (Sent(b"a " * 50, "text/plain"), 413),
+    "too many": (Sent(json.dumps({"inputs": ["a"] * 65}).encode(), JSON), 413),
+    "too many characters": (Sent(b"a" * 100_001, "text/plain"), 413),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_bad_request_has_its_own_status_and_its_neighbours_are_served(
+    name: str, worker: Worker, plain_embedding: Callable[..., np.ndarray]
+) -> None:
+    bad, status = BAD[name]
+    before, between, after = worker.predict([Sent(b"one"), bad, GRPC_LIKE])
+    refused(between, status)
+    assert (before.status, after.status) == (200, 200)
+    assert_close(before.json(), plain_embedding("one"))
+    assert_close(after.json(), plain_embedding("a text"))
+
+
+@settings(max_examples=25, deadline=None)
+@given(kinds=st.lists(st.sampled_from(sorted(BAD)) | st.integers(2, 32), min_size=1, max_size=16))
+def test_every_request_is_answered_once_and_in_its_own_place(
+    kinds: list[Any], shared: Worker, text_of: TextOf, plain_embedding: Callable[..., np.ndarray]
+) -> None:
+    batch = [BAD[kind][0] if isinstance(kind, str) else Sent(text_of(kind).encode()) for kind in kinds]
+    for received, kind in zip(shared.predict(batch), kinds, strict=True):
+        if isinstance(kind, str):
+            refused(received, BAD[kind][1])
+        else:
+            assert received.status == 200
+            assert_close(received.json(), plain_embedding(text_of(kind)))
+
+
+def test_the_limit_and_the_length_are_named(worker: Worker, text_of: TextOf) -> None:
+    one, other = worker.predict(
+        [Sent(text_of(33).encode()), sent_json({"inputs": ["fine", text_of(40)]})],
+    )
+    refused(one, 413, "33 tokens")
+    refused(one, 413, "takes 32")
+    refused(other, 413, "inputs[1]: the input has 40 tokens")
+
+
+def test_a_text_that_was_cut_says_so(worker: Worker, text_of: TextOf) -> None:
+    inputs = [text_of(5), text_of(40)]
+    (received,) = worker.predict([sent_json({"inputs": inputs, "parameters": {"truncation": True}})])
+    assert received.status == 200
+    assert received.headers["X-Truncated"] == "1: 40 tokens to 32"
+
+
+def test_an_answer_too_large_is_refused_alone(worker: Worker) -> None:
+    model = worker.handler.model
+    model.config = replace(model.config, max_response_bytes=600)
+    small, large = worker.predict([Sent(b"one"), sent_json({"inputs": ["one"] * 8})])
+    assert small.status == 200
+    refused(large, 413, "limit of 600")
+
+
+def test_a_model_that_fails_fails_only_what_ran_in_that_call(worker: Worker, text_of: TextOf) -> None:
+    def broken(*tensors: Any) -> Any:
+        raise RuntimeError("secret")
+
+    model = worker.handler.model
+    model.config = replace(model.config, packing="one_by_one")
+    model.programs = {**model.programs, "16": broken}
+    batch = [Sent(text_of(length).encode()) for length in (4, 16, 32)]
+    first, second, third = worker.predict([*batch])
+    assert (first.status, third.status) == (200, 200)
+    refused(second, 500, "bucket 16")
+    assert b"secret" not in second.body
+
+
+def test_a_model_that_answers_nan_fails_that_request_alone(worker: Worker, text_of: TextOf) -> None:
+    model = worker.handler.model
+    whole = model.programs["32"]
+
+    def some_nan(*tensors: Any) -> Any:
+        (output,) = whole(*tensors)
+        output = output.clone()
+        output[0] = float("nan")
+        return (output,)
+
+    model.programs = {**model.programs, "32": some_nan}
+    model.config = replace(model.config, packing="fifo")
+    first, second = worker.predict([Sent(text_of(32).encode()), Sent(text_of(31).encode())])
+    refused(first, 500, "not a number")
+    assert second.status == 200
+
+
+def test_an_answer_that_cannot_be_made_fails_that_request_alone(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer = worker.handler.model.task.answer
+
+    def sometimes(row: Any, item: Any, parameters: Any) -> Any:
+        return object() if item.size == (4,) else answer(row, item, parameters)
+
+    monkeypatch.setattr(worker.handler.model.task, "answer", sometimes)
+    first, second = worker.predict([Sent(b"two words"), Sent(b"one")])
+    refused(first, 500)
+    assert second.status == 200
+
+
+def test_a_request_that_cannot_be_read_at_all_fails_alone(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def check(parameters: Any) -> Any:
+        if "odd" in parameters:
+            raise RuntimeError("nobody thought of this")
+        return {}
+
+    monkeypatch.setattr(worker.handler.model.task, "check_parameters", check)
+    first, second = worker.predict([sent_json({"inputs": "a", "parameters": {"odd": 1}}), Sent(b"one")])
+    refused(first, 400)
+    assert second.status == 200
+
+
+# describe and explain
+
+
+@pytest.mark.parametrize("name", ["describe", "Describe"])
+def test_describe(name: str, worker: Worker, text_of: TextOf) -> None:
+    worker.predict([Sent(text_of(length).encode()) for length in (5, 9, 5)])
+    asked = Sent(parameters=[], content_type=None, headers={name: "True"})
+    (received,) = worker.predict([asked])
+    described = received.json()
+    assert received.status == 200
+    assert described["buckets"] == [[4], [8], [16], [32]]
+    assert described["seen"] == [[[5], 2], [[9], 1]]
+    assert worker.predict([asked])[0].json()["seen"] == described["seen"]
+
+
+def test_describe_may_start_the_counts_anew(worker: Worker) -> None:
+    worker.predict([Sent(b"one"), sent_json({"inputs": ["two words", "one"]})])
+    reset = Sent(parameters=[], content_type=None, headers={"describe": "reset"})
+    assert worker.predict([reset])[0].json()["seen"] == [[[3], 2], [[4], 1]]
+    assert worker.predict([reset])[0].json()["seen"] == []
+
+
+@pytest.mark.parametrize("header", ["describe", "explain"])
+@pytest.mark.parametrize("body", [b"a text", b"5", b"false"])
+def test_a_header_on_a_prediction_changes_nothing(header: str, body: bytes, worker: Worker) -> None:
+    kind = "text/plain" if body == b"a text" else JSON
+    plain, marked = Sent(body, kind), Sent(body, kind, {header: "True"})
+    (alone,) = worker.predict([marked])
+    assert alone.body == worker.predict([plain])[0].body
+    first, second = worker.predict([marked, plain])
+    assert first.body == second.body
+
+
+def test_explain_of_nothing_is_a_request_without_a_body(worker: Worker) -> None:
+    (received,) = worker.predict([Sent(parameters=[], content_type=None, headers={"explain": "True"})])
+    refused(received, 400)
+
+
+# Loading
+
+
+def test_a_worker_serves_what_the_engine_serves(worker: Worker, embedding: BucketedModel) -> None:
+    (received,) = worker.predict([Sent(b"a text")])
+    assert_close(received.json(), embedding("a text"))
+
+
+def test_a_worker_warms_every_shape_before_it_is_ready(shared: Worker) -> None:
+    assert shared.handler.initialized
+    assert len(shared.handler.model.costs.to_json()) == 12
+    assert {entry["seconds"] for entry in shared.handler.model.costs.to_json()}.isdisjoint({0})
+
+
+def test_an_archive_that_does_not_fit_never_becomes_ready(folder: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(folder, copy)
+    (copy / "models" / "buckets.pt").write_bytes(b"something else")
+    with pytest.raises(ConfigError, match=r"buckets\.pt is damaged"):
+        Worker(copy)
+
+
+def test_a_recipe_without_our_section_is_refused(folder: Path) -> None:
+    recipe = yaml.safe_load((folder / "model-config.yaml").read_text(encoding="utf-8"))
+    del recipe["handler"]
+    with pytest.raises(ConfigError, match="handler:"):
+        Worker(folder, recipe)
