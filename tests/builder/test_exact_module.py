@@ -17,6 +17,9 @@ BUCKET = (24, 20)
 SIZES = [(24, 20), (13, 18), (7, 5)]
 
 
+NEEDS_EXPORT = pytest.mark.skipif(not hasattr(torch, "export"), reason="this torch has no torch.export")
+
+
 class Small(nn.Module):
     """Strided convolutions written in place, a pool that reads over the edge, a skip, two outputs."""
 
@@ -84,6 +87,7 @@ def test_trace_takes_other_sizes_and_other_batch_sizes(model: nn.Module, tmp_pat
         assert error < 1e-5
 
 
+@NEEDS_EXPORT
 def test_export_takes_other_sizes_and_other_batch_sizes(model: nn.Module) -> None:
     exact = ExactPadding(model)
     rows = torch.export.Dim("rows", min=1, max=8)
@@ -98,6 +102,7 @@ def test_export_takes_other_sizes_and_other_batch_sizes(model: nn.Module) -> Non
 
 
 @pytest.mark.slow
+@NEEDS_EXPORT
 @pytest.mark.filterwarnings("ignore")  # what the compiler warns of is not ours
 def test_compiled_ahead_of_time(model: nn.Module, tmp_path: Path) -> None:
     exact = ExactPadding(model)
