@@ -11,12 +11,13 @@ import numpy as np
 import torch
 
 from handler.backends.base import as_tuple
-from handler.buckets import Bucket, Size, contains
+from handler.buckets import Bucket, Size, contains, parse_bucket
 from handler.config import HandlerConfig
-from handler.errors import ConfigError, InputTooLarge, RequestError
-from handler.images import decode, open_picture, resize
+from handler.errors import ConfigError, InputTooLarge, RequestError, UnprocessableInput
+from handler.images import decode, normalise, open_picture, resize
 from handler.padding import SIZE, InputSpec, Item, crop
 from handler.tasks.base import Parameters, Row, Task
+from handler.tasks.image_settings import image_settings, smallest_side
 
 SETTINGS = "image.json"
 RESIZE, EDGE = "resize", "edge"
@@ -30,8 +31,9 @@ class ImageTask(Task):
     something (a detector's stride), `fit` says how: `resize` to the nearest multiple, or repeat the `edge`
     pixels and cut them off the answer.
 
-    options: mean, std, rescale, channels, multiple_of, default to what the model brings as attributes
-    (`image_mean`, `image_std`, `rescale`, `channels`, `stride`), its image processor, or ImageNet's.
+    options: mean, std (one number for each channel, or one for all), rescale, channels (1 or 3) and
+    multiple_of default to what the model brings as attributes (`image_mean`, `image_std`, `rescale`,
+    `channels`, `stride`), its image processor, or ImageNet's.
     """
 
     body = "image"
@@ -48,6 +50,7 @@ class ImageTask(Task):
         self.saved: Dict[str, Any] = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
         self.channels: int = self.saved["channels"]
         self.multiple: int = self.saved["multiple_of"]
+        self.smallest: int = self.saved["smallest"]
         self.labels: List[str] = self.saved["labels"]
         mean = np.asarray(self.saved["mean"], dtype=np.float32)
         std = np.asarray(self.saved["std"], dtype=np.float32)
@@ -68,36 +71,19 @@ class ImageTask(Task):
 
     @classmethod
     def save(cls, config: HandlerConfig, source: Any, model: torch.nn.Module, folder: Path) -> None:
-        processor = source.image_processor()
-        asked = config.task_options
-
-        def setting(option: str, attribute: str, processors: str, default: Any) -> Any:
-            for value in (
-                asked.get(option),
-                getattr(model, attribute, None),
-                getattr(processor, processors, None),
-            ):
-                if value is not None:
-                    return value
-            return default
-
-        mean = list(setting("mean", "image_mean", "image_mean", (0.485, 0.456, 0.406)))
-        settings = {
-            "mean": mean,
-            "std": list(setting("std", "image_std", "image_std", (0.229, 0.224, 0.225))),
-            "rescale": setting("rescale", "rescale", "rescale_factor", 1 / 255),
-            "channels": setting("channels", "channels", "", len(mean)),
-            "multiple_of": setting("multiple_of", "stride", "size_divisor", 1),
-        }
+        settings = image_settings(config.task_options, model, source.image_processor())
         for name in cls.attributes:
             settings[name] = getattr(model, name, None)
         settings["labels"] = config.labels or settings["labels"] or _config_labels(model)
+        step: int = settings["multiple_of"]
         for bucket in config.buckets:
-            if any(side % settings["multiple_of"] for side in bucket):
+            if any(side % step for side in bucket):
                 raise ConfigError(
-                    f"handler.buckets: the sides of {list(bucket)} must be multiples of "
-                    f"{settings['multiple_of']}, for this model takes no others"
+                    f"handler.buckets: the sides of {list(bucket)} must be multiples of {step}, for this "
+                    "model takes no others"
                 )
+        shortest = min(min(parse_bucket(bucket)) for bucket in config.buckets)
+        settings["smallest"] = smallest_side(model, settings["channels"], step, shortest)
         (folder / SETTINGS).write_text(json.dumps(settings, indent=1), encoding="utf-8")
 
     def adapt(self, model: torch.nn.Module, exact: Callable[..., torch.nn.Module]) -> torch.nn.Module:
@@ -119,7 +105,7 @@ class ImageTask(Task):
             (height * 3 // 4, width * 2 // 3 - 1),
         ]
         wanted += [(h + step, w) for h, w in smaller[-1:]]
-        sizes = [tuple(max(step, side // step * step) for side in size) for size in wanted]
+        sizes = [tuple(max(self.smallest, side // step * step) for side in size) for size in wanted]
         return sorted({size for size in sizes if contains(bucket, size)}, reverse=True)
 
     def sample(self, size: Size, seed: int) -> Item:
@@ -139,18 +125,23 @@ class ImageTask(Task):
 
     def _read_one(self, raw: bytes) -> Union[Item, RequestError]:
         try:
-            picture, original = open_picture(raw, self.config.max_pixels)
-            target, changed = self._target(original)
+            picture = open_picture(raw, self.config.max_pixels)
+            target, changed = self._target(picture.size)
             pixels = decode(picture, self.channels)
-            if target != original:
+            if target != picture.size:
                 pixels = self._fitted(pixels, target, changed is not None)
-            return self._item(pixels, original, changed)
+            return self._item(pixels, picture.size, changed)
         except RequestError as error:
             return error
 
     def _target(self, original: Size) -> Tuple[Size, Any]:
         """The size that a picture is given to the model at, and how a policy changed it, or None."""
         target = self._multiple_of(original)
+        if min(target) < self.smallest:
+            raise UnprocessableInput(
+                f"the picture has {original[0]}x{original[1]} pixels (height x width), and the model takes "
+                f"no side below {self.smallest}"
+            )
         if any(contains(bucket, target) for bucket in self.buckets):
             return target, None
         if self.config.over_max != RESIZE:
@@ -161,9 +152,10 @@ class ImageTask(Task):
             )
         height, width = original
         scale = max(min(h / height, w / width) for h, w in self.buckets)
-        shrunk = (max(1, int(height * scale)), max(1, int(width * scale)))
-        target = tuple(max(self.multiple, side // self.multiple * self.multiple) for side in shrunk)
-        return target, f"{height}x{width} to {target[0]}x{target[1]} pixels"
+        step = self.multiple
+        shrunk = (round(height * scale), round(width * scale))
+        target = tuple(max(self.smallest, side // step * step) for side in shrunk)
+        return target, f"resized {height}x{width} to {target[0]}x{target[1]} pixels"
 
     def _multiple_of(self, size: Size) -> Size:
         step = self.multiple
@@ -180,9 +172,7 @@ class ImageTask(Task):
         return resize(pixels, target)
 
     def _item(self, pixels: Any, original: Size, changed: Any) -> Item:
-        values = pixels.transpose(2, 0, 1).astype(np.float32)
-        values *= self._scale
-        values += self._offset
+        values = normalise(pixels, self._scale, self._offset)
         return Item(values.shape[1:], {"pixel_values": values}, changed, {"size": original})
 
     def unpad(self, row: Row, item: Item) -> Row:

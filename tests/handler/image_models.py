@@ -1,0 +1,149 @@
+"""What the tests of pictures share: photographs, small random models, and building an archive."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import skimage
+import torch
+import yaml
+from PIL import Image
+from torch import Tensor, nn
+
+from builder.build import build
+from handler.model import BucketedModel
+
+PHOTOGRAPHS = Path(skimage.__file__).parent / "data"
+
+
+def photograph(name: str, size: tuple[int, int] | None = None) -> Image.Image:
+    """One of scikit-image's pictures as RGB, resized to (height, width) if asked."""
+    picture = Image.open(PHOTOGRAPHS / name).convert("RGB")
+    return picture if size is None else picture.resize(size[::-1], Image.Resampling.BICUBIC)
+
+
+def encoded(picture: Image.Image, format: str = "PNG", **options: Any) -> bytes:
+    file = io.BytesIO()
+    picture.save(file, format, **options)
+    return file.getvalue()
+
+
+def built(folder: Path, name: str, **handler: Any) -> Path:
+    """An archive of a recipe with this `handler:` section."""
+    recipe = folder / f"{name}.yaml"
+    settings = {"maxWorkers": 1, "handler": {"threads": 1, "largest_batch": 2, **handler}}
+    recipe.write_text(yaml.safe_dump(settings), encoding="utf-8")
+    return build(recipe, folder).path
+
+
+def engine(folder: Path, name: str, **handler: Any) -> BucketedModel:
+    """The same, loaded but not measured: buckets are chosen by their area, whatever this machine does."""
+    return BucketedModel.load(built(folder, name, **handler), warm=False)
+
+
+def seeded(model: nn.Module) -> nn.Module:
+    """Batch norms with random statistics: fresh ones map zero to zero, which would hide padding."""
+    with torch.no_grad():
+        for name, buffer in model.named_buffers():
+            if name.endswith("running_var"):
+                buffer.uniform_(0.5, 2.0)
+            elif name.endswith("running_mean"):
+                buffer.normal_(0.0, 0.3)
+    return model.eval()
+
+
+class Mean(nn.Module):
+    """Three classes: the means of red, green and blue over the picture, nothing else."""
+
+    labels = ["red", "green", "blue"]
+    image_mean = (0.0, 0.0, 0.0)
+    image_std = (1.0, 1.0, 1.0)
+
+    def forward(self, pixel_values: Tensor) -> Tensor:
+        return pixel_values.mean((2, 3))
+
+
+class Windows(nn.Module):
+    """Convolutions without padding: no picture with a side below 9 gives anything."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Conv2d(3, 4, 5), nn.ReLU(), nn.Conv2d(4, 2, 5))
+
+    def forward(self, pixel_values: Tensor) -> Tensor:
+        return self.layers(pixel_values).mean((2, 3))
+
+
+def mean() -> nn.Module:
+    return Mean().eval()
+
+
+def windows() -> nn.Module:
+    torch.manual_seed(0)
+    return Windows().eval()
+
+
+def _resnet_config(**options: Any) -> Any:
+    from transformers import ResNetConfig
+
+    sizes = {"embedding_size": 8, "hidden_sizes": [8, 16, 24, 32], "depths": [1, 1, 2, 1]}
+    return ResNetConfig(**sizes, layer_type="basic", **options)
+
+
+def resnet() -> Any:
+    from transformers import ResNetModel
+
+    torch.manual_seed(0)
+    return seeded(ResNetModel(_resnet_config()))
+
+
+def resnet_classifier() -> Any:
+    from transformers import ResNetForImageClassification
+
+    torch.manual_seed(0)
+    names = dict(enumerate(["cat", "dog", "owl", "fox", "bee", "elk", "ant"]))
+    return seeded(ResNetForImageClassification(_resnet_config(id2label=names)))
+
+
+def detr() -> Any:
+    from transformers import DetrConfig, DetrForObjectDetection
+
+    torch.manual_seed(0)
+    backbone = _resnet_config(out_features=["stage4"])
+    layers = {
+        f"{side}_{what}": 2 for side in ("encoder", "decoder") for what in ("layers", "attention_heads")
+    }
+    sizes = {"d_model": 32, "encoder_ffn_dim": 64, "decoder_ffn_dim": 64, "num_queries": 12, "num_labels": 5}
+    config = DetrConfig(use_timm_backbone=False, backbone_config=backbone, **layers, **sizes)
+    return seeded(DetrForObjectDetection(config))
+
+
+def upernet() -> Any:
+    from transformers import UperNetConfig, UperNetForSemanticSegmentation
+
+    torch.manual_seed(0)
+    backbone = _resnet_config(out_features=["stage1", "stage2", "stage3", "stage4"])
+    config = UperNetConfig(
+        backbone_config=backbone,
+        hidden_size=16,
+        num_labels=4,
+        auxiliary_in_channels=24,
+        auxiliary_channels=8,
+    )
+    return seeded(UperNetForSemanticSegmentation(config))
+
+
+def segformer() -> Any:
+    from transformers import SegformerConfig, SegformerForSemanticSegmentation
+
+    torch.manual_seed(0)
+    config = SegformerConfig(
+        hidden_sizes=[8, 16, 24, 32],
+        depths=[1, 1, 1, 1],
+        num_attention_heads=[1, 1, 2, 2],
+        decoder_hidden_size=16,
+        num_labels=4,
+    )
+    return seeded(SegformerForSemanticSegmentation(config))
