@@ -8,6 +8,8 @@ import numpy as np
 
 from handler.buckets import Size
 
+CANDIDATES = 1000  # the best boxes that suppression looks at: its time grows with their square
+
 # Boxes are float32 [n, 4]: left, top, right, bottom, in pixels of the picture the model saw.
 Detections = Tuple[Any, Any, Any]  # boxes [n, 4], scores [n], classes [n]
 
@@ -65,10 +67,11 @@ def inside(detections: Detections, size: Size) -> Detections:
 def suppress(detections: Detections, overlap: float) -> Detections:
     """Non-maximum suppression, class by class: of boxes that overlap by more than `overlap`, the best one.
 
-    Returns them best first. Overlap is intersection over union.
+    Returns them best first. Overlap is intersection over union. Of more than 1000 boxes, which only a very
+    low threshold lets through, the best 1000 take part.
     """
     boxes, scores, labels = detections
-    order = np.argsort(-scores, kind="stable")
+    order = np.argsort(-scores, kind="stable")[:CANDIDATES]
     boxes, scores, labels = boxes[order], scores[order], labels[order]
     kept: List[int] = []
     waiting = np.arange(len(scores))

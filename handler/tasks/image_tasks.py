@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+from pathlib import Path
 from typing import Any, Dict, List
 
 import numpy as np
@@ -11,7 +12,8 @@ import torch
 from PIL import Image
 
 from handler.boxes import from_heads, from_queries, inside, suppress
-from handler.errors import UnprocessableInput
+from handler.config import HandlerConfig
+from handler.errors import ConfigError, UnprocessableInput
 from handler.padding import Item
 from handler.tasks.base import (
     Parameters,
@@ -24,6 +26,9 @@ from handler.tasks.base import (
     top_classes,
 )
 from handler.tasks.image import EDGE, ImageTask
+
+# Queries with a softmax over the classes and "no object", and boxes relative to the picture.
+DETR_LIKE = ("detr", "table-transformer", "yolos")
 
 
 class ImageClassification(ImageTask):
@@ -55,6 +60,16 @@ class ObjectDetection(ImageTask):
     attributes = ("labels", "anchors", "strides")
     parameters = {"threshold": fraction, "overlap": fraction}
     options = {**ImageTask.options, "threshold": 0.5, "overlap": 0.45}
+
+    @classmethod
+    def save(cls, config: HandlerConfig, source: Any, model: torch.nn.Module, folder: Path) -> None:
+        kind = getattr(getattr(model, "config", None), "model_type", None)
+        if kind is not None and kind not in DETR_LIKE:
+            raise ConfigError(
+                f"handler.model: the boxes of a {kind} model are not understood; known are "
+                f"{', '.join(DETR_LIKE)}, and models with `anchors` and `strides`, as YOLOv3"
+            )
+        super().save(config, source, model, folder)
 
     def answer(self, row: Row, item: Item, parameters: Parameters) -> Any:
         threshold = parameters.get("threshold", self.settings["threshold"])
@@ -103,7 +118,8 @@ class ImageSegmentation(ImageTask):
             winners = (scores[0] > threshold).numpy()
             return [self._segment(0, winners, float(scores[0][winners].mean()))] if winners.any() else []
         winners = scores.argmax(0).numpy()
-        return [self._segment(int(index), winners == index, None) for index in np.unique(winners)]
+        present = np.flatnonzero(np.bincount(winners.ravel()))
+        return [self._segment(int(index), winners == index, None) for index in present]
 
     def _segment(self, index: int, mask: Any, score: Any) -> Dict[str, Any]:
         label = self.labels[index] if index < len(self.labels) else f"LABEL_{index}"
