@@ -101,15 +101,18 @@ class ExactPadding(nn.Module):
             tuple(size for size, taken in enumerate(accepted) if taken and size)
             for accepted in space.accepted
         )
-        sizes = [_size(space, region) for region in regions if region is not None]
+        sizes = [_size(space, o, region) for o, region in zip(outputs, regions) if region is not None]
         return (*outputs, *sizes)
 
 
-def _size(space: Space, region: Region) -> Tensor:
-    """[B, 2] int64: the valid height and width of an output; a side that has no padding counts −1."""
+def _size(space: Space, output: Tensor, region: Region) -> Tensor:
+    """[B, 2] int64: the valid height and width of an output; a side without padding counts in full."""
     sides = {axis.side: space.extents(axis) for axis in region.axes.values()}
-    missing = torch.full_like(space.batch[:, 0], -1)
-    return torch.stack([sides.get(0, missing), sides.get(1, missing)], dim=1)
+    shape = shape_of(output)
+    for side in (0, 1):
+        if side not in sides:
+            sides[side] = torch.full_like(space.batch[:, 0], shape[side - 2])
+    return torch.stack([sides[0], sides[1]], dim=1)
 
 
 def _tensors(answer: Any) -> Iterator[Tensor]:

@@ -182,3 +182,11 @@ def test_sizes_that_the_unpadded_model_refuses_are_known() -> None:
         exact(*padded(pictures([(8, 8)]), BUCKET))
     assert exact.heights == tuple(range(2, 25, 2))
     assert exact.widths == tuple(range(2, 21, 2))
+
+
+def test_a_side_without_padding_counts_in_full() -> None:
+    exact = ExactPadding(seeded(lambda: nn.Sequential(Small().stem, nn.AvgPool2d((1, 20)))))
+    with torch.no_grad():
+        output, size = exact(*padded(pictures([(13, 20)]), BUCKET))
+    assert output.shape == (1, 8, 24, 1)
+    assert size.tolist() == [[13, 1]]
