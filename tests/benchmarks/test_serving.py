@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+
 import pytest
 
 for package in ("httptools", "uvloop", "orjson", "psutil", "matplotlib"):
@@ -70,3 +72,27 @@ def test_operations_of_one_text():
     """BERT with 6 layers of width 384: 21.2 million operations a token in the linear layers."""
     assert gemm.minilm_flops(1) == 2 * 6 * (4 * 384 * 384 + 2 * 384 * 1536) + 4 * 6 * 384
     assert gemm.minilm_flops(512) > 512 * gemm.minilm_flops(1)
+
+
+def test_figures_fill_the_page_and_draw_the_pictures(tmp_path, monkeypatch):
+    rows = serving.summarise([row("bucketed-torchscript", 50.0), row("eager", 20.0, memory_mb=812.0)])
+    for made in rows:
+        made.update({"workers": 2, "threads": 1, "batch_size": 8})
+    options = {"rounds": 1, "seconds": 2.0, "connections": 32, "items": 8, "seed": 0}
+    about = {"date": "2000-01-01", "machine": "m", "cores": 2, "gemm_gflops": {}, "options": options}
+    sweep = {"over": "connections", "rows": [{**rows[0], "connections": n} for n in (1, 2)]}
+    files = {"latest": rows, "run": about, "sweep-connections": sweep}
+    for name, content in files.items():
+        (tmp_path / f"{name}.json").write_text(json.dumps(content))
+    monkeypatch.setattr(figures, "RESULTS", tmp_path)
+    page = tmp_path / "page.md"
+    names = ("run", "short", "short-cost", "sweep-connections")
+    page.write_text("\n".join(f"<!-- table {name} -->\n<!-- end -->" for name in names))
+    figures.update(page, tmp_path / "images")
+    text = page.read_text()
+    assert "| **`bucketed-torchscript`** | 50 |" in text
+    assert "| `eager` | 2 × 1 | 8 | – |" in text
+    assert {path.name for path in (tmp_path / "images").iterdir()} == {
+        "bench-short.png",
+        "bench-sweep-connections.png",
+    }
