@@ -241,8 +241,8 @@ def _verify(
         worst = deviations(engine, reference, lambda bucket: progress.step(bucket_name(bucket)))
     except Exception as error:
         raise BuildError(
-            f"a compiled bucket does not run at another batch size ({last_line(error)}): "
-            "if the model fixes its batch size, list a single one in handler.batch_sizes"
+            f"a compiled bucket does not run as when it is served ({last_line(error)}): every output needs a "
+            "row per input; if the model fixes its batch size, list a single one in handler.batch_sizes"
         ) from error
     for program in index.programs:
         program.deviation = worst[program.name]

@@ -15,7 +15,6 @@ from builder.errors import BuildError
 from builder.tables import bucket_table, megabytes
 from handler import archive
 from handler.archive import Index
-from handler.errors import ConfigError
 from handler.model import BucketedModel
 from handler.process import cores, resident_bytes
 
@@ -76,8 +75,10 @@ def read(path: Path) -> Any:
         with zipfile.ZipFile(path) as packed:
             index = Index.from_json(json.loads(packed.read(archive.INDEX)))
             manifest = json.loads(packed.read("MAR-INF/MANIFEST.json"))
+            if not {"modelName", "modelVersion"} <= set(manifest["model"]):
+                raise ValueError("its manifest names no model")
             files = {info.filename: info.file_size for info in packed.infolist() if not info.is_dir()}
-    except (OSError, zipfile.BadZipFile, KeyError, ValueError, ConfigError) as error:
+    except Exception as error:  # a damaged header makes zipfile raise nearly anything
         raise BuildError(f"{path} is not a readable archive of bucketed models: {error}") from None
     return index, manifest, files
 

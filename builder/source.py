@@ -42,7 +42,7 @@ class Source:
         else:
             import transformers
 
-            where = self._resolve(name)
+            where = self._resolve("model", name)
             loader = getattr(transformers, auto_class)
             try:
                 # float32 whatever the checkpoint holds: the recipe's dtype decides, later and in one place.
@@ -63,8 +63,9 @@ class Source:
         name = self.config.tokenizer or self.config.model
         if _is_factory(name):
             raise BuildError("handler.tokenizer is missing: a model made by a function brings none")
+        where = self._resolve("tokenizer" if self.config.tokenizer else "model", name)
         try:
-            return transformers.AutoTokenizer.from_pretrained(self._resolve(name))
+            return transformers.AutoTokenizer.from_pretrained(where)
         except Exception as error:
             raise BuildError(f"handler.tokenizer: {name} cannot be loaded: {first_line(error)}") from error
 
@@ -76,12 +77,12 @@ class Source:
 
         try:
             return transformers.AutoImageProcessor.from_pretrained(
-                self._resolve(self.config.model), use_fast=False
+                self._resolve("model", self.config.model), use_fast=False
             )
         except (OSError, ValueError):
             return None
 
-    def _resolve(self, name: str) -> str:
+    def _resolve(self, key: str, name: str) -> str:
         if name.startswith(PACKAGE):
             package, _, inside = name[len(PACKAGE) :].partition("/")
             try:
@@ -89,10 +90,10 @@ class Source:
             except (ImportError, ValueError):  # of a package inside one that does not exist, or of no name
                 spec = None
             if spec is None or not spec.submodule_search_locations:
-                raise BuildError(f"handler.model: the package {package} is not installed: pip install it")
+                raise BuildError(f"handler.{key}: the package {package} is not installed: pip install it")
             path = Path(spec.submodule_search_locations[0]) / inside
             if not path.is_dir():
-                raise BuildError(f"handler.model: the package {package} has no folder {inside!r}")
+                raise BuildError(f"handler.{key}: the package {package} has no folder {inside!r}")
             return str(path)
         for base in (self.folder, Path()):
             if (base / name).is_dir():
