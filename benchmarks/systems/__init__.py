@@ -1,7 +1,7 @@
 """The systems under test, by name.
 
 A name may carry settings, to try what suits a system best: `openvino-longest@workers=1,threads=2`.
-Without them a system runs with the settings that were best for it (see docs/benchmarks.md).
+Without them a system runs with the settings of table.py.
 """
 
 from __future__ import annotations

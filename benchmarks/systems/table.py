@@ -1,4 +1,4 @@
-"""Every system under test, with the settings that suited it best where several were tried."""
+"""Every system under test, with its settings; `NAME@workers=1,threads=2` tries others."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ def image_systems() -> list[System]:
         ),
         TorchServe(
             "image-traced-640",
-            "TorchServe, one trace padded with zeros to 640×640 (its answers are wrong)",
+            "TorchServe, one trace padded with zeros to 640×640",
             kind="image",
             handler="image_traced.py",
             shared="images.py",
