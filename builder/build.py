@@ -9,7 +9,7 @@ import tempfile
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Protocol, Tuple
+from typing import Any, Dict, List, Optional, Protocol, Set, Tuple
 
 import torch
 import yaml
@@ -25,6 +25,7 @@ from handler.backends import create_backend
 from handler.backends.base import Backend, Tensors
 from handler.buckets import Bucket, bucket_name
 from handler.config import HandlerConfig
+from handler.errors import ConfigError
 from handler.model import BucketedModel
 from handler.padding import PaddingBuffers
 from handler.process import prepare_process, resident_bytes
@@ -85,14 +86,15 @@ def build(recipe: Path, store: Path, version: str = "1.0", progress: Optional[Pr
         folder = Path(temporary)
         task, model = _load(config, recipe.parent, folder, progress)
         adapted, reference = _adapt(task, model, config, backend)
+        programs = _compile(backend, adapted, task, config, batch_sizes, folder, progress)
         index = Index(
             task=config.task,
             backend=config.backend,
             dtype=config.dtype,
             versions=backend.versions(),
-            assets=_hashes(folder),
+            assets=_hashes(folder, {program.file for program in programs}),
             inputs=list(task.inputs),
-            programs=_compile(backend, adapted, task, config, batch_sizes, folder, progress),
+            programs=programs,
             batch_sizes=batch_sizes,
             dynamic_batch=config.dynamic_batch,
             tolerance=config.tolerance,
@@ -172,20 +174,26 @@ def _compile(
 ) -> List[Program]:
     rows: List[Optional[int]] = [None] if backend.dynamic_batch else list(batch_sizes)
     keys = [(bucket, batch_size) for bucket in _buckets(config) for batch_size in rows]
-    progress.stage("compiling", len(keys))
-    compiled, seconds = {}, {}
-    for bucket, batch_size in keys:
+    wanted = keys[-1:] if backend.dynamic_shapes else keys
+    progress.stage("compiling", len(wanted))
+    compiled: Dict[str, Any] = {}
+    seconds: Dict[str, float] = {}
+    for bucket, batch_size in wanted:
         name = program_name(bucket, batch_size)
         started = time.perf_counter()
         example = _example(task, bucket, batch_size or min(2, batch_sizes[-1]))
         try:
-            compiled[name] = backend.compile(model, example)
+            compiled[name] = backend.compile(model, example, bucket)
         except UnknownOperation as error:
             raise BuildError(f"handler.model: {error}") from None
+        except ConfigError:
+            raise
         except Exception as error:
             raise BuildError(f"bucket {name} does not compile: {first_line(error)}") from error
         seconds[name] = time.perf_counter() - started
         progress.step(name)
+    if backend.dynamic_shapes:
+        compiled = {program_name(*key): compiled[name] for key in keys}
     files = backend.save(compiled, folder / MODELS)
     sizes = backend.sizes(folder / MODELS, files)
     return [
@@ -194,7 +202,7 @@ def _compile(
             batch_size,
             f"{MODELS}/{files[name]}",
             archive.sha256(folder / MODELS / files[name]),
-            seconds=seconds[name],
+            seconds=seconds.get(name, 0.0),
             size=sizes[name],
         )
         for bucket, batch_size in keys
@@ -202,9 +210,11 @@ def _compile(
     ]
 
 
-def _hashes(folder: Path) -> Dict[str, str]:
-    files = sorted(path for path in (folder / ASSETS).rglob("*") if path.is_file())
-    return {path.relative_to(folder).as_posix(): archive.sha256(path) for path in files}
+def _hashes(folder: Path, programs: Set[str]) -> Dict[str, str]:
+    """The sha256 of every file that is no program's own."""
+    files = sorted(p for kind in (ASSETS, MODELS) for p in (folder / kind).rglob("*") if p.is_file())
+    names = {path: path.relative_to(folder).as_posix() for path in files}
+    return {name: archive.sha256(path) for path, name in names.items() if name not in programs}
 
 
 def _buckets(config: HandlerConfig) -> List[Bucket]:

@@ -10,7 +10,7 @@ import torch
 
 from handler.archive import program_name
 from handler.backends.base import as_tuple
-from handler.buckets import Bucket, contains
+from handler.buckets import Bucket, contains, largest_sides
 from handler.model import BucketedModel
 from handler.packing import Call
 from handler.padding import Item, PaddingBuffers
@@ -36,8 +36,9 @@ def deviations(
         for batch_size in model.index.batch_sizes:
             name = program_name(bucket, None if model.backend.dynamic_batch else batch_size)
             for call_items in _calls(len(items), batch_size):
-                call = Call(bucket, batch_size, tuple(call_items))
-                outputs = model.run_call(call, [items[i] for i in call_items])
+                members = [items[i] for i in call_items]
+                shape = largest_sides(m.size for m in members) if model.backend.dynamic_shapes else bucket
+                outputs = model.run_call(Call(shape, batch_size, tuple(call_items)), members)
                 for i, output in zip(call_items, outputs):
                     found = max(deviation(a, b) for a, b in zip(output.row, expected[i]))
                     worst[name] = max(worst.get(name, 0.0), found)

@@ -192,6 +192,8 @@ class BucketedModel:
         )
 
     def _program(self, bucket: Bucket, batch_size: int) -> Program:
+        if self.backend.dynamic_shapes and contains(self.buckets[-1], bucket):
+            bucket = self.buckets[-1]
         for name in (program_name(bucket, None), program_name(bucket, batch_size)):
             if name in self.programs and self._runs(batch_size):
                 return self.programs[name]
@@ -216,7 +218,7 @@ class BucketedModel:
                 seconds[bucket, batch_size] = measured
                 if progress is not None:
                     progress(bucket, batch_size, measured)
-        self.costs = CostTable(seconds, dynamic_batch=self.index.dynamic_batch)
+        self.costs = CostTable(seconds, self.index.dynamic_batch, self.backend.dynamic_shapes)
 
     def _measure(self, call: Call, items: Sequence[Item]) -> float:
         times: List[float] = []

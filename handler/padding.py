@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Dict, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 import torch
@@ -60,16 +61,15 @@ class Item:
 
 
 class PaddingBuffers:
-    """Input tensors that are kept from call to call, one set per bucket.
+    """Memory for input tensors that is kept from call to call, as much as the largest call needed.
 
-    `fill` writes items straight into them: no per-row tensors, no concatenation, and only the padding
-    around an item is overwritten, never the whole buffer. What `fill` returns is valid until the next
-    `fill` of the same bucket.
+    `fill` writes items straight into it: no per-row tensors, no concatenation. What `fill` returns is
+    valid until the next `fill`.
     """
 
     def __init__(self, inputs: Sequence[InputSpec]) -> None:
         self.inputs = tuple(inputs)
-        self._kept: Dict[Bucket, List[torch.Tensor]] = {}
+        self._kept = [torch.empty(0, dtype=getattr(torch, spec.dtype)) for spec in self.inputs]
 
     def fill(self, bucket: Bucket, batch_size: int, items: Sequence[Item]) -> Tuple[torch.Tensor, ...]:
         """The model's inputs for `items`, padded to `bucket`; rows to spare repeat the first item.
@@ -91,13 +91,14 @@ class PaddingBuffers:
         return tensors
 
     def _tensors(self, bucket: Bucket, batch_size: int) -> Tuple[torch.Tensor, ...]:
-        kept = self._kept.get(bucket)
-        if kept is None or len(kept[0]) < batch_size:
-            kept = self._kept[bucket] = [
-                torch.empty(spec.shape(bucket, batch_size), dtype=getattr(torch, spec.dtype))
-                for spec in self.inputs
-            ]
-        return tuple(tensor[:batch_size] for tensor in kept)
+        tensors = []
+        for i, spec in enumerate(self.inputs):
+            shape = spec.shape(bucket, batch_size)
+            needed = math.prod(shape)
+            if len(self._kept[i]) < needed:
+                self._kept[i] = torch.empty(needed, dtype=self._kept[i].dtype)
+            tensors.append(self._kept[i][:needed].view(shape))
+        return tuple(tensors)
 
 
 def _write(spec: InputSpec, row: np.ndarray[Any, Any], item: Item) -> None:

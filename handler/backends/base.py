@@ -8,6 +8,7 @@ from typing import Any, Callable, ClassVar, Dict, Mapping, Sequence, Tuple
 
 import torch
 
+from handler.buckets import Bucket
 from handler.errors import ConfigError
 
 Tensors = Tuple[torch.Tensor, ...]
@@ -20,6 +21,7 @@ class Backend:
     dynamic_batch: a compiled model takes any number of rows, so one program per bucket serves every
         batch size; otherwise there is one program per bucket and batch size.
     shares_weights: the programs of an archive hold one copy of the weights.
+    dynamic_shapes: one program, compiled for the largest bucket, takes every smaller shape as well.
     in_place: tensors may be written to where they are; compilers that know only whole tensors say no.
     options: the keys of `backend_options` that it understands, with their defaults.
     """
@@ -27,6 +29,7 @@ class Backend:
     name: ClassVar[str] = ""
     dynamic_batch: ClassVar[bool] = False
     shares_weights: ClassVar[bool] = False
+    dynamic_shapes: bool = False
     in_place: ClassVar[bool] = True
     options: ClassVar[Mapping[str, Any]] = {}
 
@@ -41,8 +44,8 @@ class Backend:
     def prepare_process(self) -> None:
         """Set what must be set in a fresh process before anything is loaded (environment, imports)."""
 
-    def compile(self, model: torch.nn.Module, example: Tensors) -> Any:
-        """Compile `model` for the shapes and dtypes of `example`."""
+    def compile(self, model: torch.nn.Module, example: Tensors, bucket: Bucket) -> Any:
+        """Compile `model` for `bucket`: for the shapes and dtypes of `example`."""
         raise NotImplementedError
 
     def save(self, compiled: Mapping[str, Any], folder: Path) -> Dict[str, str]:

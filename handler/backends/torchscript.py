@@ -11,6 +11,7 @@ from typing import Any, Dict, Iterator, Mapping
 import torch
 
 from handler.backends.base import Backend, Program, Tensors
+from handler.buckets import Bucket
 
 FILE = "buckets.pt"
 
@@ -33,7 +34,7 @@ class TorchScript(Backend):
     dynamic_batch = True
     shares_weights = True
 
-    def compile(self, model: torch.nn.Module, example: Tensors) -> Any:
+    def compile(self, model: torch.nn.Module, example: Tensors, bucket: Bucket) -> Any:
         with torch.no_grad(), _quiet():
             return torch.jit.trace(model, example, check_trace=False, strict=False)  # type: ignore[no-untyped-call]
 
