@@ -179,6 +179,43 @@ def test_every_request_is_answered_once_and_in_its_own_place(
             assert_close(received.json(), plain_embedding(text_of(kind)))
 
 
+keys = st.sampled_from(["inputs", "parameters", "text", "text_pair", "truncation", "top_k"]) | st.text(
+    max_size=3
+)
+anything = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(keys, inner, max_size=4),
+    max_leaves=12,
+)
+bodies = st.binary(max_size=40) | anything.map(lambda value: json.dumps(value).encode())
+kinds_of_body = st.sampled_from(
+    [
+        None,
+        JSON,
+        "application/json; charset=utf-8",
+        "text/plain",
+        "multipart/form-data; boundary=x",
+        "image/png",
+    ]
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(bodies=st.lists(st.tuples(bodies, kinds_of_body), min_size=1, max_size=4))
+def test_no_body_whatever_harms_the_batch(
+    bodies: list[tuple[bytes, str | None]], classifier: Worker, classification: BucketedModel
+) -> None:
+    batch = [Sent(b"a text"), *(Sent(body, kind) for body, kind in bodies)]
+    first, *others = classifier.predict(batch)
+    assert first.json() == pytest.approx(classification("a text"))
+    for received in others:
+        if received.status == 200:
+            received.json()
+        else:
+            refused(received, received.status)
+            assert received.status in (400, 413, 415, 422)
+
+
 def test_the_limit_and_the_length_are_named(worker: Worker, text_of: TextOf) -> None:
     one, other = worker.predict(
         [Sent(text_of(33).encode()), sent_json({"inputs": ["fine", text_of(40)]})],
