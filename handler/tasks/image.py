@@ -152,9 +152,8 @@ class ImageTask(Task):
             )
         height, width = original
         scale = max(min(h / height, w / width) for h, w in self.buckets)
-        step = self.multiple
-        shrunk = (round(height * scale), round(width * scale))
-        target = tuple(max(self.smallest, side // step * step) for side in shrunk)
+        shrunk = self._multiple_of((round(height * scale), round(width * scale)))
+        target = tuple(max(self.smallest, side) for side in shrunk)
         return target, f"resized {height}x{width} to {target[0]}x{target[1]} pixels"
 
     def _multiple_of(self, size: Size) -> Size:

@@ -8,6 +8,7 @@ import json
 import random
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -295,6 +296,28 @@ def test_yolo_finds_the_same_boxes_in_every_bucket(yolo: BucketedModel, name: st
         for _, answer in in_every_bucket(yolo, encoded(picture), threshold=0.2):
             assert_same_boxes(answer, expected)
     assert found or name == "ihc.png"
+
+
+def test_a_picture_beyond_every_bucket_is_made_smaller_once(tmp_path: Path, yolo: BucketedModel) -> None:
+    config = replace(yolo.config, over_max="resize")
+    (tmp_path / image_task.SETTINGS).write_text(json.dumps(yolo.task.saved))  # type: ignore[attr-defined]
+    task = ObjectDetection(config, tmp_path)
+    task.buckets = yolo.buckets
+    picture = photograph("chelsea.png", (600, 902))
+    (item,) = task.read([encoded(picture)], [{}])
+    assert not isinstance(item, RequestError), item
+    assert item.size == (224, 320)  # the nearest multiples of 32 to 213 x 320
+    assert item.changed == "resized 600x902 to 224x320 pixels"
+    output = yolo.run_call(Call((224, 320), 1, (0,)), [item])[0]
+    seen = picture.resize((320, 224), Image.Resampling.BILINEAR)
+    expected = detected(yolov3_tiny(), seen, 0.3)
+    assert expected
+    answer = task.answer(output.row, item, {"threshold": 0.3})
+    scale = (902 / 320, 600 / 224) * 2
+    for found, wanted in zip(answer, expected, strict=True):
+        assert found["label"] == wanted["label"]
+        box = [found["box"][side] for side in ("xmin", "ymin", "xmax", "ymax")]
+        assert box == pytest.approx([side * s for side, s in zip(wanted["box"], scale)], abs=4)
 
 
 @pytest.mark.parametrize("colour", [0, 90, 255])
