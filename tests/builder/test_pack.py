@@ -84,9 +84,13 @@ def test_two_builds_of_one_name_at_once_do_not_mix(tmp_path: Path) -> None:
         assert archive.read("models/buckets.pt") in models
 
 
-def test_an_archive_of_the_same_name_is_replaced(tmp_path: Path) -> None:
-    for i, model in enumerate((b"old", b"new")):
-        packed = pack(content(tmp_path / str(i), model), "mine", "1.0", tmp_path / "store")
+def test_an_archive_of_the_same_name_is_replaced_in_one_step(tmp_path: Path) -> None:
+    """Who reads the old one while the new one comes reads it to its end."""
+    packed = pack(content(tmp_path / "0", b"old"), "mine", "1.0", tmp_path / "store")
+    before = packed.read_bytes()
+    with packed.open("rb") as reading:
+        pack(content(tmp_path / "1", b"new"), "mine", "1.0", tmp_path / "store")
+        assert reading.read() == before
     with zipfile.ZipFile(packed) as archive:
         assert archive.read("models/buckets.pt") == b"new"
 

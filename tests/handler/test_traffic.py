@@ -64,6 +64,17 @@ def test_a_reset_starts_the_count_of_all_workers_anew(
     assert one.seen() == [([3], 1), ([5], 1), ([6], 1), ([7], 1), ([8], 1)]
 
 
+def test_after_a_reset_new_sizes_are_counted_exactly_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(traffic, "ROWS", 3)
+    seen = Traffic(tmp_path, 1)
+    seen.record([(1,), (2,), (3,)])
+    seen.reset()
+    seen.record([(10,), (11,), (12,), (2,)])
+    assert seen.seen() == [([10], 1), ([11], 1), ([12], 1), ([64], 1)]
+
+
 def test_memory_is_bounded_and_no_item_is_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(traffic, "ROWS", 3)
     monkeypatch.setattr(traffic, "COARSE_ROWS", 3)
