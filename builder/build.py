@@ -103,11 +103,14 @@ def build(recipe: Path, store: Path, version: str = "1.0", progress: Optional[Pr
             backend_options=dict(config.backend_options),
         )
         _write(folder, index, recipe, settings, config)
-        engine = BucketedModel(folder, config)
-        _verify(engine, reference, index, config, progress)
-        progress.stage("measuring", len(engine.buckets) * len(batch_sizes))
-        engine.warm_up(lambda b, rows, seconds: progress.step(f"{bucket_name(b)} × {rows}"))
-        index.costs = engine.costs.to_json()
+        if backend.runs_here:
+            engine = BucketedModel(folder, config)
+            _verify(engine, reference, index, config, progress)
+            progress.stage("measuring", len(engine.buckets) * len(batch_sizes))
+            engine.warm_up(lambda b, rows, seconds: progress.step(f"{bucket_name(b)} × {rows}"))
+            index.costs = engine.costs.to_json()
+        else:
+            index.exact = False  # nobody has compared it
         _write(folder, index, recipe, settings, config)
         progress.stage("packing", 1)
         packed = pack(folder, recipe.stem, version, store)

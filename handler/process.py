@@ -42,4 +42,4 @@ def prepare_process(config: HandlerConfig, workers: int) -> None:
     threads = threads_per_worker(config, workers)
     torch.set_num_threads(threads)
     os.environ.setdefault("RAYON_NUM_THREADS", str(threads))
-    create_backend(config.backend, config.backend_options).prepare_process()
+    create_backend(config.backend, config.backend_options).prepare_process(workers)

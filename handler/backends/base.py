@@ -22,14 +22,16 @@ class Backend:
         batch size; otherwise there is one program per bucket and batch size.
     shares_weights: the programs of an archive hold one copy of the weights.
     dynamic_shapes: one program, compiled for the largest bucket, takes every smaller shape as well.
+    runs_here: programs can run on the machine that compiles them, so that the build can check them.
     in_place: tensors may be written to where they are; compilers that know only whole tensors say no.
     options: the keys of `backend_options` that it understands, with their defaults.
     """
 
     name: ClassVar[str] = ""
-    dynamic_batch: ClassVar[bool] = False
+    dynamic_batch: bool = False
     shares_weights: ClassVar[bool] = False
     dynamic_shapes: bool = False
+    runs_here: bool = True
     in_place: ClassVar[bool] = True
     options: ClassVar[Mapping[str, Any]] = {}
 
@@ -41,8 +43,9 @@ class Backend:
                 raise ConfigError(f"handler.backend_options.{key} is not known to {self.name}: {known}")
         self.settings = {**self.options, **options}
 
-    def prepare_process(self) -> None:
-        """Set what must be set in a fresh process before anything is loaded (environment, imports)."""
+    def prepare_process(self, workers: int = 1) -> None:
+        """Set what must be set in a fresh process, one of `workers`, before anything is loaded: environment,
+        imports. Raises ConfigError where the machine has no room for so many workers."""
 
     def compile(self, model: torch.nn.Module, example: Tensors, bucket: Bucket) -> Any:
         """Compile `model` for `bucket`: for the shapes and dtypes of `example`."""
