@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-import socket
 import threading
 import time
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import cast
 
 import numpy as np
 import pytest
@@ -23,70 +23,57 @@ REFERENCES = np.array([[0.0, 1.0], [1.0, 0.0], [0.6, 0.8]])
 ANSWERS = [json.dumps(row.tolist()).encode() for row in REFERENCES]
 
 
-class EchoServer:
-    """Answers `/ITEM` with that item's vector. `stall` holds every answer until that time has come."""
+class EchoServer(ThreadingHTTPServer):
+    """Answers `/ITEM` with that item's vector. `stall_until` holds every answer until that time has come."""
+
+    request_queue_size = 512
+    daemon_threads = False  # so that closing waits for every connection
 
     def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), EchoHandler)
+        self.port = self.server_address[1]
         self.stall_until = 0.0
-        self.status = dict.fromkeys(range(3), "200 OK")
+        self.status = dict.fromkeys(range(3), 200)
         self.bodies = dict(enumerate(ANSWERS))
         self.requests = 0
         self.hang_up = False
-        self.socket = socket.create_server(("127.0.0.1", 0))
-        self.port = self.socket.getsockname()[1]
-        self.loop = asyncio.new_event_loop()
-        self.thread = threading.Thread(target=self.serve, daemon=True)
-        self.thread.start()
 
-    def serve(self) -> None:
-        asyncio.set_event_loop(self.loop)
-        self.server = self.loop.run_until_complete(
-            asyncio.start_server(self.talk, sock=self.socket, backlog=512)
-        )
-        self.loop.run_forever()
 
-    async def talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            while True:
-                head = await reader.readuntil(b"\r\n\r\n")
-                length = int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0])
-                await reader.readexactly(length)
-                item = int(head.split(b" ")[1][1:])
-                self.requests += 1
-                if (wait := self.stall_until - time.perf_counter()) > 0:
-                    await asyncio.sleep(wait)
-                if self.hang_up:
-                    break
-                body = self.bodies[item]
-                writer.write(
-                    f"HTTP/1.1 {self.status[item]}\r\nX-Bucket: {2**item}\r\n"
-                    f"X-Padding-Ratio: 1.5\r\nContent-Length: {len(body)}\r\n\r\n".encode()
-                    + body
-                )
-        except (asyncio.IncompleteReadError, ConnectionResetError, asyncio.CancelledError):
-            pass
-        finally:
-            writer.close()
+class EchoHandler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    timeout = 10  # seconds that a connection may be silent: a test that fails must not hang
 
-    def stop(self) -> None:
-        async def cancel() -> None:
-            self.server.close()
-            others = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
-            for task in others:
-                task.cancel()
-            await asyncio.gather(*others, return_exceptions=True)
+    def do_POST(self) -> None:
+        server = cast(EchoServer, self.server)
+        self.rfile.read(int(self.headers["Content-Length"]))
+        item = int(self.path[1:])
+        server.requests += 1
+        if (wait := server.stall_until - time.perf_counter()) > 0:
+            time.sleep(wait)
+        if server.hang_up:
+            self.close_connection = True
+            return
+        self.send_response(server.status[item])
+        self.send_header("X-Bucket", str(2**item))
+        self.send_header("X-Padding-Ratio", "1.5")
+        self.send_header("Content-Length", str(len(server.bodies[item])))
+        self.end_headers()
+        self.wfile.write(server.bodies[item])
 
-        asyncio.run_coroutine_threadsafe(cancel(), self.loop).result(5)
-        self.loop.call_soon_threadsafe(self.loop.stop)
-        self.thread.join(5)
-        self.loop.close()
+    def log_message(self, *values: object) -> None:
+        """Nothing on the tests' standard error."""
 
 
 @pytest.fixture
 def server() -> Iterator[EchoServer]:
     running = EchoServer()
+    thread = threading.Thread(target=running.serve_forever, args=(0.05,))
+    thread.start()
     yield running
-    running.stop()
+    running.shutdown()
+    thread.join()
+    running.server_close()
 
 
 def plan_for(server: EchoServer, **options: object) -> load.Plan:
@@ -120,7 +107,7 @@ def test_an_unreadable_answer_is_wrong(server):
 
 
 def test_a_status_other_than_200_is_an_error_and_no_throughput(server):
-    server.status[2] = "503 Service Unavailable"
+    server.status[2] = 503
     result = load.run(plan_for(server))
     assert result.errors == result.statuses[503] > 0
     assert set(result.items) == {0, 1}
