@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import platform
+import warnings
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Callable, ClassVar, Dict, Mapping, Sequence, Tuple
+from typing import Any, Callable, ClassVar, Dict, Iterator, Mapping, Sequence, Tuple
 
 import torch
 
@@ -85,3 +87,14 @@ class Backend:
 def as_tuple(outputs: Any) -> Tensors:
     """A model's outputs as a tuple, whether it gave one tensor or several."""
     return (outputs,) if isinstance(outputs, torch.Tensor) else tuple(outputs)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """torch.jit warns that it is deprecated on current torch, and about every shape a trace makes fixed:
+    fixed shapes are what it is used for here, and the build compares the result with the model."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        warnings.simplefilter("ignore", FutureWarning)
+        warnings.filterwarnings("ignore", category=Warning, message=".*trac.*")
+        yield

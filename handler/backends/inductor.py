@@ -134,6 +134,8 @@ class Inductor(Backend):
             if library.borrowed:
                 shared[file] = {"from": carrier, "borrowed": library.borrowed, "own": library.own}
         torch.save(shared, folder / SHARED)
+        if self._work is not None:
+            self._work.cleanup()
         return files
 
     def sizes(self, folder: Path, files: Mapping[str, str]) -> Dict[str, int]:

@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Dict, Mapping, Optional, Sequence
 
 import torch
 
-from handler.backends.base import Backend, Program, Tensors
+from handler.backends.base import Backend, Program, Tensors, quiet
 from handler.buckets import Bucket
 from handler.errors import ConfigError
 
@@ -82,8 +82,9 @@ class NeuronBackend(Backend):
         return {key: self.settings[key] for key in keys if self.settings[key] is not None}
 
     def save(self, compiled: Mapping[str, Any], folder: Path) -> Dict[str, str]:
-        for name, program in compiled.items():
-            torch.jit.save(program, str(folder / f"{name}.pt"))
+        with quiet():
+            for name, program in compiled.items():
+                torch.jit.save(program, str(folder / f"{name}.pt"))
         return {name: f"{name}.pt" for name in compiled}
 
     def load(self, folder: Path, files: Mapping[str, str]) -> Dict[str, Program]:
@@ -91,7 +92,8 @@ class NeuronBackend(Backend):
         programs: Dict[str, Program] = {}
         for name, file in files.items():
             started = time.perf_counter()
-            programs[name] = torch.jit.load(str(folder / file)).eval()  # type: ignore[no-untyped-call]
+            with quiet():
+                programs[name] = torch.jit.load(str(folder / file)).eval()  # type: ignore[no-untyped-call]
             logger.info("loaded %s in %.1f s", name, time.perf_counter() - started)
         return programs
 
@@ -116,7 +118,8 @@ class Neuron(NeuronBackend):
         options = self.compiler_options()
         if self.dynamic_batch:
             options["dynamic_batch_size"] = True
-        return self.sdk().trace(model, example_inputs=example, **options)
+        with torch.no_grad(), quiet():
+            return self.sdk().trace(model, example_inputs=example, **options)
 
 
 def visible_cores() -> Optional[int]:

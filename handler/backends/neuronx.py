@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from handler.backends.base import Tensors
+from handler.backends.base import Tensors, quiet
 from handler.backends.neuron import NeuronBackend
 from handler.buckets import Bucket
 
@@ -23,7 +23,8 @@ class NeuronX(NeuronBackend):
         if not self.runs_here:
             options["cpu_backend"] = True
         sdk = self.sdk()
-        program = sdk.trace(model, example, **options)
+        with torch.no_grad(), quiet():
+            program = sdk.trace(model, example, **options)
         if self.dynamic_batch:
             # Documented as working in place; a returned module is taken where there is one.
             program = sdk.dynamic_batch(program) or program

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 import zipfile
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Dict, Iterator, Mapping
+from typing import Any, Dict, Mapping
 
 import torch
 
-from handler.backends.base import Backend, Program, Tensors
+from handler.backends.base import Backend, Program, Tensors, quiet
 from handler.buckets import Bucket
 
 FILE = "buckets.pt"
@@ -35,11 +33,11 @@ class TorchScript(Backend):
     shares_weights = True
 
     def compile(self, model: torch.nn.Module, example: Tensors, bucket: Bucket) -> Any:
-        with torch.no_grad(), _quiet():
+        with torch.no_grad(), quiet():
             return torch.jit.trace(model, example, check_trace=False, strict=False)  # type: ignore[no-untyped-call]
 
     def save(self, compiled: Mapping[str, Any], folder: Path) -> Dict[str, str]:
-        with _quiet():
+        with quiet():
             torch.jit.save(torch.jit.script(Container(compiled)), str(folder / FILE))
         return dict.fromkeys(compiled, FILE)
 
@@ -52,17 +50,6 @@ class TorchScript(Backend):
 
     def load(self, folder: Path, files: Mapping[str, str]) -> Dict[str, Program]:
         (file,) = set(files.values())
-        with _quiet():
+        with quiet():
             container = torch.jit.load(str(folder / file), map_location="cpu").eval()  # type: ignore[no-untyped-call]
         return {name: getattr(container.buckets, name) for name in files}
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """torch.jit warns that it is deprecated on current torch, and about every shape a trace makes fixed:
-    fixed shapes are what it is used for here, and the build compares the result with the model."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
-        warnings.simplefilter("ignore", FutureWarning)
-        warnings.filterwarnings("ignore", category=Warning, message=".*trac.*")
-        yield
