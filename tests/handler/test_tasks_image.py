@@ -529,6 +529,17 @@ def test_a_model_that_would_see_the_padding_is_refused_by_the_name_of_its_operat
     assert not list(tmp_path.glob("*.mar"))
 
 
+def test_buckets_that_the_model_cannot_take_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="multiples of 2"):
+        built(
+            tmp_path,
+            "odd",
+            task="image-segmentation",
+            model="recipes.models.deepcr:deepcr",
+            buckets=[[64, 64], [64, 95]],
+        )
+
+
 def test_a_detector_whose_boxes_would_be_misread_is_refused(tmp_path: Path, windows: BucketedModel) -> None:
     other = SimpleNamespace(config=SimpleNamespace(model_type="rt_detr"))
     with pytest.raises(ConfigError, match="rt_detr"):
