@@ -47,11 +47,21 @@ class Source:
             try:
                 # float32 whatever the checkpoint holds: the recipe's dtype decides, later and in one place.
                 try:
-                    model = loader.from_pretrained(where, dtype=torch.float32)
+                    loaded = loader.from_pretrained(where, dtype=torch.float32, output_loading_info=True)
                 except TypeError:  # transformers before 4.56 calls it torch_dtype
-                    model = loader.from_pretrained(where, torch_dtype=torch.float32)
+                    loaded = loader.from_pretrained(
+                        where, torch_dtype=torch.float32, output_loading_info=True
+                    )
             except Exception as error:  # a folder may hold anything, and transformers raises anything
                 raise BuildError(f"handler.model: {name} cannot be loaded: {first_line(error)}") from error
+            model, info = loaded
+            # A bare encoder may lack a pooler that nothing asks for; a head must be there.
+            missing = sorted(info["missing_keys"])
+            if missing and auto_class != "AutoModel":
+                named = ", ".join(missing[:3])
+                raise BuildError(
+                    f"handler.model: {name} has no weights for {named}: it was saved for another task"
+                )
         if not isinstance(model, torch.nn.Module):
             raise BuildError(f"handler.model: {name} returned {type(model).__name__}, not an nn.Module")
         return model.eval()

@@ -47,7 +47,7 @@ def test_the_python_shown_runs(code: str, project: Path) -> None:
 
 def test_the_make_targets_shown_exist() -> None:
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
-    shown = set(re.findall(r"make ([a-z][a-z-]+)", README)) - {"and"}
+    shown = set(re.findall(r"(?:^    |\$ |`)make ([a-z][a-z-]+)", README, re.MULTILINE))
     assert {"serve", "test", "demo"} <= shown
     for target in shown:
         assert re.search(rf"^{target}:", makefile, re.MULTILINE), target

@@ -56,6 +56,11 @@ def test_a_function_beside_the_recipe(tmp_path: Path, monkeypatch: pytest.Monkey
     assert not model.training
 
 
+def test_a_model_saved_for_another_task_is_not_given_a_random_head(encoder_folder: Path) -> None:
+    with pytest.raises(BuildError, match=r"no weights for classifier\.bias, classifier\.weight"):
+        source(str(encoder_folder), encoder_folder).model("AutoModelForSequenceClassification")
+
+
 def test_weights_are_float32_whatever_the_checkpoint_holds(tmp_path: Path, tokenizer: object) -> None:
     from transformers import AutoModel
 
