@@ -7,6 +7,7 @@ ARGS ?=
 BIN := .venv/bin
 RUNTIME := .venv/runtime.stamp
 DEV := .venv/dev.stamp
+BENCH := .venv/bench.stamp
 # What an archive is made from: when one of these changes, `make serve` builds it anew.
 SOURCES := $(shell find handler builder recipes -name '*.py') build_mar.sh $(RUNTIME)
 CHECKED := handler builder serve.py demo.py
@@ -37,6 +38,10 @@ $(DEV): requirements-dev.txt $(RUNTIME)
 	$(BIN)/python -m pip install -q -r requirements-dev.txt
 	@touch $@
 
+$(BENCH): requirements-bench.txt $(DEV)
+	$(BIN)/python -m pip install -q --no-deps -r requirements-bench.txt
+	@touch $@
+
 model_store/%.mar: recipes/%.yaml $(SOURCES)
 	./build_mar.sh $<
 
@@ -55,11 +60,13 @@ test-slow: $(DEV)  ## run the tests that take minutes
 test-browser: $(DEV)  ## run the tests that need Chromium
 	$(BIN)/python -m pytest -m browser $(ARGS)
 
-bench: $(DEV)  ## measure every system side by side over HTTP (an hour or more); writes docs/benchmarks.md
+bench: $(BENCH)  ## measure every system side by side over HTTP (an hour or more); writes docs/benchmarks.md
 	$(BIN)/python -m benchmarks serving $(ARGS)
+	$(BIN)/python -m benchmarks figures
 
-bench-quick: $(DEV)  ## the same in under ten minutes
+bench-quick: $(BENCH)  ## the same in under ten minutes, once the archives are built
 	$(BIN)/python -m benchmarks serving --quick $(ARGS)
+	$(BIN)/python -m benchmarks figures
 
 lint: $(DEV)  ## check style (ruff) and types (mypy --strict)
 	$(BIN)/ruff check .
