@@ -1,4 +1,4 @@
-"""What exact padding is worth and what it costs: `python -m benchmarks.exactness [--json]`.
+"""What exact padding is worth and what it costs: `python -m benchmarks exactness [--json]`.
 
 For each model, over random valid sizes in one bucket: the largest deviation from the image alone, relative
 to the answer's largest magnitude, with exact padding and with plain zero padding. Then how much slower
@@ -12,6 +12,7 @@ import argparse
 import json
 import random
 import statistics
+import sys
 import tempfile
 import time
 import warnings
@@ -155,14 +156,14 @@ def timings(model: nn.Module, subject: Subject, rounds: int, inductor: bool) -> 
     return found
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.exactness", description=__doc__)
+def run(argv: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks exactness", description=__doc__)
     parser.add_argument("--json", action="store_true", help="print figures as JSON, and nothing else")
     parser.add_argument("--model", action="append", choices=list(SUBJECTS), help="only this model")
     parser.add_argument("--sizes", type=int, default=40, help="random sizes per model (40)")
     parser.add_argument("--rounds", type=int, default=30, help="timed rounds (30)")
     parser.add_argument("--no-inductor", action="store_true", help="skip compiling ahead of time")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(argv)
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
     torch.manual_seed(0)
@@ -183,7 +184,7 @@ def main() -> None:
             }
     if arguments.json:
         print(json.dumps(figures, indent=2))
-        return
+        return 0
     table = Table(title="Exact padding: relative deviation from the image alone, and what it costs")
     for column in ("model", "bucket", "exact", "zero-padded", "slower, traced", "slower, inductor"):
         table.add_column(column, justify="left" if column == "model" else "right")
@@ -199,7 +200,8 @@ def main() -> None:
             name, size, f"{row['deviation_exact']:.1e}", f"{row['deviation_zero_padded']:.1e}", *costs
         )
     Console().print(table)
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run(sys.argv[1:]))

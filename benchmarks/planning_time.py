@@ -1,4 +1,4 @@
-"""How long it takes to plan the calls of one batch: `python -m benchmarks.planning_time [--json]`.
+"""How long it takes to plan the calls of one batch: `python -m benchmarks planning_time [--json]`.
 
 The batches are drawn from real lengths and picture sizes (MRPC sentence pairs and COCO val2017), and
 every batch is planned for the first time when it is timed, as it is in a server. Median and 99th
@@ -12,6 +12,7 @@ import gc
 import json
 import random
 import statistics
+import sys
 import time
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Sequence, Tuple
@@ -72,18 +73,18 @@ def measure(repeat: int) -> Iterator[Dict[str, Any]]:
                 }
 
 
-def main() -> None:
+def run(argv: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.planning_time", description=__doc__.splitlines()[0]
+        prog="python -m benchmarks planning_time", description=__doc__.splitlines()[0]
     )
     parser.add_argument("--json", action="store_true", help="print the rows as JSON, nothing else")
     parser.add_argument("--repeat", type=int, default=300, help="batches per row (default 300)")
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     gc.freeze()  # the data of this script is no garbage of the packer's
     rows = list(measure(args.repeat))
     if args.json:
         print(json.dumps(rows, indent=2))
-        return
+        return 0
     table = Table("data", "batch sizes", "depth", "median ms", "p99 ms", title="Planning one batch")
     for row in rows:
         table.add_row(
@@ -94,7 +95,8 @@ def main() -> None:
             f"{row['p99_ms']:.3f}",
         )
     Console().print(table)
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run(sys.argv[1:]))

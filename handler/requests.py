@@ -20,6 +20,8 @@ _EXPECTED = {
     TEXT: 'send text/plain, or application/json such as "a text" or {"inputs": "a text"}',
     IMAGE: 'send a picture as the body, as a form field, or in JSON as {"inputs": "<base64>"}',
 }
+# What a picture's bytes may be called; a body without a Content-Type is looked into.
+_PICTURES = ("image/", "multipart/", "application/octet-stream", "binary/octet-stream")
 
 
 @dataclass
@@ -41,6 +43,8 @@ def read_request(row: Mapping[str, Any], content_type: Optional[str], body: str,
     value = _value(row, kind, body)
     if isinstance(value, (bytes, bytearray)):
         if body == IMAGE and not (kind.endswith("json") or (not kind and value[:1] in (b"{", b'"'))):
+            if kind and not kind.startswith(_PICTURES):
+                raise UnsupportedMediaType(f"{kind} is not a picture: {_EXPECTED[body]}")
             return Request([bytes(value)])
         value = _decoded(bytes(value), kind, body)
     elif body == IMAGE and kind.startswith("text/"):
@@ -136,6 +140,6 @@ def _from_base64(value: Any) -> bytes:
     if value.startswith("data:"):
         value = value.partition(",")[2]
     try:
-        return base64.b64decode(value, validate=True)
+        return base64.b64decode("".join(value.split()), validate=True)  # some tools break its lines
     except (binascii.Error, ValueError) as error:
         raise UnprocessableInput(f"a picture is not valid base64: {error}") from None

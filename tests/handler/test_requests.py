@@ -193,3 +193,15 @@ def test_picture_bodies_that_are_refused(
 ) -> None:
     with pytest.raises(error):
         read(value, content_type, IMAGE)
+
+
+@pytest.mark.parametrize("kind", ["application/pdf", "video/mp4", "text/html"])
+def test_what_says_that_it_is_no_picture_is_refused_as_such(kind: str) -> None:
+    with pytest.raises(UnsupportedMediaType, match=kind):
+        read_request({"body": bytearray(b"%PDF")}, kind, IMAGE, 8)
+
+
+def test_base64_with_broken_lines() -> None:
+    lines = base64.encodebytes(PNG * 40).decode()
+    assert "\n" in lines.strip()
+    assert read_request({"body": {"inputs": lines}}, "application/json", IMAGE, 8) == Request([PNG * 40])
