@@ -20,8 +20,11 @@ _EXPECTED = {
     TEXT: 'send text/plain, or application/json such as "a text" or {"inputs": "a text"}',
     IMAGE: 'send a picture as the body, as a form field, or in JSON as {"inputs": "<base64>"}',
 }
-# What a picture's bytes may be called; a body without a Content-Type is looked into.
-_PICTURES = ("image/", "multipart/", "application/octet-stream", "binary/octet-stream")
+# What a picture's bytes may be called; the last is what curl calls any body that it is given no type for.
+_PICTURES = (
+    *("image/", "multipart/", "application/octet-stream", "binary/octet-stream"),
+    "application/x-www-form-urlencoded",
+)
 
 
 @dataclass
