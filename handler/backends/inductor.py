@@ -219,8 +219,14 @@ def _packed_weights() -> Iterator[None]:
 
 
 def require_compiler() -> None:
-    """Raises ConfigError if Inductor finds no C++ compiler here."""
-    from torch._inductor.cpp_builder import get_cpp_compiler
+    """Raises ConfigError if this torch has no AOTInductor, or if it finds no C++ compiler here."""
+    try:
+        from torch._inductor.cpp_builder import get_cpp_compiler
+    except ImportError:
+        raise ConfigError(
+            f"handler.backend: torch {torch.__version__} is too old for inductor: install the one of "
+            "requirements.txt, or choose torchscript"
+        ) from None
 
     try:
         get_cpp_compiler()

@@ -74,6 +74,7 @@ def neuron(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 @pytest.fixture(scope="session")
 def inductor(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An unpacked archive of the inductor backend."""
+    pytest.importorskip("torch._inductor.cpp_builder", reason="this torch has no AOTInductor")
     folder = tmp_path_factory.mktemp("inductor")
     built = build(recipe(folder, "fixed", backend="inductor"), folder)
     (folder / "archive").mkdir()
@@ -202,6 +203,7 @@ def test_programs_of_another_backend_are_refused(inductor: Path, tmp_path: Path)
 
 
 def test_a_missing_compiler_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("torch._inductor.cpp_builder", reason="this torch has no AOTInductor")
     from torch._inductor import config, cpp_builder
 
     monkeypatch.setattr(config.cpp, "cxx", (None, "no-such-compiler"))
