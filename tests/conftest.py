@@ -154,7 +154,7 @@ def plain_embedding(encoder_folder: Path, tokenizer: Any) -> Callable[[str], np.
 def mean_embedding(folder: Path, tokenizer: Any) -> Callable[..., np.ndarray]:
     from transformers import AutoModel
 
-    model = AutoModel.from_pretrained(folder, dtype=torch.float32).eval()
+    model = AutoModel.from_pretrained(folder).float().eval()
 
     def embed(text: str, **options: Any) -> np.ndarray:
         with torch.inference_mode():
