@@ -11,6 +11,7 @@ COMMANDS = {
     "figures": "write docs/benchmarks.md and its pictures from benchmarks/results/latest.json",
     "gemm": "the machine's measured matrix-multiply peak",
     "crosscheck": "the load generator against wrk, on one server",
+    "backends": "one call of each CPU backend, interleaved in one process",
     "packing": "policies of turning a batch into calls",
     "sharing": "what a further bucket costs in bytes and memory",
     "planning_time": "how long planning a batch takes",

@@ -98,7 +98,7 @@ def test_token_embeddings_are_the_pipelines_and_end_where_the_text_does(
 
 def test_a_list_of_texts_gives_a_list(features: BucketedModel, plain_features: Any, text_of: TextOf) -> None:
     texts = [text_of(length) for length in (17, 3, 9)]
-    for found, expected in zip(features(texts), plain_features(texts), strict=True):
+    for found, expected in zip(features(texts), plain_features(texts)):
         assert_close(found, expected)
 
 
