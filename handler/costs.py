@@ -261,5 +261,7 @@ def _line(xs: Sequence[int], ys: Sequence[float], x: int) -> float:
     right = bisect_left(xs, x)
     if right == 0:
         return ys[0]
+    low, high = ys[right - 1], ys[right]
     share = (x - xs[right - 1]) / (xs[right] - xs[right - 1])
-    return ys[right - 1] + share * (ys[right] - ys[right - 1])
+    # Rounding may overshoot the end of the line by the last bit, and costs are monotone to that bit.
+    return min(low + share * (high - low), high)
