@@ -35,9 +35,9 @@ from handler.tasks.base import Row
 
 logger = logging.getLogger(__name__)
 
-WARM_CALLS = 4  # a TorchScript program's first calls are 3 to 15 times slower
-MEASURED_CALLS = 5
-MEASURE_SECONDS = 0.25  # a slow shape is not called again just to measure it better
+WARM_CALLS = 2  # in the first round, not measured: a TorchScript program's first calls are much slower
+MEASURED_ROUNDS = 3
+QUICK_SECONDS = 0.02  # a call quicker than this is repeated in each round, and the least time counts
 
 
 @dataclass
@@ -79,6 +79,7 @@ class BucketedModel:
             ) from error
         self.load_seconds = time.perf_counter() - started
         self.buffers = PaddingBuffers(self.index.inputs)
+        self._sampled: Dict[Bucket, List[Item]] = {}  # the warm-up's items, of one bucket at a time
         self.costs = CostTable.by_volume(
             self.buckets, self.index.batch_sizes, dynamic_batch=self.index.dynamic_batch
         )
@@ -207,28 +208,34 @@ class BucketedModel:
     def warm_up(self, progress: Optional[Callable[[Bucket, int, float], None]] = None) -> None:
         """Call every bucket at every batch size at least four times and measure it, largest first.
 
-        The median of the calls after the first ones goes into the table that the packer uses. `progress`
+        Measured in rounds over all shapes, so that what disturbs the machine for a moment falls on one round
+        and not on one shape; the median over the rounds goes into the table that the packer uses. `progress`
         is told the bucket, the batch size and the seconds.
         """
-        seconds: Dict[Tuple[Bucket, int], float] = {}
-        for bucket in reversed(self.buckets):
-            for batch_size in reversed(self.index.batch_sizes):
-                items = [self.task.sample(bucket, seed) for seed in range(batch_size)]
-                measured = self._measure(Call(bucket, batch_size, tuple(range(batch_size))), items)
-                seconds[bucket, batch_size] = measured
-                if progress is not None:
-                    progress(bucket, batch_size, measured)
+        sizes = [(b, n) for b in reversed(self.buckets) for n in reversed(self.index.batch_sizes)]
+        rounds: Dict[Tuple[Bucket, int], List[float]] = {shape: [] for shape in sizes}
+        for number in range(1 + MEASURED_ROUNDS):
+            for bucket, batch_size in sizes:
+                items = self._samples(bucket, batch_size)
+                call = Call(bucket, batch_size, tuple(range(batch_size)))
+                times = rounds[bucket, batch_size]
+                times.append(min(self._seconds(call, items) for _ in range(_calls(times))))
+                if progress is not None and number == MEASURED_ROUNDS:
+                    progress(bucket, batch_size, statistics.median(times[1:]))
+        self._sampled.clear()
+        seconds = {shape: statistics.median(times[1:]) for shape, times in rounds.items()}
         self.costs = CostTable(seconds, self.index.dynamic_batch, self.backend.dynamic_shapes)
 
-    def _measure(self, call: Call, items: Sequence[Item]) -> float:
-        times: List[float] = []
-        while len(times) < WARM_CALLS or (
-            len(times) < WARM_CALLS + MEASURED_CALLS and sum(times[1:]) < MEASURE_SECONDS
-        ):
-            started = time.perf_counter()
-            self.run_call(call, items)
-            times.append(time.perf_counter() - started)
-        return statistics.median(times[len(times) // 2 :])
+    def _samples(self, bucket: Bucket, count: int) -> List[Item]:
+        if bucket not in self._sampled:
+            largest = range(self.index.batch_sizes[-1])
+            self._sampled = {bucket: [self.task.sample(bucket, seed) for seed in largest]}
+        return self._sampled[bucket][:count]
+
+    def _seconds(self, call: Call, items: Sequence[Item]) -> float:
+        started = time.perf_counter()
+        self.run_call(call, items)
+        return time.perf_counter() - started
 
     def padding_ratio(self, items: Sequence[Item], outputs: Sequence[Output]) -> float:
         """Positions executed for these items ÷ positions that they have; 1.0 is no padding at all."""
@@ -260,3 +267,10 @@ def _overlaps(output: torch.Tensor, tensors: Sequence[torch.Tensor]) -> bool:
     """Whether an output lies in the memory of one of the inputs."""
     start = output.data_ptr()
     return any(t.data_ptr() <= start < t.data_ptr() + t.numel() * t.element_size() for t in tensors)
+
+
+def _calls(times: Sequence[float]) -> int:
+    """How often a shape is called in this round, given the seconds of the rounds before."""
+    if not times:
+        return WARM_CALLS
+    return 3 if times[-1] < QUICK_SECONDS else 1
