@@ -1,4 +1,4 @@
-"""AOTInductor on the CPU: compiled C++ with oneDNN's packed weights, about twice as fast as TorchScript.
+"""AOTInductor on the CPU: compiled C++ with oneDNN's packed weights, faster than TorchScript.
 
 A program is one shared library per bucket: fixed shape, any number of rows. It runs on CPUs like the one
 it was built on, with the same torch; g++ is needed where it is built and nowhere else. The first library
