@@ -20,7 +20,7 @@ from typing import Any, Dict, Iterator, List, Sequence, Tuple
 from rich.console import Console
 from rich.table import Table
 
-from handler.buckets import Bucket, Size
+from handler.buckets import Bucket, Size, call_shapes
 from handler.costs import CostTable
 from handler.packing import pack
 
@@ -54,7 +54,7 @@ def measure(repeat: int) -> Iterator[Dict[str, Any]]:
     rng = random.Random(0)
     for name, (sizes, weights), buckets in CASES:
         for batch_sizes, dynamic in (((1, 4, 16), False), ((1, 8, 64), True)):
-            costs = CostTable.by_volume(buckets, batch_sizes, dynamic)
+            costs = CostTable.by_volume(call_shapes(buckets, batch_sizes), dynamic)
             for depth in (1, 8, 32, 64):
                 batches = [rng.choices(sizes, weights, k=depth) for _ in range(repeat + 20)]
                 for batch in batches[:20]:

@@ -23,7 +23,7 @@ from handler import archive
 from handler.archive import ASSETS, MODELS, Index, Program, program_name
 from handler.backends import create_backend
 from handler.backends.base import Backend, Tensors
-from handler.buckets import Bucket, bucket_name
+from handler.buckets import Bucket, bucket_name, call_shapes
 from handler.config import HandlerConfig
 from handler.errors import ConfigError
 from handler.model import BucketedModel
@@ -100,13 +100,14 @@ def build(recipe: Path, store: Path, version: str = "1.0", progress: Optional[Pr
             tolerance=config.tolerance,
             weights=sum(parameter.numel() for parameter in model.parameters()),
             plan=plan,
+            largest_call=config.largest_call,
             backend_options=dict(config.backend_options),
         )
         _write(folder, index, recipe, settings, config)
         if backend.runs_here:
             engine = BucketedModel(folder, config)
             _verify(engine, reference, index, config, progress)
-            progress.stage("measuring", len(engine.buckets) * len(batch_sizes))
+            progress.stage("measuring", len(index.shapes))
             engine.warm_up(lambda b, rows, seconds: progress.step(f"{bucket_name(b)} × {rows}"))
             index.costs = engine.costs.to_json()
         else:
@@ -175,8 +176,9 @@ def _compile(
     folder: Path,
     progress: Progress,
 ) -> List[Program]:
-    rows: List[Optional[int]] = [None] if backend.dynamic_batch else list(batch_sizes)
-    keys = [(bucket, batch_size) for bucket in _buckets(config) for batch_size in rows]
+    keys: List[Tuple[Bucket, Optional[int]]] = [(bucket, None) for bucket in _buckets(config)]
+    if not backend.dynamic_batch:
+        keys = list(call_shapes(_buckets(config), batch_sizes, config.largest_call))
     wanted = keys[-1:] if backend.dynamic_shapes else keys
     progress.stage("compiling", len(wanted))
     compiled: Dict[str, Any] = {}

@@ -52,8 +52,9 @@ def run(args: argparse.Namespace) -> int:
     console.print(bucket_table(index))
     rows = "any number of rows up to" if index.dynamic_batch else "rows per call:"
     sizes = index.batch_sizes[-1:] if index.dynamic_batch else index.batch_sizes
+    bound = "" if index.largest_call is None else f", at most {index.largest_call} positions in all"
     console.print(
-        f"{rows} {', '.join(str(size) for size in sizes)}; {index.weights / 1e6:.1f} million weights"
+        f"{rows} {', '.join(str(size) for size in sizes)}{bound}; {index.weights / 1e6:.1f} million weights"
     )
     if index.plan is not None:
         console.print(f"planned from data: expected waste {index.plan['waste']:.3f} (padded ÷ real)")

@@ -80,6 +80,7 @@ def _facts(archive: Archive) -> str:
         "backend": index["backend"],
         "number type": index["dtype"],
         "rows per call": f"any up to {max(index['batch_sizes'])}" if index["dynamic_batch"] else rows,
+        "positions per call": f"at most {index['largest_call']}" if index.get("largest_call") else "",
         "weights": f"{index['weights']:,}" if index.get("weights") else "",
         "inputs": ", ".join(f"{spec['name']} ({spec['dtype']})" for spec in index.get("inputs", [])),
         "compiled with": versions,

@@ -33,7 +33,7 @@ def deviations(
         sizes = model.task.sizes_to_check(bucket, [b for b in done if contains(bucket, b)])
         items = [model.task.sample(size, seed) for seed, size in enumerate(sizes)]
         expected = [_unpadded(model, reference, item) for item in items]
-        for batch_size in model.index.batch_sizes:
+        for batch_size in (rows for shape, rows in model.index.shapes if shape == bucket):
             name = program_name(bucket, None if model.backend.dynamic_batch else batch_size)
             for call_items in _calls(len(items), batch_size):
                 members = [items[i] for i in call_items]

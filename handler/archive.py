@@ -12,7 +12,15 @@ from typing import Any, Dict, List, Mapping, Optional
 
 import yaml
 
-from handler.buckets import Bucket, bucket_name, parse_bucket, parse_buckets, volume
+from handler.buckets import (
+    Bucket,
+    Shape,
+    bucket_name,
+    call_shapes,
+    parse_bucket,
+    parse_buckets,
+    volume,
+)
 from handler.config import HandlerConfig
 from handler.errors import ConfigError
 from handler.padding import InputSpec
@@ -51,6 +59,7 @@ def program_name(bucket: Bucket, batch_size: Optional[int]) -> str:
 class Index:
     """buckets.json: everything that was decided when the archive was built.
 
+    largest_call: the most positions in a call of more than the smallest batch size, or None.
     costs: measured seconds per bucket and batch size, on the machine that built it. plan: where the
     buckets were planned from data, what the planner expected. weights: number of parameters. assets: the
     sha256 of each file that the task needs.
@@ -71,6 +80,12 @@ class Index:
     costs: List[Dict[str, Any]] = field(default_factory=list)
     plan: Optional[Dict[str, Any]] = None
     backend_options: Dict[str, Any] = field(default_factory=dict)
+    largest_call: Optional[int] = None
+
+    @property
+    def shapes(self) -> List[Shape]:
+        """Bucket and batch size of every call that is warmed, measured and packed."""
+        return call_shapes(self.buckets, self.batch_sizes, self.largest_call)
 
     @property
     def buckets(self) -> List[Bucket]:
@@ -118,6 +133,8 @@ class Index:
             parse_buckets(index.buckets)
             if not all(type(size) is int and size > 0 for size in index.batch_sizes or [0]):
                 raise ValueError(f"batch_sizes is {index.batch_sizes}")
+            if type(index.largest_call) not in (int, type(None)):
+                raise ValueError(f"largest_call is {index.largest_call!r}")
             return index
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ConfigError(f"{INDEX} is not readable: {error!r}; build the archive again") from None

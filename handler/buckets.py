@@ -12,6 +12,7 @@ from typing import Any, Iterable, List, Mapping, Optional, Sequence, Tuple
 
 Bucket = Tuple[int, ...]
 Size = Tuple[int, ...]
+Shape = Tuple[Bucket, int]  # of a call: its bucket and its batch size
 
 
 def bucket_name(bucket: Bucket) -> str:
@@ -62,6 +63,23 @@ def contains(bucket: Bucket, size: Size) -> bool:
 def largest_sides(buckets: Iterable[Bucket]) -> Size:
     """The largest length (or height and width) that any bucket takes: what an error message names."""
     return tuple(max(sides) for sides in zip(*buckets))
+
+
+def call_shapes(
+    buckets: Iterable[Bucket], batch_sizes: Sequence[int], largest_call: Optional[int] = None
+) -> List[Shape]:
+    """The shapes that a call may have, by bucket and batch size, both rising.
+
+    Every bucket takes the smallest batch size, and more rows while the call has no more than
+    `largest_call` positions: many short texts fill a machine that one long one fills.
+    """
+    smallest = min(batch_sizes)
+    return [
+        (bucket, size)
+        for bucket in buckets
+        for size in sorted(batch_sizes)
+        if size == smallest or largest_call is None or size * volume(bucket) <= largest_call
+    ]
 
 
 def choose(

@@ -36,7 +36,9 @@ class HandlerConfig:
         backend: a name from the backend registry. dtype: float32, bfloat16 or float16.
         buckets: the shapes, or `{plan: FILE, count: K}` to plan them from data at build time.
         batch_sizes: the rows that a call may have, or `dynamic` where the backend leaves dim 0 open.
-        largest_batch: with `dynamic`, the most rows in one call.
+        largest_batch: with `dynamic`, the most rows in one call. largest_call: the most positions (tokens
+            or pixels) in one call: a long bucket takes fewer rows than a short one, though at least the
+            smallest batch size; default: no bound.
         tolerance: the largest deviation from the unpadded model that passes the build, relative to the
             largest magnitude in the output. allow_inexact: build all the same, and say so in the answers.
         backend_options: passed to the backend, which checks them.
@@ -58,6 +60,7 @@ class HandlerConfig:
     dtype: str = "float32"
     batch_sizes: Union[List[int], str] = DYNAMIC
     largest_batch: int = 8
+    largest_call: Optional[int] = None
     tolerance: float = 1e-4
     allow_inexact: bool = False
     over_max: str = "reject"
@@ -98,7 +101,7 @@ class HandlerConfig:
         values: Dict[str, Any] = {key: value for key, value in section.items() if value is not None}
         for key in ("task", "model", "backend", "tokenizer", "dtype", "over_max", "packing"):
             _require(isinstance(values.get(key, ""), str), key, "text", values.get(key))
-        for key in ("largest_batch", "threads", "max_items", "max_characters", "max_pixels"):
+        for key in ("largest_batch", "largest_call", "threads", "max_items", "max_characters", "max_pixels"):
             _require(_positive_int(values.get(key, 1)), key, "a positive whole number", values.get(key))
         _require(
             _positive_int(values.get("max_response_bytes", 1)),

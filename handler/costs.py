@@ -12,35 +12,37 @@ item that fits a bucket exactly always has that bucket as its cheapest.
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from functools import lru_cache
 from typing import Any, Dict, Iterable, List, Mapping, Sequence, Tuple, Union
 
-from handler.buckets import Bucket, Size, choose, contains, parse_bucket, parse_buckets, volume
+from handler.buckets import Bucket, Shape, Size, choose, contains, parse_bucket, parse_buckets, volume
 
 # What an item asks of its bucket: a bit per bucket that contains it, or the size itself where a
 # call may have any shape. Two items in one call ask for the `join` of their needs.
 Need = Union[int, Size]
 
+INFINITE = float("inf")
 _KEPT = 4096  # sizes of images are many; what is worked out for them must not pile up
 
 
 class CostTable:
     """Seconds of one call, for every bucket and batch size.
 
-    `seconds` maps (bucket, batch size) to the measured seconds of one call and holds every pair
-    of its buckets and batch sizes. `dynamic_batch`: a call may have any number of rows up to the
-    largest batch size, at a cost that lies on the line between the measured ones.
+    `seconds` maps (bucket, batch size) to the measured seconds of one call. A bucket need not take
+    as many rows as a smaller one does: the batch sizes that it lacks are its largest ones, and
+    their cost is infinite. `dynamic_batch`: a call may have any number of rows up to the largest
+    batch size of its bucket, at a cost that lies on the line between the measured ones.
     `interpolate_sizes`: a call may have any shape up to the largest sides, too, at a cost on the
     line between the measured volumes. Below the smallest measured batch size or volume its cost
     holds; a shape larger than every bucket costs in proportion to its volume.
 
-    Raises ValueError if the table is empty, has holes, or holds something that is no time.
+    Raises ValueError if the table is empty, has other holes, or holds something that is no time.
     """
 
     def __init__(
         self,
-        seconds: Mapping[Tuple[Bucket, int], float],
+        seconds: Mapping[Shape, float],
         dynamic_batch: bool = False,
         interpolate_sizes: bool = False,
     ) -> None:
@@ -50,7 +52,8 @@ class CostTable:
         self.dynamic_batch = dynamic_batch
         self.interpolate_sizes = interpolate_sizes
         self._measured = dict(seconds)
-        self._check()
+        # Per bucket, the most rows of one call.
+        self.most_rows: Dict[Bucket, int] = {b: self._check(b) for b in self.buckets}
         self._fits = [0] + [self._smallest_fit(n) for n in range(1, self.largest_batch + 1)]
         # Numbers of items worth trying as one call: any other leaves rows empty that cost the
         # same filled.
@@ -65,20 +68,15 @@ class CostTable:
         self._alone: Dict[Bucket, Tuple[List[float], List[int]]] = {}
 
     @classmethod
-    def by_volume(
-        cls, buckets: Sequence[Bucket], batch_sizes: Sequence[int], dynamic_batch: bool = False
-    ) -> CostTable:
+    def by_volume(cls, shapes: Sequence[Shape], dynamic_batch: bool = False) -> CostTable:
         """A model to plan with before anything was measured, in no real unit: only ratios mean
         something.
 
         A call costs its positions (volume times batch size) and a fixed overhead as large as one
         item of the smallest bucket.
         """
-        overhead = min(volume(bucket) for bucket in buckets)
-        return cls(
-            {(b, n): (overhead + volume(b) * n) * 1e-6 for b in buckets for n in batch_sizes},
-            dynamic_batch,
-        )
+        overhead = min(volume(bucket) for bucket, _ in shapes)
+        return cls({(b, n): (overhead + volume(b) * n) * 1e-6 for b, n in shapes}, dynamic_batch)
 
     @classmethod
     def from_json(
@@ -102,7 +100,7 @@ class CostTable:
         return [
             {"bucket": list(bucket), "batch_size": size, "seconds": self._measured[bucket, size]}
             for bucket in self.buckets
-            for size in self.batch_sizes
+            for size in self._sizes(bucket)
         ]
 
     def fit(self, n: int) -> int:
@@ -115,7 +113,8 @@ class CostTable:
         return self._fits[n]
 
     def cost(self, bucket: Bucket, batch_size: int) -> float:
-        """Seconds of one call of that shape with room for `batch_size` rows.
+        """Seconds of one call of that shape with room for `batch_size` rows; infinite where the
+        bucket takes fewer.
 
         Raises ValueError if the bucket is unknown or the batch size out of range.
         """
@@ -160,7 +159,8 @@ class CostTable:
         return -bin(need).count("1") if isinstance(need, int) else volume(need)
 
     def row(self, need: Need) -> List[float]:
-        """Seconds of the cheapest call for n items of that need, at index n."""
+        """Seconds of the cheapest call for n items of that need, at index n; infinite where no
+        call takes so many."""
         return self._row_of(need)
 
     def fitting(self, need: int) -> List[Bucket]:
@@ -210,14 +210,23 @@ class CostTable:
             return list(map(min, zip(*(self._by_bucket[bucket] for bucket in self.fitting(need)))))
         return self._between(volume(need))
 
-    def _check(self) -> None:
-        for bucket in self.buckets:
-            for size in self.batch_sizes:
-                seconds = self._measured.get((bucket, size))
-                if seconds is None:
-                    raise ValueError(f"bucket {bucket} was not measured at batch size {size}: measure it")
-                if size < 1 or not 0 < seconds < float("inf"):
-                    raise ValueError(f"bucket {bucket} at batch size {size}: {seconds!r} s is no cost")
+    def _check(self, bucket: Bucket) -> int:
+        """The largest batch size of a bucket whose seconds are in order."""
+        most = max(size for other, size in self._measured if other == bucket)
+        for size in self.batch_sizes[: bisect_right(self.batch_sizes, most)]:
+            seconds = self._measured.get((bucket, size))
+            if seconds is None:
+                raise ValueError(f"bucket {bucket} was not measured at batch size {size}: measure it")
+            if size < 1 or not 0 < seconds < INFINITE:
+                raise ValueError(f"bucket {bucket} at batch size {size}: {seconds!r} s is no cost")
+        for other, size in self._measured:
+            if size > most and contains(other, bucket):
+                raise ValueError(f"bucket {bucket} was not measured at batch size {size}, but {other} was")
+        return most
+
+    def _sizes(self, bucket: Bucket) -> Sequence[int]:
+        """The measured batch sizes of a bucket."""
+        return self.batch_sizes[: bisect_right(self.batch_sizes, self.most_rows[bucket])]
 
     def _smallest_fit(self, n: int) -> int:
         return n if self.dynamic_batch else self.batch_sizes[bisect_left(self.batch_sizes, n)]
@@ -226,12 +235,14 @@ class CostTable:
         """Per bucket the seconds of a call with n items at index n, made monotone."""
         rows: Dict[Bucket, List[float]] = {}
         for bucket in self.buckets:
-            measured = [self._measured[bucket, size] for size in self.batch_sizes]
+            sizes = self._sizes(bucket)
+            measured = [self._measured[bucket, size] for size in sizes]
             within = [rows[other] for other in rows if contains(bucket, other)]
-            for i, size in enumerate(self.batch_sizes):
+            for i, size in enumerate(sizes):
                 measured[i] = max([measured[i], *measured[:i], *(row[size] for row in within)])
-            sizes = self.batch_sizes
-            rows[bucket] = [0.0] + [_line(sizes, measured, fit) for fit in self._fits[1:]]
+            rows[bucket] = [0.0] + [
+                _line(sizes, measured, fit) if fit <= sizes[-1] else INFINITE for fit in self._fits[1:]
+            ]
         return rows
 
     def _monotone_by_volume(self) -> Tuple[List[int], List[List[float]]]:
@@ -253,7 +264,9 @@ class CostTable:
         left_at, right_at = self._volumes[right - 1], self._volumes[right]
         share = (wanted - left_at) / (right_at - left_at)
         lower, upper = self._by_volume[right - 1], self._by_volume[right]
-        return [low + share * (high - low) for low, high in zip(lower, upper)]
+        return [
+            low + share * (high - low) if high < INFINITE else INFINITE for low, high in zip(lower, upper)
+        ]
 
 
 def _line(xs: Sequence[int], ys: Sequence[float], x: int) -> float:

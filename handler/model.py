@@ -15,7 +15,7 @@ import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple, Union
+from typing import Any, Callable, Dict, List, Optional, Sequence, Union
 
 import torch
 
@@ -23,7 +23,7 @@ from handler import archive
 from handler.archive import ASSETS, Index, program_name
 from handler.backends import create_backend
 from handler.backends.base import Program, as_tuple
-from handler.buckets import Bucket, bucket_name, contains, volume
+from handler.buckets import Bucket, Shape, bucket_name, contains, volume
 from handler.config import HandlerConfig
 from handler.costs import CostTable
 from handler.errors import ConfigError, InputTooLarge, ModelFailed, RequestError
@@ -80,9 +80,7 @@ class BucketedModel:
         self.load_seconds = time.perf_counter() - started
         self.buffers = PaddingBuffers(self.index.inputs)
         self._sampled: Dict[Bucket, List[Item]] = {}  # the warm-up's items, of one bucket at a time
-        self.costs = CostTable.by_volume(
-            self.buckets, self.index.batch_sizes, dynamic_batch=self.index.dynamic_batch
-        )
+        self.costs = CostTable.by_volume(self.index.shapes, dynamic_batch=self.index.dynamic_batch)
 
     @classmethod
     def load(cls, path: Union[str, Path], warm: bool = True) -> BucketedModel:
@@ -176,7 +174,7 @@ class BucketedModel:
         """The recipe in the archive may be edited, but not what was compiled."""
         config, index = self.config, self.index
         asked = {
-            **{key: getattr(config, key) for key in ("task", "backend", "dtype", "buckets")},
+            **{key: getattr(config, key) for key in ("task", "backend", "dtype", "buckets", "largest_call")},
             "batch_sizes": config.measured_batch_sizes(),
         }
         for key, value in asked.items():
@@ -206,16 +204,16 @@ class BucketedModel:
         return batch_size in self.index.batch_sizes
 
     def warm_up(self, progress: Optional[Callable[[Bucket, int, float], None]] = None) -> None:
-        """Call every bucket at every batch size at least four times and measure it, largest first.
+        """Call every bucket at each of its batch sizes at least four times and measure it, largest first.
 
         Measured in rounds over all shapes, so that what disturbs the machine for a moment falls on one round
         and not on one shape; the median over the rounds goes into the table that the packer uses. `progress`
         is told the bucket, the batch size and the seconds.
         """
-        sizes = [(b, n) for b in reversed(self.buckets) for n in reversed(self.index.batch_sizes)]
-        rounds: Dict[Tuple[Bucket, int], List[float]] = {shape: [] for shape in sizes}
+        shapes = self.index.shapes[::-1]
+        rounds: Dict[Shape, List[float]] = {shape: [] for shape in shapes}
         for number in range(1 + MEASURED_ROUNDS):
-            for bucket, batch_size in sizes:
+            for bucket, batch_size in shapes:
                 items = self._samples(bucket, batch_size)
                 call = Call(bucket, batch_size, tuple(range(batch_size)))
                 times = rounds[bucket, batch_size]
@@ -227,9 +225,8 @@ class BucketedModel:
         self.costs = CostTable(seconds, self.index.dynamic_batch, self.backend.dynamic_shapes)
 
     def _samples(self, bucket: Bucket, count: int) -> List[Item]:
-        if bucket not in self._sampled:
-            largest = range(self.index.batch_sizes[-1])
-            self._sampled = {bucket: [self.task.sample(bucket, seed) for seed in largest]}
+        if bucket not in self._sampled:  # by the bucket's largest call, which comes first
+            self._sampled = {bucket: [self.task.sample(bucket, seed) for seed in range(count)]}
         return self._sampled[bucket][:count]
 
     def _seconds(self, call: Call, items: Sequence[Item]) -> float:

@@ -15,7 +15,7 @@ from operator import add
 from typing import Any, Callable, Dict, Iterable, List, Optional, Sequence, Tuple, cast
 
 from handler.buckets import Bucket, Size, largest_sides
-from handler.costs import CostTable, Need
+from handler.costs import INFINITE, CostTable, Need
 
 _EXACT_UP_TO = 8  # items; the search over subsets takes 3^n steps
 
@@ -72,14 +72,14 @@ def pack(sizes: Sequence[Size], costs: CostTable) -> List[Call]:
 
 
 def fifo(sizes: Sequence[Size], costs: CostTable) -> List[Call]:
-    """One call for all, in the order of arrival; a new one only where the largest batch size is
-    reached or no bucket contains the next item together with those before it."""
+    """One call for all, in the order of arrival; a new one only where no call takes the next item
+    together with those before it."""
     groups: List[Tuple[Need, List[int]]] = []
     for i, size in enumerate(sizes):
         need = costs.need(size)
         if groups and len(groups[-1][1]) < costs.largest_batch:
             together = costs.join(groups[-1][0], need)
-            if together:
+            if together and costs.row(together)[len(groups[-1][1]) + 1] < INFINITE:
                 groups[-1] = (together, [*groups[-1][1], i])
                 continue
         groups.append((need, [i]))
@@ -93,8 +93,9 @@ def per_bucket(sizes: Sequence[Size], costs: CostTable) -> List[Call]:
         held.setdefault(costs.cheapest(size), []).append(i)
     calls = []
     for bucket, items in held.items():
-        for start in range(0, len(items), costs.largest_batch):
-            chunk = items[start : start + costs.largest_batch]
+        most = costs.most_rows[bucket]
+        for start in range(0, len(items), most):
+            chunk = items[start : start + most]
             shape = largest_sides(sizes[i] for i in chunk) if costs.interpolate_sizes else bucket
             calls.append(Call(shape, costs.fit(len(chunk)), tuple(chunk)))
     return calls
@@ -209,7 +210,7 @@ def _best_subsets(needs: Sequence[Need], costs: CostTable) -> List[Group]:
         if rest:
             others = together[rest]
             need = costs.join(needs[last], others) if others else None
-        seconds[subset] = float("inf")
+        seconds[subset] = INFINITE
         if need and size[subset] <= costs.largest_batch:
             together[subset] = need
             seconds[subset] = costs.row(need)[size[subset]]

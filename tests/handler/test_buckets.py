@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from handler.buckets import (
     bucket_name,
+    call_shapes,
     choose,
     contains,
     largest_sides,
@@ -90,3 +91,17 @@ def test_the_choice_contains_the_item_and_nothing_smaller_does(
     else:
         assert contains(found, size)
         assert volume(found) == min(map(volume, fitting))
+
+
+def test_a_call_of_a_long_bucket_has_fewer_rows() -> None:
+    buckets = parse_buckets([16, 64, 512])
+    assert call_shapes(buckets, [4, 1, 2], largest_call=128) == [
+        ((16,), 1),
+        ((16,), 2),
+        ((16,), 4),
+        ((64,), 1),
+        ((64,), 2),
+        ((512,), 1),  # too long, and yet somebody may send one
+    ]
+    assert len(call_shapes(buckets, [1, 2, 4])) == 9
+    assert call_shapes([(3, 5)], [2, 4], largest_call=60) == [((3, 5), 2), ((3, 5), 4)]

@@ -41,6 +41,7 @@ def test_what_must_be_there(key: str, missing: str) -> None:
             (key, value)
             for key in (
                 "largest_batch",
+                "largest_call",
                 "threads",
                 "max_items",
                 "max_characters",

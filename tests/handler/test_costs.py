@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from handler.buckets import choose, contains
+from handler.buckets import call_shapes, choose, contains
 from handler.costs import CostTable
 
 MEASURED = {
@@ -20,8 +20,9 @@ def noisy_tables(draw, sides=2):
     buckets = draw(st.lists(bucket, min_size=1, max_size=6, unique=True))
     batch_sizes = draw(st.lists(st.integers(1, 12), min_size=1, max_size=4, unique=True))
     seconds = st.floats(1e-4, 10)
+    largest_call = draw(st.none() | st.integers(1, 2000))
     return CostTable(
-        {(b, n): draw(seconds) for b in buckets for n in batch_sizes},
+        {shape: draw(seconds) for shape in call_shapes(buckets, batch_sizes, largest_call)},
         dynamic_batch=draw(st.booleans()),
     )
 
@@ -73,6 +74,7 @@ def test_an_unknown_bucket_has_no_cost():
     [
         ({}, "at least one bucket"),
         ({((64,), 1): 0.1, ((128,), 4): 0.2}, r"bucket \(64,\) was not measured at batch size 4"),
+        ({((64,), 4): 0.1, ((128,), 1): 0.2, ((128,), 4): 0.2}, r"\(64,\) was not measured at batch size 1"),
         ({((64,), 1): 0.0}, "is no cost"),
         ({((64,), 1): float("nan")}, "is no cost"),
         ({((64,), 1): float("inf")}, "is no cost"),
@@ -83,6 +85,20 @@ def test_an_unknown_bucket_has_no_cost():
 def test_a_table_with_holes_or_nonsense_is_refused(seconds, message):
     with pytest.raises(ValueError, match=message):
         CostTable(seconds)
+
+
+def test_a_large_bucket_may_take_fewer_rows():
+    costs = CostTable({((64,), 1): 0.1, ((64,), 4): 0.3, ((128,), 1): 0.2})
+    assert costs.most_rows == {(64,): 4, (128,): 1}
+    assert costs.cost((64,), 3) == 0.3
+    assert costs.cost((128,), 2) == float("inf")
+    assert [entry["batch_size"] for entry in costs.to_json()] == [1, 4, 1]
+
+
+def test_a_dynamic_batch_ends_where_its_bucket_was_measured_last():
+    costs = CostTable({((64,), 1): 0.1, ((64,), 3): 0.3, ((128,), 1): 0.2}, True, True)
+    assert costs.cost((64,), 2) == pytest.approx(0.2)
+    assert costs.row(costs.need((100,)))[1:] == [pytest.approx(0.1 + 0.1 * 36 / 64), *[float("inf")] * 2]
 
 
 def test_noise_takes_the_seconds_of_the_smaller_shape():
@@ -135,7 +151,7 @@ def test_json_is_a_list_of_single_timings_untouched_by_the_smoothing():
 
 
 def test_the_model_by_volume_prefers_small_buckets_and_shared_calls():
-    costs = CostTable.by_volume([(64,), (128,)], [1, 4])
+    costs = CostTable.by_volume(call_shapes([(64,), (128,)], [1, 4]))
     assert costs.cost((64,), 1) < costs.cost((128,), 1)
     assert costs.cost((64,), 4) < 4 * costs.cost((64,), 1)
     assert costs.cost((128,), 1) / costs.cost((64,), 1) == pytest.approx((64 + 128) / (64 + 64))

@@ -60,6 +60,21 @@ def expected(plain_embedding: Callable[[str], np.ndarray], text_of: TextOf) -> d
     return {length: plain_embedding(text_of(length)) for length in range(2, 33)}
 
 
+@pytest.fixture(scope="module")
+def bounded(tmp_path_factory: pytest.TempPathFactory, encoder_folder: Path) -> BucketedModel:
+    """The same, and a call has at most 24 tokens."""
+    folder = tmp_path_factory.mktemp("bounded")
+    recipe = write_recipe(
+        folder,
+        task="sentence-embedding",
+        model=str(encoder_folder),
+        backend=OneProgramPerBatchSize.name,
+        batch_sizes=[1, 3],
+        largest_call=24,
+    )
+    return BucketedModel.load(build(recipe, folder / "store").path)
+
+
 @pytest.fixture
 def fresh(embedding_archive_folder: Path) -> BucketedModel:
     """A model of its own, to be tampered with."""
@@ -83,10 +98,11 @@ def test_an_answer_does_not_depend_on_its_neighbours(
     packing: str,
     embedding: BucketedModel,
     fixed: BucketedModel,
+    bounded: BucketedModel,
     expected: dict[int, np.ndarray],
     text_of: TextOf,
 ) -> None:
-    for model in (embedding, fixed):
+    for model in (embedding, fixed, bounded):
         usual = model.config
         model.config = replace(usual, packing=packing)
         try:
@@ -246,6 +262,14 @@ def test_a_batch_size_between_the_compiled_ones_is_refused(fixed: BucketedModel)
         fixed.run_call(Call((8,), 2, (0,)), [fixed.task.sample((4,), 0)])
 
 
+def test_only_calls_within_the_bound_are_compiled_and_measured(bounded: BucketedModel) -> None:
+    assert sorted(bounded.programs) == sorted(["4_b1", "4_b3", "8_b1", "8_b3", "16_b1", "32_b1"])
+    measured = [(*entry["bucket"], entry["batch_size"]) for entry in bounded.costs.to_json()]
+    assert measured == [(4, 1), (4, 3), (8, 1), (8, 3), (16, 1), (32, 1)]
+    with pytest.raises(ConfigError, match="bucket 16 with 3 rows"):
+        bounded.run_call(Call((16,), 3, (0,)), [bounded.task.sample((4,), 0)])
+
+
 def test_a_shape_that_differs_from_the_compiled_one_is_refused(fresh: BucketedModel) -> None:
     full = fresh.buffers.fill
 
@@ -343,6 +367,7 @@ def test_a_description_that_cannot_be_read_is_refused(path: str, content: bytes 
         ("buckets", [4, 8]),
         ("batch_sizes", [1, 16]),
         ("largest_batch", 64),
+        ("largest_call", 4096),
     ],
 )
 def test_a_recipe_that_asks_for_what_was_not_built_is_refused(key: str, value: Any, folder: Path) -> None:

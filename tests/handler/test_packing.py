@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import Bounds, LinearConstraint, milp
 
-from handler.buckets import contains
+from handler.buckets import call_shapes, contains
 from handler.costs import CostTable
 from handler.packing import POLICIES, Call, fifo, one_by_one, pack, per_bucket, total_cost
 
@@ -52,8 +52,9 @@ def batches(draw, sides, max_items, interpolate_sizes=False):
     buckets = draw(st.lists(bucket, min_size=1, max_size=6, unique=True))
     batch_sizes = draw(st.lists(st.integers(1, 9), min_size=1, max_size=4, unique=True))
     seconds = st.one_of(st.integers(1, 6).map(float), st.floats(0.01, 10))
+    largest_call = draw(st.none() | st.integers(1, 500))
     costs = CostTable(
-        {(b, n): draw(seconds) for b in buckets for n in batch_sizes},
+        {shape: draw(seconds) for shape in call_shapes(buckets, batch_sizes, largest_call)},
         draw(st.booleans()),
         interpolate_sizes,
     )
@@ -68,6 +69,7 @@ def check_calls(calls, sizes, costs):
         assert call.items
         assert list(call.items) == sorted(call.items)
         assert call.batch_size == costs.fit(len(call.items))
+        assert costs.cost(call.bucket, call.batch_size) < float("inf")
         assert all(contains(call.bucket, sizes[i]) for i in call.items)
         if costs.interpolate_sizes:
             assert call.bucket == tuple(map(max, zip(*(sizes[i] for i in call.items))))
@@ -188,14 +190,14 @@ def test_real_picture_sizes_come_close_to_the_optimum(seed):
 
 
 def test_the_integer_programme_agrees_with_trying_everything():
-    costs = CostTable.by_volume([(5, 8), (8, 5), (8, 8)], [1, 4])
+    costs = CostTable.by_volume(call_shapes([(5, 8), (8, 5), (8, 8)], [1, 4]))
     sizes = [(5, 8), (8, 5), (4, 4), (3, 8), (8, 8), (2, 2), (5, 5)]
     assert least_by_integer_programme(sizes, costs) == pytest.approx(exhaustive(sizes, costs))
 
 
 @pytest.mark.parametrize("policy", POLICIES)
 def test_lengths_go_to_their_own_buckets(policy):
-    costs = CostTable.by_volume([(64,), (128,)], [1])
+    costs = CostTable.by_volume(call_shapes([(64,), (128,)], [1]))
     calls = POLICIES[policy]([(55,), (112,)], costs)
     assert set(calls) == {Call((64,), 1, (0,)), Call((128,), 1, (1,))}
 
@@ -212,14 +214,23 @@ def test_a_short_item_rides_in_a_spare_row():
 
 
 def test_a_lone_long_item_does_not_drag_the_short_ones_along():
-    costs = CostTable.by_volume([(32,), (512,)], [1, 4, 8])
+    costs = CostTable.by_volume(call_shapes([(32,), (512,)], [1, 4, 8]))
     calls = pack([(20,), (500,), (31,), (8,), (30,)], costs)
     assert set(calls) == {Call((512,), 1, (1,)), Call((32,), 4, (0, 2, 3, 4))}
     assert fifo([(20,), (500,), (31,), (8,), (30,)], costs) == [Call((512,), 8, (0, 1, 2, 3, 4))]
 
 
+def test_rows_of_a_call_are_as_many_as_its_bucket_takes():
+    costs = CostTable.by_volume(call_shapes([(32,), (64,)], [1, 2, 4], largest_call=128))
+    items = [(60,), (20,), (20,), (20,), (20,), (60,), (60,)]
+    for policy in (pack, per_bucket):
+        found = sorted((call.bucket, len(call.items)) for call in policy(items, costs))
+        assert found == [((32,), 4), ((64,), 1), ((64,), 2)], policy
+    assert [call.items for call in fifo(items, costs)] == [(0, 1), (2, 3, 4), (5, 6)]
+
+
 def test_what_exceeds_the_largest_batch_is_split():
-    costs = CostTable.by_volume([(64,)], [1, 4])
+    costs = CostTable.by_volume(call_shapes([(64,)], [1, 4]))
     sizes = [(10,)] * 9
     assert [call.items for call in fifo(sizes, costs)] == [(0, 1, 2, 3), (4, 5, 6, 7), (8,)]
     assert [call.items for call in per_bucket(sizes, costs)] == [(0, 1, 2, 3), (4, 5, 6, 7), (8,)]
@@ -236,12 +247,12 @@ SQUARES = [(500, 500), (600, 600), (700, 700), (800, 800)]
 )
 @pytest.mark.parametrize("policy", POLICIES)
 def test_a_picture_goes_to_the_smallest_square_that_holds_it(policy, size, bucket):
-    costs = CostTable.by_volume(SQUARES, [1, 4])
+    costs = CostTable.by_volume(call_shapes(SQUARES, [1, 4]))
     assert POLICIES[policy]([size], costs) == [Call(bucket, 1, (0,))]
 
 
 def test_a_bimodal_batch_runs_in_two_calls_where_the_shapes_differ_enough():
-    costs = CostTable.by_volume([(540, 540), (720, 720), (800, 800)], [1, 2, 4])
+    costs = CostTable.by_volume(call_shapes([(540, 540), (720, 720), (800, 800)], [1, 2, 4]))
     sizes = [(540, 540), (720, 720), (540, 540), (800, 800), (540, 540), (720, 720), (540, 540)]
     calls = pack(sizes, costs)
     assert total_cost(calls, costs) == pytest.approx(exhaustive(sizes, costs))
@@ -251,13 +262,13 @@ def test_a_bimodal_batch_runs_in_two_calls_where_the_shapes_differ_enough():
 
 @pytest.mark.parametrize("policy", POLICIES)
 def test_height_and_width_are_not_mixed_up(policy):
-    costs = CostTable.by_volume([(500, 800), (800, 500)], [1, 4])
+    costs = CostTable.by_volume(call_shapes([(500, 800), (800, 500)], [1, 4]))
     assert POLICIES[policy]([(450, 780)], costs) == [Call((500, 800), 1, (0,))]
     assert POLICIES[policy]([(780, 450)], costs) == [Call((800, 500), 1, (0,))]
 
 
 def test_pictures_that_no_bucket_holds_together_run_apart_even_in_order():
-    costs = CostTable.by_volume([(500, 800), (800, 500)], [1, 4])
+    costs = CostTable.by_volume(call_shapes([(500, 800), (800, 500)], [1, 4]))
     sizes = [(450, 780), (480, 700), (780, 450), (400, 400)]
     assert [call.items for call in fifo(sizes, costs)] == [(0, 1), (2, 3)]
     check_calls(pack(sizes, costs), sizes, costs)
@@ -281,7 +292,7 @@ def test_moves_fill_spare_rows_that_no_order_shows():
 
 
 def test_dynamic_shapes_take_the_longest_item_as_their_shape():
-    costs = CostTable.by_volume([(64,), (128,)], [1, 4], dynamic_batch=True)
+    costs = CostTable.by_volume(call_shapes([(64,), (128,)], [1, 4]), dynamic_batch=True)
     costs = CostTable.from_json(costs.to_json(), dynamic_batch=True, interpolate_sizes=True)
     calls = pack([(100,), (97,), (99,)], costs)
     assert calls == [Call((100,), 3, (0, 1, 2))]
@@ -297,4 +308,4 @@ def test_an_item_that_fits_nowhere_is_named(policy, interpolate_sizes):
 
 @pytest.mark.parametrize("policy", POLICIES)
 def test_no_items_no_calls(policy):
-    assert POLICIES[policy]([], CostTable.by_volume([(64,)], [1])) == []
+    assert POLICIES[policy]([], CostTable.by_volume(call_shapes([(64,)], [1]))) == []
