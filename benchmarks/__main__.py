@@ -13,6 +13,7 @@ COMMANDS = {
     "crosscheck": "the load generator against wrk, on one server",
     "backends": "one call of each CPU backend, interleaved in one process",
     "packing": "policies of turning a batch into calls",
+    "shapes": "one program for every length against one program per bucket",
     "sharing": "what a further bucket costs in bytes and memory",
     "planning_time": "how long planning a batch takes",
     "exactness": "answers of padded models against unpadded ones",

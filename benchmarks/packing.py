@@ -65,28 +65,29 @@ def measure(model: BucketedModel, data: str, depth: int, args: argparse.Namespac
     """One figure per policy: seconds per batch of `depth` items, and positions executed ÷ needed."""
     items = read(model, data, max(depth, args.items // 4 if data == "coco" else args.items), args.seed)
     batches = [items[i : i + depth] for i in range(0, len(items) - depth + 1, depth)]
-    seconds: dict[str, list[float]] = {policy: [] for policy in COMPARED}
-    executed = dict.fromkeys(COMPARED, 0)
-    for _ in range(args.rounds):
-        for policy in COMPARED:
-            executed[policy] = 0
-            started = time.perf_counter()
-            for batch in batches:
-                for call in POLICIES[policy]([item.size for item in batch], model.costs):
-                    model.run_call(call, [batch[i] for i in call.items])
-                    executed[policy] += volume(call.bucket) * call.batch_size
-            seconds[policy].append((time.perf_counter() - started) / len(batches))
-    real = sum(volume(item.size) for batch in batches for item in batch)
+    runs = [{policy: run_batches(model, policy, batches) for policy in COMPARED} for _ in range(args.rounds)]
     return [
         {
             "data": data,
             "depth": depth,
             "policy": policy,
-            "seconds": statistics.median(seconds[policy]),
-            "padded_over_real": executed[policy] / real,
+            "seconds": statistics.median(result[policy][0] for result in runs),
+            "padded_over_real": runs[0][policy][1],
         }
         for policy in COMPARED
     ]
+
+
+def run_batches(model: BucketedModel, policy: str, batches: list[list[Item]]) -> tuple[float, float]:
+    """Seconds per batch, planning included, and positions executed ÷ needed."""
+    executed = 0
+    started = time.perf_counter()
+    for batch in batches:
+        for call in POLICIES[policy]([item.size for item in batch], model.costs):
+            model.run_call(call, [batch[i] for i in call.items])
+            executed += volume(call.bucket) * call.batch_size
+    seconds = (time.perf_counter() - started) / len(batches)
+    return seconds, executed / sum(volume(item.size) for batch in batches for item in batch)
 
 
 def read(model: BucketedModel, data: str, count: int, seed: int) -> list[Item]:
