@@ -12,6 +12,7 @@ COMMANDS = {
     "gemm": "the machine's measured matrix-multiply peak",
     "crosscheck": "the load generator against wrk, on one server",
     "backends": "one call of each CPU backend, interleaved in one process",
+    "freezing": "what freezing a trace gains over folding batch norms before it",
     "packing": "policies of turning a batch into calls",
     "shapes": "one program for every length against one program per bucket",
     "sharing": "what a further bucket costs in bytes and memory",

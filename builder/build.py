@@ -16,6 +16,7 @@ import yaml
 
 from builder.errors import BuildError, first_line, last_line
 from builder.exact import ExactPadding, UnknownOperation
+from builder.fold import fold_batch_norms, has_batch_norms
 from builder.pack import pack
 from builder.source import Source
 from builder.verify import deviations
@@ -158,6 +159,9 @@ def _adapt(
     for parameter in model.parameters():
         parameter.requires_grad_(False)
     reference = task.reference(model).eval()
+    if has_batch_norms(model):
+        model = copy.deepcopy(model)  # what it is compared with stays as its authors left it
+        fold_batch_norms(task.reference(model).eval(), _example(task, _buckets(config)[0], 1))
     if config.dtype != "float32":
         model = copy.deepcopy(model).to(getattr(torch, config.dtype))
     adapted = task.adapt(model, ExactPadding).eval()
