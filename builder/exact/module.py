@@ -46,8 +46,8 @@ class ExactPadding(nn.Module):
     spatial: which outputs are images still, known after the first forward pass.
     heights, widths: the valid sizes that the unpadded model takes within this bucket, likewise; for
     others (an odd side in a UNet, say) there is no unpadded answer to compare with.
-    in_place: in eager and traced code, padding is overwritten in place and only as far as the next
-    window looks; set it to False for compilers that know whole tensors only.
+    in_place: padding is overwritten in place and only as far as the next window looks; set it to False
+    for compilers that know whole tensors only.
     """
 
     spatial: Tuple[bool, ...]
