@@ -19,7 +19,7 @@ from builder.exact import ExactPadding, UnknownOperation
 from builder.fold import fold_batch_norms, has_batch_norms
 from builder.pack import pack
 from builder.source import Source
-from builder.verify import deviations
+from builder.verify import NotTaken, deviations
 from handler import archive
 from handler.archive import ASSETS, MODELS, Index, Program, program_name
 from handler.backends import create_backend
@@ -258,6 +258,9 @@ def _verify(
     progress.stage("comparing with the unpadded model", len(engine.buckets))
     try:
         worst = deviations(engine, reference, lambda bucket: progress.step(bucket_name(bucket)))
+    except NotTaken as error:
+        hint = ": if it takes multiples of a number only, say so in handler.task_options.multiple_of"
+        raise BuildError(f"{error}{hint if engine.task.sides == 2 else ''}") from error
     except Exception as error:
         raise BuildError(
             f"a compiled bucket does not run as when it is served ({last_line(error)}): every output needs a "

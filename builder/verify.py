@@ -8,12 +8,17 @@ from typing import Any, Callable, Dict, List, Optional, Sequence
 import numpy as np
 import torch
 
+from builder.errors import last_line
 from handler.archive import program_name
 from handler.backends.base import as_tuple
-from handler.buckets import Bucket, contains, largest_sides
+from handler.buckets import Bucket, bucket_name, contains, largest_sides
 from handler.model import BucketedModel
 from handler.packing import Call
 from handler.padding import Item, PaddingBuffers
+
+
+class NotTaken(Exception):
+    """The unpadded model takes no item of a size that its buckets allow."""
 
 
 def deviations(
@@ -25,7 +30,8 @@ def deviations(
 
     Items run in the bucket as they would when served, at every batch size and mixed with others; the
     reference gets each one alone, unpadded. A deviation is the largest absolute difference in an output,
-    relative to the largest magnitude in that output of the reference. NaN counts as infinite.
+    relative to the largest magnitude in that output of the reference. NaN counts as infinite. Raises
+    NotTaken where the reference itself does not run.
     """
     worst: Dict[str, float] = {}
     done: List[Bucket] = []
@@ -61,8 +67,11 @@ def _calls(count: int, batch_size: int) -> List[List[int]]:
 
 def _unpadded(model: BucketedModel, reference: torch.nn.Module, item: Item) -> Sequence[Any]:
     tensors = PaddingBuffers(model.index.inputs).fill(item.size, 1, [item])
-    with torch.no_grad():
-        outputs = as_tuple(reference(*tensors))
+    try:
+        with torch.no_grad():
+            outputs = as_tuple(reference(*tensors))
+    except Exception as error:  # models refuse in many ways
+        raise NotTaken(f"the model takes no item of {bucket_name(item.size)} ({last_line(error)})") from error
     return model.task.unpad(tuple(output.numpy()[0] for output in outputs), item)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from typing import Any, Dict, Iterator, List, Tuple
+from typing import Dict, List, Tuple
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from builder.exact import layout, resample, statistics, windows
 from builder.exact.mode import ExactMode
 from builder.exact.region import Region, Space, region_of, shape_of
+from handler.backends.base import tensors_of
 
 __all__ = ["ExactPadding", "UnknownOperation"]
 
@@ -46,8 +47,8 @@ class ExactPadding(nn.Module):
     spatial: which outputs are images still, known after the first forward pass.
     heights, widths: the valid sizes that the unpadded model takes within this bucket, likewise; for
     others (an odd side in a UNet, say) there is no unpadded answer to compare with.
-    in_place: in eager and traced code, padding is overwritten in place and only as far as the next
-    window looks; set it to False for compilers that know whole tensors only.
+    in_place: padding is overwritten in place and only as far as the next window looks; set it to False
+    for compilers that know whole tensors only.
     """
 
     spatial: Tuple[bool, ...]
@@ -94,7 +95,7 @@ class ExactPadding(nn.Module):
             raise
         if space.unknown:
             raise UnknownOperation(space.unknown)
-        outputs = list(_tensors(answer))
+        outputs = list(tensors_of(answer))
         regions = [region_of(output) for output in outputs]
         self.spatial = tuple(region is not None for region in regions)
         self.heights, self.widths = (
@@ -113,15 +114,3 @@ def _size(space: Space, output: Tensor, region: Region) -> Tensor:
         if side not in sides:
             sides[side] = torch.full_like(space.batch[:, 0], shape[side - 2])
     return torch.stack([sides[0], sides[1]], dim=1)
-
-
-def _tensors(answer: Any) -> Iterator[Tensor]:
-    """The tensors of a nested output, in its own order; a dictionary's by insertion."""
-    if isinstance(answer, Tensor):
-        yield answer
-    elif isinstance(answer, dict):
-        for value in answer.values():
-            yield from _tensors(value)
-    elif isinstance(answer, (list, tuple)):
-        for value in answer:
-            yield from _tensors(value)

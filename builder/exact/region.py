@@ -107,6 +107,7 @@ class Space:
         self.sides = (height, width)
         self.batch = valid_size
         self.in_place = in_place
+        self.rows = torch.arange(valid_size.shape[0], device=valid_size.device)[:, None]
         self.unknown: List[str] = []
         self.read: Dict[Tuple[int, int], Axis] = {}
         self.accepted = ([True] * (height + 1), [True] * (width + 1))
@@ -212,23 +213,20 @@ class Space:
             return tensor
         shape = shape_of(tensor)
         share = sum(width / shape[dim] for dim, width in widths.items())
-        if not self.in_place or type(tensor) is not Tensor or share > _FRAME_SHARE:
+        if not self.in_place or share > _FRAME_SHARE:
             return self.filled(tensor, value)
-        result = tensor
+        result = tensor if region.own else tensor.clone()
+        other = torch.full((), value, dtype=tensor.dtype, device=tensor.device)
         for dim, width in widths.items():
             if not width:
                 continue
             extent = self.extents(region.axes[dim])[:, None]
             at = (extent + self.positions(width)[None]).clamp(max=shape[dim] - 1)
             # Where a row has no padding the last position is met, and keeps its value.
-            outside = self.per_row(at >= extent, region, dim, tensor.dim())
-            now = self.take(result, region, dim, at)
-            values = torch.where(outside, torch.full((), value, dtype=tensor.dtype), now)
-            places = self.per_row(at, region, dim, tensor.dim()).expand_as(values)
-            if region.own:
-                result.scatter_(dim, places, values)
-            else:
-                result = result.scatter(dim, places, values)
+            outside = (at >= extent).reshape([-1, width] + [1] * (len(shape) - 2))
+            # AOTInductor does this in place; after scatter_ it would copy the whole.
+            view = result.movedim((region.batch, dim), (0, 1))
+            view.index_put_((self.rows, at), torch.where(outside, other, view[self.rows, at]))
         if result is tensor:
             region.written()
         else:

@@ -89,6 +89,15 @@ def as_tuple(outputs: Any) -> Tensors:
     return (outputs,) if isinstance(outputs, torch.Tensor) else tuple(outputs)
 
 
+def tensors_of(answer: Any) -> Iterator[torch.Tensor]:
+    """The tensors of a nested output, in its own order; a dictionary's by insertion."""
+    if isinstance(answer, torch.Tensor):
+        yield answer
+    elif isinstance(answer, (Mapping, list, tuple)):
+        for value in answer.values() if isinstance(answer, Mapping) else answer:
+            yield from tensors_of(value)
+
+
 @contextmanager
 def quiet() -> Iterator[None]:
     """torch.jit warns that it is deprecated on current torch, and about every shape a trace makes fixed:

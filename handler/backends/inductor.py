@@ -48,7 +48,6 @@ class Inductor(Backend):
     name = "inductor"
     dynamic_batch = True
     shares_weights = True
-    in_place = False
     options = {"shapes": "fixed"}
 
     def __init__(self, options: Mapping[str, Any]) -> None:

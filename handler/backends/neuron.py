@@ -37,6 +37,7 @@ class NeuronBackend(Backend):
 
     module: ClassVar[str] = ""
     compiler: ClassVar[str] = ""
+    in_place = False
     options = {"compiler_args": None, "compiler_workdir": None, "dynamic_batch": False, "off_device": False}
 
     def __init__(self, options: Mapping[str, Any]) -> None:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Mapping, Sequence, Tuple, Union
+from typing import Any, Callable, Dict, List, Sequence, Tuple, Union
 
 import numpy as np
 import torch
 
-from handler.backends.base import as_tuple
+from handler.backends.base import as_tuple, tensors_of
 from handler.buckets import Bucket, Size, contains, parse_bucket
 from handler.config import HandlerConfig
 from handler.errors import ConfigError, InputTooLarge, RequestError, UnprocessableInput
@@ -188,7 +188,7 @@ class Pictures(torch.nn.Module):
         self.outputs = outputs
 
     def forward(self, pixel_values: torch.Tensor, valid_size: torch.Tensor) -> Tuple[torch.Tensor, ...]:
-        outputs = list(_tensors(self.model(pixel_values)))[: self.outputs]
+        outputs = list(tensors_of(self.model(pixel_values)))[: self.outputs]
         whole = torch.full_like(valid_size, -1)
         return tuple(part for output in outputs for part in (output.float(), whole))
 
@@ -219,14 +219,6 @@ def _crop(output: Any, size: Any) -> Any:
         return output
     whole = output.shape[-2:]
     return crop(output, [h if h >= 0 else w for h, w in zip((height, width), whole)], output.ndim - 2)
-
-
-def _tensors(value: Any) -> Any:
-    if isinstance(value, torch.Tensor):
-        yield value
-    elif value is not None:
-        for part in value.values() if isinstance(value, Mapping) else value:
-            yield from _tensors(part)
 
 
 def _config_labels(model: Any) -> List[str]:

@@ -156,6 +156,16 @@ def test_a_model_that_cannot_be_bucketed_is_not_packed(factory: str, says: str, 
     assert "\n" not in message
 
 
+def test_a_model_that_takes_multiples_only_is_told_how_to_say_so(tmp_path: Path) -> None:
+    asked = {"task": "image-feature-extraction", "tokenizer": None, "buckets": [[16, 24]]}
+    message = failing(recipe_of(tmp_path, "even_sides", **asked), tmp_path / "store")
+    assert "the model takes no item of 16x13 (RuntimeError: " in message
+    assert "handler.task_options.multiple_of" in message
+    assert "batch" not in message
+    recipe = recipe_of(tmp_path, "even_sides", task_options={"multiple_of": 2}, **asked)
+    assert build(recipe, tmp_path / "store").index.exact
+
+
 def test_a_model_that_takes_one_batch_size_is_packed_with_that(tmp_path: Path) -> None:
     recipe = recipe_of(tmp_path, "one_batch_size", batch_sizes=[2])
     model = BucketedModel.load(build(recipe, tmp_path / "store").path, warm=False)

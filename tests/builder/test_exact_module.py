@@ -101,6 +101,16 @@ def test_export_takes_other_sizes_and_other_batch_sizes(model: nn.Module) -> Non
         assert error < 1e-5
 
 
+@NEEDS_EXPORT
+def test_export_clears_no_more_than_windows_see() -> None:
+    model = seeded(lambda: nn.Sequential(*(nn.Conv2d(8, 8, 3, padding=1) for _ in range(3))))
+    example = torch.zeros(2, 8, *BUCKET), torch.tensor([BUCKET, BUCKET])
+    with torch.no_grad():
+        program = torch.export.export(ExactPadding(model), example, strict=False)
+    cleared = [node.meta["val"].shape for node in program.graph.nodes if "where" in str(node.target)]
+    assert sorted(cleared) == 3 * [(2, 1, 8, 20)] + 3 * [(2, 1, 8, 24)]
+
+
 @pytest.mark.slow
 @NEEDS_EXPORT
 @pytest.mark.filterwarnings("ignore")  # what the compiler warns of is not ours
