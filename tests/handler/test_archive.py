@@ -46,7 +46,8 @@ def test_buckets_are_sorted_and_programs_named() -> None:
 @pytest.mark.parametrize(
     "key",
     sorted(
-        {"format", *index().to_json()} - {"exact", "weights", "assets", "costs", "plan", "backend_options"}
+        {"format", *index().to_json()}
+        - {"exact", "weights", "assets", "costs", "plan", "backend_options", "largest_call"}
     ),
 )
 def test_an_index_without_what_it_needs_is_refused(key: str) -> None:
