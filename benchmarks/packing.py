@@ -27,6 +27,7 @@ from handler.buckets import volume
 from handler.model import BucketedModel
 from handler.packing import POLICIES
 from handler.padding import Item
+from handler.process import keep_freed_memory
 
 DATA = {"short": "minilm", "paragraphs": "minilm", "mrpc": "minilm", "coco": "mobilenet"}
 DEPTHS = (1, 8, 32, 64)
@@ -45,6 +46,7 @@ def run(argv: Sequence[str]) -> int:
     parser.add_argument("--json", action="store_true", help="print the figures as JSON and nothing else")
     args = parser.parse_args(argv)
     torch.set_num_threads(args.threads)
+    keep_freed_memory()
     results = []
     for name in dict.fromkeys(DATA[data] for data in args.data):
         model = BucketedModel.load(archive(name))

@@ -133,6 +133,14 @@ def image_systems() -> list[System]:
             build="recipes/mobilenet.yaml",
             batch_size=32,
         ),
+        Bucketed(
+            "bucketed-images-inductor",
+            "this project, MobileNetV2, AOTInductor",
+            kind="image",
+            archive="mobilenet-inductor.mar",
+            build="recipes/mobilenet-inductor.yaml",
+            batch_size=32,
+        ),
         TorchServe(
             "image-traced-640",
             "TorchServe, one trace padded with zeros to 640×640",
