@@ -39,10 +39,10 @@ def threads_per_worker(config: HandlerConfig, workers: int) -> int:
 def keep_freed_memory() -> None:
     """Have the C library keep memory that is freed, instead of returning it to the system at once.
 
-    Every call of a model needs the same large blocks again. glibc gives blocks above 32 MB back when they are
-    freed, and the next call takes a page fault for every 4 kB of them: two fifths of the time of MobileNetV2 on
-    two pictures of 480×640. The process then goes on holding what its largest calls needed. Other C libraries
-    are left as they are. Source: mallopt(3).
+    Every call of a model needs the same large blocks again. glibc gives blocks above 32 MB back when they
+    are freed, and the next call takes a page fault for every 4 kB of them: two fifths of the time of
+    MobileNetV2 on two pictures of 480×640. The process then goes on holding what its largest calls needed.
+    Other C libraries are left as they are. Source: mallopt(3).
     """
     m_trim_threshold, m_mmap_max = -1, -4  # malloc.h
     with contextlib.suppress(AttributeError, OSError, TypeError):
