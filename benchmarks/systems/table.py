@@ -131,7 +131,7 @@ def image_systems() -> list[System]:
             kind="image",
             archive="mobilenet.mar",
             build="recipes/mobilenet.yaml",
-            batch_size=32,
+            batch_size=8,
         ),
         Bucketed(
             "bucketed-images-inductor",
@@ -139,7 +139,7 @@ def image_systems() -> list[System]:
             kind="image",
             archive="mobilenet-inductor.mar",
             build="recipes/mobilenet-inductor.yaml",
-            batch_size=32,
+            batch_size=8,
         ),
         TorchServe(
             "image-traced-640",
