@@ -184,9 +184,9 @@ def visit(
         seconds=options.seconds,
         seed=seed,
     )
-    before = running.outside()
+    before = running.counted()
     result = load.generate(plan)
-    after = running.outside()
+    after = running.counted()
     tokens = np.array([size[0] for size in workload.sizes]) if workload.kind == "text" else None
     row: dict[str, Any] = {
         "system": system.name,
@@ -211,8 +211,8 @@ def visit(
         "buckets": result.by_bucket(),
     }
     if after:
-        seconds, items = np.subtract(after, before or (0, 0))
-        row["outside_model_ms"] = float(seconds / items * 1e3)
+        spent = {key: value - (before or {}).get(key, 0.0) for key, value in after.items()}
+        row["outside_model_ms"] = spent["handler_seconds"] / spent["items"] * 1e3
     if tokens is not None:
         row["tokens_per_second"] = float(tokens[result.items].sum() / options.seconds)
         flops = sum(gemm.minilm_flops(int(count)) for count in tokens[result.items])

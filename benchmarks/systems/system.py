@@ -25,13 +25,13 @@ class Unavailable(RuntimeError):
 
 @dataclass
 class Running:
-    """A started system: stop it when done. `outside` gives the seconds that the handler has spent around
-    the model and the items served, both since the start, or None where nothing counts them."""
+    """A started system: stop it when done. `counted` gives the seconds that the handler has spent in and
+    around the model and the items served, all since the start, or None where nothing counts them."""
 
     server: Server
     port: int
     archive_mb: float
-    outside: Callable[[], tuple[float, float] | None] = lambda: None
+    counted: Callable[[], dict[str, float] | None] = lambda: None
 
     def stop(self) -> None:
         self.server.stop()

