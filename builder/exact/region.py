@@ -206,16 +206,15 @@ class Space:
     def framed(self, tensor: Tensor, value: float, widths: Mapping[int, int]) -> Tensor:
         """The tensor with the padding that lies right behind its valid positions set to `value`, as far
         as `widths` says: dimension → positions. A window looks no further, and a frame is a small part
-        of the whole. Written in place where the memory is the tensor's own: padding means nothing, so
-        overwriting it hurts nobody."""
+        of the whole. Written in place, for padding means nothing and overwriting it hurts nobody; where
+        the memory is not the tensor's own, all padding is set in a copy."""
         region = region_of(tensor)
         if region is None or region.fill == value or not any(widths.values()):
             return tensor
         shape = shape_of(tensor)
         share = sum(width / shape[dim] for dim, width in widths.items())
-        if not self.in_place or share > _FRAME_SHARE:
+        if not self.in_place or not region.own or share > _FRAME_SHARE:
             return self.filled(tensor, value)
-        result = tensor if region.own else tensor.clone()
         other = torch.full((), value, dtype=tensor.dtype, device=tensor.device)
         for dim, width in widths.items():
             if not width:
@@ -225,13 +224,10 @@ class Space:
             # Where a row has no padding the last position is met, and keeps its value.
             outside = (at >= extent).reshape([-1, width] + [1] * (len(shape) - 2))
             # AOTInductor does this in place; after scatter_ it would copy the whole.
-            view = result.movedim((region.batch, dim), (0, 1))
+            view = tensor.movedim((region.batch, dim), (0, 1))
             view.index_put_((self.rows, at), torch.where(outside, other, view[self.rows, at]))
-        if result is tensor:
-            region.written()
-        else:
-            setattr(result, _ATTRIBUTE, Region(region.axes, region.batch, own=True, mask=region.mask))
-        return result
+        region.written()
+        return tensor
 
     def take(self, tensor: Tensor, region: Region, dim: int, index: Tensor) -> Tensor:
         """Along `dim`, every row's own positions: `index` is [B, n] int64."""
