@@ -3,9 +3,9 @@
     python -m benchmarks profile                                  # bucketed-inductor, paragraphs, one minute
     python -m benchmarks profile --system bucketed-torchscript --workload short
 
-Seconds in and around the model are what the handler counts itself; processor time of the server's processes
-comes from the system. What a worker used beyond its handler is TorchServe's own part of the worker: sockets,
-the protocol between frontend and worker, logging.
+Processor time of the server's processes comes from the system; what the handler spends around the model it
+counts itself. The rest of a worker's time is the compiled model, with planning and padding, and TorchServe's
+own part of the worker, which reads and writes the frontend's messages.
 """
 
 from __future__ import annotations
@@ -63,16 +63,14 @@ def measure(given: argparse.Namespace) -> dict[str, Any]:
     spent = {key: after[key] - before[key] for key in before}
     each = {key: value / spent["items"] * 1e3 for key, value in spent.items()}
     generator = result.generator_cpu_share / result.requests_per_second * 1e3
-    handler = each["model_seconds"] + each["handler_seconds"]
     stages = {
-        "compiled model, planning and padding": each["model_seconds"],
-        "handler around it: reading, tokens, JSON, metrics": each["handler_seconds"],
-        "TorchServe's part of the worker": max(0.0, each["workers"] - handler),
+        "worker: compiled model, planning, padding": each["workers"] - each["handler_seconds"],
+        "worker: bodies, tokens, JSON, metrics": each["handler_seconds"],
         "TorchServe's frontend (Java)": each["frontend"],
         "load generator": generator,
     }
     total = (os.cpu_count() or 1) / result.requests_per_second * 1e3
-    stages["idle, and what is not accounted for"] = total - sum(stages.values())
+    stages["idle, or others"] = total - sum(stages.values())
     return {
         "system": given.system,
         "workload": given.workload,
