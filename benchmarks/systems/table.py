@@ -35,6 +35,14 @@ def text_systems() -> list[System]:
             batch_size=32,
         ),
         Bucketed(
+            "bucketed-torchscript-unpacked",
+            "the same archive, calls in the order of arrival",
+            archive="minilm.mar",
+            build="recipes/minilm.yaml",
+            batch_size=32,
+            settings={"packing": "fifo"},
+        ),
+        Bucketed(
             "bucketed-inductor",
             "this project, AOTInductor",
             archive="minilm-inductor.mar",
