@@ -66,18 +66,25 @@ def archive(name: str) -> Path:
 def measure(model: BucketedModel, data: str, depth: int, args: argparse.Namespace) -> list[dict[str, object]]:
     """One figure per policy: seconds per batch of `depth` items, and positions executed ÷ needed."""
     items = read(model, data, max(depth, args.items // 4 if data == "coco" else args.items), args.seed)
+    ways = {policy: (model, policy) for policy in COMPARED}
+    figures = in_turns(ways, items, depth, args.rounds)
+    return [{"data": data, "depth": depth, "policy": policy, **figures[policy]} for policy in COMPARED]
+
+
+def in_turns(
+    ways: dict[str, tuple[BucketedModel, str]], items: list[Item], depth: int, rounds: int
+) -> dict[str, dict[str, float]]:
+    """Per way (a model and a policy), the median seconds per batch of `depth` items, and the padding. Every
+    round runs every way on every batch."""
     batches = [items[i : i + depth] for i in range(0, len(items) - depth + 1, depth)]
-    runs = [{policy: run_batches(model, policy, batches) for policy in COMPARED} for _ in range(args.rounds)]
-    return [
-        {
-            "data": data,
-            "depth": depth,
-            "policy": policy,
-            "seconds": statistics.median(result[policy][0] for result in runs),
-            "padded_over_real": runs[0][policy][1],
+    runs = [{way: run_batches(*how, batches) for way, how in ways.items()} for _ in range(rounds)]
+    return {
+        way: {
+            "seconds": statistics.median(result[way][0] for result in runs),
+            "padded_over_real": runs[0][way][1],
         }
-        for policy in COMPARED
-    ]
+        for way in ways
+    }
 
 
 def run_batches(model: BucketedModel, policy: str, batches: list[list[Item]]) -> tuple[float, float]:

@@ -15,8 +15,6 @@ import json
 import os
 from typing import Any
 
-import psutil
-
 from benchmarks import load, systems, workloads
 from benchmarks.systems.system import Running
 
@@ -88,8 +86,7 @@ def snapshot(running: Running) -> dict[str, float]:
     if counted is None:
         raise SystemExit("only this project's systems count their stages")
     seconds = {"workers": 0.0, "frontend": 0.0}
-    parent = psutil.Process(running.server.process.pid)
-    for process in [parent, *parent.children(recursive=True)]:
+    for process in running.server.family():
         times = process.cpu_times()
         part = "workers" if "model_service_worker" in " ".join(process.cmdline()) else "frontend"
         seconds[part] += times.user + times.system

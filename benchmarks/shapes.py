@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import statistics
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -19,7 +18,7 @@ from typing import Any
 import torch
 import yaml
 
-from benchmarks.packing import read, run_batches
+from benchmarks.packing import in_turns, read
 from benchmarks.paths import ROOT, WORK
 from builder.build import build
 from handler.archive import read_recipe
@@ -83,21 +82,9 @@ def measure(
 ) -> list[dict[str, Any]]:
     """One figure per kind of shapes: seconds per batch of `depth` items, positions executed ÷ needed."""
     items = read(models["dynamic"], data, max(depth, args.items), args.seed)
-    batches = [items[i : i + depth] for i in range(0, len(items) - depth + 1, depth)]
-    runs = [
-        {kind: run_batches(model, "packed", batches) for kind, model in models.items()}
-        for _ in range(args.rounds)
-    ]
-    return [
-        {
-            "data": data,
-            "depth": depth,
-            "shapes": kind,
-            "seconds": statistics.median(result[kind][0] for result in runs),
-            "padded_over_real": runs[0][kind][1],
-        }
-        for kind in models
-    ]
+    ways = {kind: (model, "packed") for kind, model in models.items()}
+    figures = in_turns(ways, items, depth, args.rounds)
+    return [{"data": data, "depth": depth, "shapes": kind, **figures[kind]} for kind in models]
 
 
 def show(speed: list[dict[str, Any]], memory: list[dict[str, Any]]) -> None:

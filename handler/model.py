@@ -79,7 +79,6 @@ class BucketedModel:
             ) from error
         self.load_seconds = time.perf_counter() - started
         self.buffers = PaddingBuffers(self.index.inputs)
-        self._sampled: Dict[Bucket, List[Item]] = {}  # the warm-up's items, of one bucket at a time
         self.costs = CostTable.by_volume(self.index.shapes, dynamic_batch=self.index.dynamic_batch)
 
     @classmethod
@@ -213,21 +212,17 @@ class BucketedModel:
         shapes = self.index.shapes[::-1]
         rounds: Dict[Shape, List[float]] = {shape: [] for shape in shapes}
         for number in range(1 + MEASURED_ROUNDS):
+            items: List[Item] = []  # of one bucket at a time: its largest call comes first
             for bucket, batch_size in shapes:
-                items = self._samples(bucket, batch_size)
+                if not items or items[0].size != bucket:
+                    items = [self.task.sample(bucket, seed) for seed in range(batch_size)]
                 call = Call(bucket, batch_size, tuple(range(batch_size)))
                 times = rounds[bucket, batch_size]
-                times.append(min(self._seconds(call, items) for _ in range(_calls(times))))
+                times.append(min(self._seconds(call, items[:batch_size]) for _ in range(_calls(times))))
                 if progress is not None and number == MEASURED_ROUNDS:
                     progress(bucket, batch_size, statistics.median(times[1:]))
-        self._sampled.clear()
         seconds = {shape: statistics.median(times[1:]) for shape, times in rounds.items()}
         self.costs = CostTable(seconds, self.index.dynamic_batch, self.backend.dynamic_shapes)
-
-    def _samples(self, bucket: Bucket, count: int) -> List[Item]:
-        if bucket not in self._sampled:  # by the bucket's largest call, which comes first
-            self._sampled = {bucket: [self.task.sample(bucket, seed) for seed in range(count)]}
-        return self._sampled[bucket][:count]
 
     def _seconds(self, call: Call, items: Sequence[Item]) -> float:
         started = time.perf_counter()

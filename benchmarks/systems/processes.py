@@ -93,11 +93,15 @@ class Server:
     def said(self) -> str:
         return self.log.read_text(errors="replace")
 
+    def family(self) -> list[psutil.Process]:
+        """The server's processes, children first. Raises psutil.NoSuchProcess if it has ended."""
+        parent = psutil.Process(self.process.pid)
+        return [*parent.children(recursive=True), parent]
+
     def memory_mb(self) -> float:
         """Memory of the whole tree without counting shared pages twice (PSS), in MB."""
         total = 0
-        parent = psutil.Process(self.process.pid)
-        for process in [parent, *parent.children(recursive=True)]:
+        for process in self.family():
             try:
                 total += process.memory_full_info().pss
             except psutil.NoSuchProcess:
@@ -106,8 +110,7 @@ class Server:
 
     def stop(self) -> None:
         try:
-            parent = psutil.Process(self.process.pid)
-            family = [*parent.children(recursive=True), parent]
+            family = self.family()
         except psutil.NoSuchProcess:
             family = []
         for process in family:

@@ -84,6 +84,7 @@ def test_a_list_is_answered_with_a_list(
 ) -> None:
     texts = [text_of(length) for length in (31, 2, 9, 5, 16)]
     (received,) = worker.predict([sent_json({"inputs": texts})])
+    assert len(received.json()) == len(texts)
     for found, text in zip(received.json(), texts):
         assert_close(found, plain_embedding(text))
     assert len(received.headers["X-Bucket"].split(",")) == 5
@@ -171,7 +172,9 @@ def test_every_request_is_answered_once_and_in_its_own_place(
     kinds: list[Any], shared: Worker, text_of: TextOf, plain_embedding: Callable[..., np.ndarray]
 ) -> None:
     batch = [BAD[kind][0] if isinstance(kind, str) else Sent(text_of(kind).encode()) for kind in kinds]
-    for received, kind in zip(shared.predict(batch), kinds):
+    answers = shared.predict(batch)
+    assert len(answers) == len(kinds)
+    for received, kind in zip(answers, kinds):
         if isinstance(kind, str):
             refused(received, BAD[kind][1])
         else:

@@ -40,39 +40,34 @@ class OneProgramPerBatchSize(TorchScript):
     dynamic_batch = False
 
 
-@pytest.fixture(scope="module")
-def fixed(tmp_path_factory: pytest.TempPathFactory, encoder_folder: Path) -> BucketedModel:
-    """The same encoder in an archive with one program for each bucket and batch size."""
-    folder = tmp_path_factory.mktemp("fixed")
+def with_fixed_batches(folder: Path, encoder: Path, **handler: Any) -> BucketedModel:
     recipe = write_recipe(
         folder,
         task="sentence-embedding",
-        model=str(encoder_folder),
+        model=str(encoder),
         backend=OneProgramPerBatchSize.name,
         batch_sizes=[1, 3],
+        **handler,
     )
     return BucketedModel.load(build(recipe, folder / "store").path)
+
+
+@pytest.fixture(scope="module")
+def fixed(tmp_path_factory: pytest.TempPathFactory, encoder_folder: Path) -> BucketedModel:
+    """The same encoder in an archive with one program for each bucket and batch size."""
+    return with_fixed_batches(tmp_path_factory.mktemp("fixed"), encoder_folder)
+
+
+@pytest.fixture(scope="module")
+def bounded(tmp_path_factory: pytest.TempPathFactory, encoder_folder: Path) -> BucketedModel:
+    """The same, and a call has at most 24 tokens."""
+    return with_fixed_batches(tmp_path_factory.mktemp("bounded"), encoder_folder, largest_call=24)
 
 
 @pytest.fixture(scope="module")
 def expected(plain_embedding: Callable[[str], np.ndarray], text_of: TextOf) -> dict[int, np.ndarray]:
     """The unpadded model's answer for a text of each length."""
     return {length: plain_embedding(text_of(length)) for length in range(2, 33)}
-
-
-@pytest.fixture(scope="module")
-def bounded(tmp_path_factory: pytest.TempPathFactory, encoder_folder: Path) -> BucketedModel:
-    """The same, and a call has at most 24 tokens."""
-    folder = tmp_path_factory.mktemp("bounded")
-    recipe = write_recipe(
-        folder,
-        task="sentence-embedding",
-        model=str(encoder_folder),
-        backend=OneProgramPerBatchSize.name,
-        batch_sizes=[1, 3],
-        largest_call=24,
-    )
-    return BucketedModel.load(build(recipe, folder / "store").path)
 
 
 @pytest.fixture

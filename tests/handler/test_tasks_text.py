@@ -98,7 +98,9 @@ def test_token_embeddings_are_the_pipelines_and_end_where_the_text_does(
 
 def test_a_list_of_texts_gives_a_list(features: BucketedModel, plain_features: Any, text_of: TextOf) -> None:
     texts = [text_of(length) for length in (17, 3, 9)]
-    for found, expected in zip(features(texts), plain_features(texts)):
+    answers, wanted = features(texts), plain_features(texts)
+    assert len(answers) == len(wanted)
+    for found, expected in zip(answers, wanted):
         assert_close(found, expected)
 
 
