@@ -1,7 +1,8 @@
 """The CPU backends side by side: seconds of one call, interleaved in one process.
 
-Each program is compiled as a build compiles it, and the programs take turns, round after round, so that
-whatever else the machine does falls on all of them. The figures are medians over the rounds.
+Each program is compiled as a build compiles it and runs as in a worker, which keeps freed memory
+(handler/process.py). The programs take turns, round after round, so that whatever else the machine does falls
+on all of them. The figures are medians over the rounds.
 
     python -m benchmarks backends [--json] [--rounds 40] [--only minilm]
 """
@@ -103,7 +104,10 @@ def measure(only: str | None, rounds: int, clock: str) -> list[dict]:
     """One entry per backend, model, shape and dtype. The speed-up is over TorchScript in float32."""
     import torch
 
+    from handler.process import keep_freed_memory
+
     torch.set_num_threads(THREADS)
+    keep_freed_memory()
     results = []
     with tempfile.TemporaryDirectory() as temporary:
         for name, make, rows, bucket, dtypes in cases(only):

@@ -4,7 +4,10 @@
 - `per_bucket`: one call per bucket (several where a bucket has more items than a call takes);
 - `packed`: the calls that cost least by the table measured when the model was warmed up.
 
-Texts run through MiniLM, pictures of COCO's sizes through MobileNetV2, in this process, without a server.
+Texts run through MiniLM, pictures of COCO's sizes through MobileNetV2, in this process, without a server, with
+the threads of a worker that has one core. `--texts minilm --images mobilenet` takes the archives in TorchScript,
+which need no g++.
+
 Every round runs every policy on every batch, one after the other, so that what disturbs the machine disturbs
 all of them; the figure is the median over rounds. Planning is part of the time.
 """
@@ -29,7 +32,7 @@ from handler.packing import POLICIES
 from handler.padding import Item
 from handler.process import keep_freed_memory
 
-DATA = {"short": "minilm", "paragraphs": "minilm", "mrpc": "minilm", "coco": "mobilenet"}
+DATA = {"short": "texts", "paragraphs": "texts", "mrpc": "texts", "coco": "images"}
 DEPTHS = (1, 8, 32, 64)
 COMPARED = ("fifo", "per_bucket", "packed")
 
@@ -41,16 +44,18 @@ def run(argv: Sequence[str]) -> int:
     parser.add_argument("--depths", nargs="*", type=int, default=list(DEPTHS))
     parser.add_argument("--items", type=int, default=128, help="items per data set and depth, default: 128")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--threads", type=int, default=1, help="threads of a call, default: 1")
+    parser.add_argument("--texts", default="minilm-inductor", metavar="ARCHIVE", help="default: %(default)s")
+    parser.add_argument("--images", default="mobilenet-inductor", metavar="ARCHIVE", help="default: %(default)s")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", action="store_true", help="print the figures as JSON and nothing else")
     args = parser.parse_args(argv)
     torch.set_num_threads(args.threads)
     keep_freed_memory()
     results = []
-    for name in dict.fromkeys(DATA[data] for data in args.data):
-        model = BucketedModel.load(archive(name))
-        for data in (data for data in args.data if DATA[data] == name):
+    for kind in dict.fromkeys(DATA[data] for data in args.data):
+        model = BucketedModel.load(archive(getattr(args, kind)))
+        for data in (data for data in args.data if DATA[data] == kind):
             for depth in args.depths:
                 results += measure(model, data, depth, args)
     print(json.dumps(results)) if args.json else show(results)
