@@ -1,7 +1,7 @@
 """Every system side by side: requests per second and latencies over HTTP, every answer judged.
 
     python -m benchmarks serving                     # all systems, three rounds: about an hour and a half
-    python -m benchmarks serving --quick             # the strongest of each kind, below ten minutes
+    python -m benchmarks serving --quick             # every kind of system once, below ten minutes
     python -m benchmarks serving --systems bucketed-inductor,openvino@workers=1,threads=2
 
 A round visits every system once, in an order drawn anew: start it, wait until every worker is ready,
@@ -36,12 +36,19 @@ QUICK_SYSTEMS = [
     "bucketed-torchscript",
     "bucketed-inductor",
     "bucketed-inductor-bf16",
+    "traced-512",
     "first-fit",
     "eager",
     "onnx",
+    "onnx-longest",
     "openvino",
     "openvino-bf16",
+    "openvino-bf16-longest",
+    "infinity",
     "aoti",
+    "bucketed-images-inductor",
+    "image-traced-640",
+    "image-eager",
 ]
 OPEN_LOADS = {"half": 0.5, "ninety": 0.9}  # of what the system itself reached in the closed loop
 
@@ -81,7 +88,7 @@ def parse(argv: list[str]) -> tuple[Options, bool]:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--rounds", type=int, help="visits to every system (3; quick: 2)")
+    parser.add_argument("--rounds", type=int, help="visits to every system (3; quick: 1)")
     parser.add_argument("--seconds", type=float, help="of each measurement (8; quick: 4)")
     parser.add_argument("--systems", help=f"names, by commas; known: {', '.join(systems.SYSTEMS)}")
     parser.add_argument("--workloads", help=f"known: {', '.join(workloads.WORKLOADS)}")
@@ -115,9 +122,9 @@ def parse(argv: list[str]) -> tuple[Options, bool]:
     if open_loop is None:
         open_loop = "" if quick else "paragraphs"
     options = Options(
-        rounds=given.rounds or (2 if quick else 3),
+        rounds=given.rounds or (1 if quick else 3),
         seconds=given.seconds or (4.0 if quick else 8.0),
-        warm_seconds=1.5 if quick else 3.0,
+        warm_seconds=2.0 if quick else 3.0,
         systems=names,
         workloads=chosen,
         open_loop=[name for name in open_loop.split(",") if name],
@@ -261,7 +268,8 @@ def summarise(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def write(results: list[dict[str, Any]], options: Options, peaks: dict[str, float]) -> None:
     RESULTS.mkdir(parents=True, exist_ok=True)
-    (RESULTS / "latest.json").write_text(json.dumps(results, indent=1) + "\n")
+    lines = ",\n".join(map(json.dumps, results))  # a line each: every bucket has percentiles of its own
+    (RESULTS / "latest.json").write_text(f"[\n{lines}\n]\n")
     about = {
         "date": time.strftime("%Y-%m-%d"),
         "machine": machine(),

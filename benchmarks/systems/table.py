@@ -32,14 +32,14 @@ def text_systems() -> list[System]:
             "this project, TorchScript",
             archive="minilm.mar",
             build="recipes/minilm.yaml",
-            batch_size=32,
+            batch_size=16,
         ),
         Bucketed(
             "bucketed-torchscript-unpacked",
             "the same archive, calls in the order of arrival",
             archive="minilm.mar",
             build="recipes/minilm.yaml",
-            batch_size=32,
+            batch_size=16,
             settings={"packing": "fifo"},
         ),
         Bucketed(
@@ -47,7 +47,6 @@ def text_systems() -> list[System]:
             "this project, AOTInductor",
             archive="minilm-inductor.mar",
             build="recipes/minilm-inductor.yaml",
-            batch_size=32,
         ),
         Bucketed(
             "bucketed-inductor-bf16",
@@ -55,7 +54,6 @@ def text_systems() -> list[System]:
             archive="minilm-inductor-bf16.mar",
             build="recipes/minilm-inductor-bf16.yaml",
             dtype="bfloat16",
-            batch_size=32,
         ),
         TorchServe(
             "traced-512",
@@ -139,7 +137,6 @@ def image_systems() -> list[System]:
             kind="image",
             archive="mobilenet.mar",
             build="recipes/mobilenet.yaml",
-            batch_size=8,
         ),
         Bucketed(
             "bucketed-images-inductor",
@@ -147,7 +144,6 @@ def image_systems() -> list[System]:
             kind="image",
             archive="mobilenet-inductor.mar",
             build="recipes/mobilenet-inductor.yaml",
-            batch_size=8,
         ),
         TorchServe(
             "image-traced-640",
