@@ -4,9 +4,9 @@
 - `per_bucket`: one call per bucket (several where a bucket has more items than a call takes);
 - `packed`: the calls that cost least by the table measured when the model was warmed up.
 
-Texts run through MiniLM, pictures of COCO's sizes through MobileNetV2, in this process, without a server, with
-the threads of a worker that has one core. `--texts minilm --images mobilenet` takes the archives in TorchScript,
-which need no g++.
+Texts run through MiniLM, pictures of COCO's sizes through MobileNetV2, in this process, without a server,
+with the threads of a worker that has one core. `--texts minilm --images mobilenet` takes the archives in
+TorchScript, which need no g++.
 
 Every round runs every policy on every batch, one after the other, so that what disturbs the machine disturbs
 all of them; the figure is the median over rounds. Planning is part of the time.
@@ -46,7 +46,9 @@ def run(argv: Sequence[str]) -> int:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=1, help="threads of a call, default: 1")
     parser.add_argument("--texts", default="minilm-inductor", metavar="ARCHIVE", help="default: %(default)s")
-    parser.add_argument("--images", default="mobilenet-inductor", metavar="ARCHIVE", help="default: %(default)s")
+    parser.add_argument(
+        "--images", default="mobilenet-inductor", metavar="ARCHIVE", help="default: %(default)s"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", action="store_true", help="print the figures as JSON and nothing else")
     args = parser.parse_args(argv)
