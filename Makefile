@@ -10,6 +10,7 @@ DEV := .venv/dev.stamp
 BENCH := .venv/bench.stamp
 # What an archive is made from: when one of these changes, `make serve` builds it anew.
 SOURCES := $(shell find handler builder recipes -name '*.py') build_mar.sh $(RUNTIME)
+MEASURED := $(patsubst %,model_store/%.mar,minilm minilm-inductor minilm-inductor-bf16 mobilenet mobilenet-inductor)
 CHECKED := handler builder serve.py demo.py
 
 .DEFAULT_GOAL := help
@@ -75,11 +76,11 @@ test-oldest: $(OLDEST)/done  ## run what the worker runs on Python 3.9 and torch
 test-browser: $(DEV)  ## run the tests that need Chromium
 	$(BIN)/python -m pytest -m browser $(ARGS)
 
-bench: $(BENCH)  ## measure every system side by side over HTTP (an hour or more); writes docs/benchmarks.md
+bench: $(BENCH) $(MEASURED)  ## measure every system side by side over HTTP (an hour or more); writes docs/benchmarks.md
 	$(BIN)/python -m benchmarks serving $(ARGS)
 	$(BIN)/python -m benchmarks figures
 
-bench-quick: $(BENCH)  ## the same in under ten minutes, once the archives are built
+bench-quick: $(BENCH) $(MEASURED)  ## every kind of system once: under ten minutes, after a first run that builds what it compares
 	$(BIN)/python -m benchmarks serving --quick $(ARGS)
 	$(BIN)/python -m benchmarks figures
 
