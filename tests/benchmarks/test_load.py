@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import threading
 import time
@@ -16,7 +17,7 @@ pytest.importorskip("httptools", reason="pip install -r requirements-bench.txt")
 pytest.importorskip("uvloop", reason="pip install -r requirements-bench.txt")
 
 from benchmarks import load
-from benchmarks.client import render
+from benchmarks.client import Connection, render
 from benchmarks.judging import Judge
 
 REFERENCES = np.array([[0.0, 1.0], [1.0, 0.0], [0.6, 0.8]])
@@ -37,6 +38,7 @@ class EchoServer(ThreadingHTTPServer):
         self.bodies = dict(enumerate(ANSWERS))
         self.requests = 0
         self.hang_up = False
+        self.closes_after_an_answer = False
 
 
 class EchoHandler(BaseHTTPRequestHandler):
@@ -60,6 +62,7 @@ class EchoHandler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(server.bodies[item])))
         self.end_headers()
         self.wfile.write(server.bodies[item])
+        self.close_connection = server.closes_after_an_answer
 
     def log_message(self, *values: object) -> None:
         """Nothing on the tests' standard error."""
@@ -118,6 +121,23 @@ def test_a_server_that_hangs_up_is_an_error(server):
     result = load.run(plan_for(server))
     assert result.requests_per_second == 0
     assert result.errors == result.statuses[0] > 0
+
+
+def test_a_connection_that_was_closed_while_idle_is_opened_anew(server):
+    server.closes_after_an_answer = True
+
+    async def two_requests() -> list[int]:
+        connection = await Connection.open("127.0.0.1", server.port)
+        statuses = []
+        for _ in range(2):
+            connection, answer = await load.ask(connection, server.port, render("/0", b"{}", "text/plain"))
+            assert answer is not None
+            statuses.append(answer.status)
+            while not connection.closed:
+                await asyncio.sleep(0.001)
+        return statuses
+
+    assert asyncio.run(two_requests()) == [200, 200]
 
 
 def test_open_loop_keeps_its_schedule(server):
