@@ -9,7 +9,7 @@ from typing import List, Optional
 
 from builder import build_command, inspect_command, plan_command, report_command
 from builder.errors import BuildError
-from builder.plan_errors import PlanError
+from builder.planning.errors import PlanError
 from handler.errors import ConfigError
 
 COMMANDS = (build_command, inspect_command, plan_command, report_command)

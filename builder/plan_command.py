@@ -11,12 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, Optional
 
-from builder import plan_inputs
-from builder.plan_costs import AreaCost, Cost, FlopsCost, MeasuredCost
-from builder.plan_errors import PlanError
-from builder.plan_inputs import Histogram, Traffic
-from builder.plan_show import show_plan, show_traffic
-from builder.planning import make_plan, memory_bucket_limit, neuron_bucket_limit, plan_waste
+from builder.planning import inputs, make_plan, memory_bucket_limit, neuron_bucket_limit, plan_waste
+from builder.planning.costs import AreaCost, Cost, FlopsCost, MeasuredCost
+from builder.planning.errors import PlanError
+from builder.planning.inputs import Histogram, Traffic
+from builder.planning.show import show_plan, show_traffic
 from handler.buckets import contains
 
 HELP = "propose buckets from the lengths or sizes that really come"
@@ -133,7 +132,7 @@ def _run(args: argparse.Namespace) -> None:
     )
     comparison = _compare(traffic, plan.buckets, cost) if traffic else None
     if args.plot:
-        from builder.plan_plot import draw_plan  # matplotlib, which only --plot needs
+        from builder.planning.plot import draw_plan  # matplotlib, which only --plot needs
 
         draw_plan(plan, args.plot)
     if args.json:
@@ -153,12 +152,12 @@ def _run(args: argparse.Namespace) -> None:
 
 def _read(args: argparse.Namespace) -> Histogram:
     if args.lengths:
-        return plan_inputs.read_lengths(args.lengths, args.field, args.tokenizer)
+        return inputs.read_lengths(args.lengths, args.field, args.tokenizer)
     if args.texts:
-        return plan_inputs.read_texts(args.texts, args.tokenizer)
+        return inputs.read_texts(args.texts, args.tokenizer)
     if args.sizes:
-        return plan_inputs.read_sizes(args.sizes, args.width_first)
-    histogram, others = plan_inputs.read_images(args.images)
+        return inputs.read_sizes(args.sizes, args.width_first)
+    histogram, others = inputs.read_images(args.images)
     if others:
         print(f"note: left out {others} file(s) that are no pictures", file=sys.stderr)
     return histogram
@@ -169,8 +168,8 @@ def _traffic(args: argparse.Namespace) -> Traffic:
         raise PlanError("--server needs --model NAME: which model's traffic to plan from")
     token = args.token
     if token is None and args.token_file:
-        token = plan_inputs.read_token(args.token_file)
-    return plan_inputs.read_server(args.server, args.model, token)
+        token = inputs.read_token(args.token_file)
+    return inputs.read_server(args.server, args.model, token)
 
 
 def _cost(args: argparse.Namespace, table: List[Mapping[str, Any]]) -> Cost:
@@ -187,7 +186,7 @@ def _cost(args: argparse.Namespace, table: List[Mapping[str, Any]]) -> Cost:
 def _read_costs(path: Path) -> Measured:
     """A JSON table, or an archive's buckets.json with its table and the bytes of its buckets."""
     if not zipfile.is_zipfile(path):
-        return Measured(plan_inputs.read_table(path))
+        return Measured(inputs.read_table(path))
     try:
         with zipfile.ZipFile(path) as archive:
             index = json.loads(archive.read("buckets.json"))

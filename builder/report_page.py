@@ -9,8 +9,8 @@ from html import escape
 from typing import Any, Dict, Iterable, List, Mapping, Sequence, Tuple
 
 from builder.errors import BuildError
-from builder.plan_errors import PlanError
 from builder.planning import PlanResult
+from builder.planning.errors import PlanError
 from handler.buckets import Bucket, bucket_name, parse_bucket, volume
 
 STYLE = """
@@ -163,7 +163,7 @@ def _plan(kept: Any) -> str:
 def _picture(plan: PlanResult) -> str:
     import matplotlib  # heavy, and only an archive with a plan needs it
 
-    from builder.plan_plot import plan_figure
+    from builder.planning.plot import plan_figure
 
     written = io.StringIO()
     with matplotlib.rc_context({"svg.hashsalt": "plan"}):

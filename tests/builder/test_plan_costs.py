@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from builder.plan_costs import AreaCost, FlopsCost, MeasuredCost
-from builder.plan_errors import PlanError
+from builder.planning.costs import AreaCost, FlopsCost, MeasuredCost
+from builder.planning.errors import PlanError
 
 
 def shapes(*values):

@@ -5,8 +5,8 @@ import json
 import pytest
 from PIL import Image
 
-from builder.plan_errors import PlanError
-from builder.plan_inputs import (
+from builder.planning.errors import PlanError
+from builder.planning.inputs import (
     count_tokens,
     read_images,
     read_lengths,

@@ -11,8 +11,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from builder.plan_costs import AreaCost, FlopsCost, MeasuredCost
-from builder.plan_exact import exact_rectangles
 from builder.planning import (
     PlanError,
     PlanResult,
@@ -25,6 +23,8 @@ from builder.planning import (
     plan_sizes,
     plan_waste,
 )
+from builder.planning.costs import AreaCost, FlopsCost, MeasuredCost
+from builder.planning.exact import exact_rectangles
 
 DATA = Path(__file__).parent.parent / "data"
 COSTS = {

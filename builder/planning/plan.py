@@ -1,12 +1,8 @@
-"""Planning buckets from data: which buckets waste least on the sizes that really come.
-
-    histogram = {(37,): 12, (120,): 3}                   # {size: how many items}
-    plan = make_plan(histogram, count=4)
-    plan.buckets, plan.waste                             # [(37,), (120,)], 1.0
+"""The plan: the best buckets for a distribution, with what they waste and what others would.
 
 One dimension (tokens) is solved exactly by dynamic programming, two dimensions (height, width) by
-greedy choice and swaps (plan_rectangles.py), on request by mixed-integer programming on a coarse
-grid (plan_exact.py). Every plan holds the maximum of each side, so that it takes every size it was
+greedy choice and swaps (rectangles.py), on request by mixed-integer programming on a coarse
+grid (exact.py). Every plan holds the maximum of each side, so that it takes every size it was
 made from and every smaller one.
 
 *Waste* is padded ÷ real cost: the cost of every item in its cheapest containing bucket, over its
@@ -21,10 +17,10 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
-from builder.plan_costs import AreaCost, Cost, Floats, Ints
-from builder.plan_errors import PlanError
-from builder.plan_policies import align_up, policy_buckets
-from builder.plan_rectangles import best_rectangles
+from builder.planning.costs import AreaCost, Cost, Floats, Ints
+from builder.planning.errors import PlanError
+from builder.planning.policies import align_up, policy_buckets
+from builder.planning.rectangles import best_rectangles
 from handler.buckets import Bucket, Size
 
 Histogram = Mapping[Size, int]
@@ -221,7 +217,7 @@ def plan_buckets(spec: Mapping[str, Any], base_folder: Union[str, Path]) -> Plan
     height]), tokenizer (for a file of raw texts). The cost is the area: nothing is measured before
     the build. Raises PlanError if a key is unknown or the file cannot be read.
     """
-    from builder.plan_inputs import read_plan_file  # it needs nothing from here but the types
+    from builder.planning.inputs import read_plan_file  # it needs nothing from here but the types
 
     known = {"plan", "count", "align", "exact", "field", "width_first", "tokenizer"}
     unknown = sorted(set(spec) - known)
@@ -301,7 +297,7 @@ def _exact(
     sizes: Ints, weights: Floats, count: int, cost: Cost, align: int, start: List[Bucket]
 ) -> Tuple[List[Bucket], str]:
     """The optimum over a grid that holds the sides of `start`, and what it proves."""
-    from builder.plan_exact import exact_rectangles  # scipy, which only --exact needs
+    from builder.planning.exact import exact_rectangles  # scipy, which only --exact needs
 
     aligned, inverse = np.unique(align_up(sizes, align), axis=0, return_inverse=True)
     mass = np.bincount(inverse.ravel(), weights=weights).astype(np.float64)

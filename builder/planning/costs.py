@@ -15,7 +15,7 @@ from typing import Any, Dict, Iterable, Mapping, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from builder.plan_errors import PlanError
+from builder.planning.errors import PlanError
 from handler.buckets import parse_bucket, volume
 
 Floats = NDArray[np.float64]

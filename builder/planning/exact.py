@@ -8,9 +8,9 @@ import numpy as np
 from scipy.optimize import Bounds, LinearConstraint, milp
 from scipy.sparse import coo_matrix
 
-from builder.plan_costs import Cost, Floats, Ints
-from builder.plan_errors import PlanError
-from builder.plan_rectangles import Grid, lines, tighten
+from builder.planning.costs import Cost, Floats, Ints
+from builder.planning.errors import PlanError
+from builder.planning.rectangles import Grid, lines, tighten
 
 EXACT_LINES = 20  # per side: the coarse grid; HiGHS needs seconds for it and minutes for twice as many
 TIME_LIMIT_SECONDS = 120.0

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from builder.plan_errors import PlanError
-from builder.planning import PlanResult
+from builder.planning.errors import PlanError
+from builder.planning.plan import PlanResult
 from handler.buckets import bucket_name, choose
 
 INK, GREY, BARS = "#22313f", "#8796a5", "#9db8d2"

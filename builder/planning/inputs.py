@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Tuple
 
-from builder.plan_errors import PlanError
+from builder.planning.errors import PlanError
 from handler.buckets import Bucket, Size, parse_bucket, parse_buckets
 
 Histogram = Dict[Size, int]

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from builder.planning import PlanResult
+from builder.planning.plan import PlanResult
 from handler.buckets import bucket_name
 
 COST_WORDS = {

@@ -12,7 +12,7 @@ from typing import Callable, Dict, List, Sequence, Tuple
 
 import numpy as np
 
-from builder.plan_costs import Floats, Ints
+from builder.planning.costs import Floats, Ints
 from handler.buckets import Bucket
 
 Policy = Callable[[Ints, Floats, int], List[Tuple[int, ...]]]
