@@ -26,7 +26,7 @@ from benchmarks.paths import RESULTS, ROOT, WORK
 from benchmarks.systems.kinds import Bucketed
 from benchmarks.systems.system import System
 from benchmarks.workloads import Workload
-from builder.planning import plan_lengths
+from builder.planning.plan import plan_lengths
 
 VALUES = {
     "connections": [1, 2, 4, 8, 16, 32, 64, 128],

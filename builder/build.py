@@ -121,8 +121,8 @@ def build(recipe: Path, store: Path, version: str = "1.0", progress: Optional[Pr
 
 
 def _planned(config: HandlerConfig, folder: Path) -> Tuple[HandlerConfig, Dict[str, Any]]:
-    from builder.planning import plan_buckets
     from builder.planning.errors import PlanError
+    from builder.planning.plan import plan_buckets
 
     assert not isinstance(config.buckets, list)
     try:

@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, Optional
 
-from builder.planning import inputs, make_plan, memory_bucket_limit, neuron_bucket_limit, plan_waste
+from builder.planning import inputs
 from builder.planning.costs import AreaCost, Cost, FlopsCost, MeasuredCost
 from builder.planning.errors import PlanError
 from builder.planning.inputs import Histogram, Traffic
+from builder.planning.plan import make_plan, memory_bucket_limit, neuron_bucket_limit, plan_waste
 from builder.planning.show import show_plan, show_traffic
 from handler.buckets import contains
 

@@ -9,8 +9,8 @@ from html import escape
 from typing import Any, Dict, Iterable, List, Mapping, Sequence, Tuple
 
 from builder.errors import BuildError
-from builder.planning import PlanResult
 from builder.planning.errors import PlanError
+from builder.planning.plan import PlanResult
 from handler.buckets import Bucket, bucket_name, parse_bucket, volume
 
 STYLE = """

@@ -1,4 +1,8 @@
-"""The plan: the best buckets for a distribution, with what they waste and what others would.
+"""Planning buckets from data: which buckets waste least on the sizes that really come.
+
+    histogram = {(37,): 12, (120,): 3}                   # {size: how many items}
+    plan = make_plan(histogram, count=4)
+    plan.buckets, plan.waste                             # [(37,), (120,)], 1.0
 
 One dimension (tokens) is solved exactly by dynamic programming, two dimensions (height, width) by
 greedy choice and swaps (rectangles.py), on request by mixed-integer programming on a coarse

@@ -11,8 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from builder.planning import (
-    PlanError,
+from builder.planning.costs import AreaCost, FlopsCost, MeasuredCost
+from builder.planning.errors import PlanError
+from builder.planning.exact import exact_rectangles
+from builder.planning.plan import (
     PlanResult,
     knee,
     make_plan,
@@ -23,8 +25,6 @@ from builder.planning import (
     plan_sizes,
     plan_waste,
 )
-from builder.planning.costs import AreaCost, FlopsCost, MeasuredCost
-from builder.planning.exact import exact_rectangles
 
 DATA = Path(__file__).parent.parent / "data"
 COSTS = {

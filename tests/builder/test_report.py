@@ -16,8 +16,8 @@ from PIL import Image
 
 from builder import report_command
 from builder.errors import BuildError
-from builder.planning import make_plan
 from builder.planning.inputs import read_lengths, read_sizes
+from builder.planning.plan import make_plan
 
 DATA = Path(__file__).parent.parent / "data"
 CHROMIUM = next((path for name in ("chromium", "chromium-browser") if (path := shutil.which(name))), None)
