@@ -156,15 +156,15 @@ async def open_loop(plan: Plan, rate: float) -> tuple[list[Sample], tuple[float,
 
 
 async def ask(connection: Connection, port: int, request: bytes) -> tuple[Connection, Answer | None]:
-    """The answer, or None and a fresh connection if the server hung up. A connection that the server closed
-    while it was idle is opened anew first, as every HTTP client does."""
+    """The answer, or None if the server hung up instead. A connection that is closed, by that or while it was
+    idle, is opened anew before the next request, as every HTTP client does."""
+    if connection.closed:
+        connection = await Connection.open("127.0.0.1", port)
     try:
-        if connection.closed:
-            connection = await Connection.open("127.0.0.1", port)
         return connection, await connection.ask(request)
     except ConnectionError:
         await asyncio.sleep(0.05)  # a server that hangs up at once must not be hammered
-        return await Connection.open("127.0.0.1", port), None
+        return connection, None
 
 
 async def collect(clients: list[asyncio.Task[None]]) -> None:
