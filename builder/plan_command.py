@@ -35,7 +35,7 @@ where the data may come from
                    Or a text file, one input per line, with --tokenizer.
   --sizes FILE     JSON: [[height, width], ...] or [[height, width, count], ...]; with --width-first
                    [width, height], as COCO has it.
-  --images DIR     a folder of pictures; only their headers are read.
+  --images DIR     a folder of pictures; only their headers are read, as the server reads them.
   --server URL     what the model named by --model has seen on a running server (management address).
 
 what a bucket costs (--cost)
@@ -160,7 +160,7 @@ def _read(args: argparse.Namespace) -> Histogram:
         return inputs.read_sizes(args.sizes, args.width_first)
     histogram, others = inputs.read_images(args.images)
     if others:
-        print(f"note: left out {others} file(s) that are no pictures", file=sys.stderr)
+        print(f"note: left out {others} file(s) that the server would not read as pictures", file=sys.stderr)
     return histogram
 
 

@@ -10,17 +10,20 @@ All raise PlanError with what to do next.
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Tuple
 
+from builder.errors import BuildError
 from builder.planning.errors import PlanError
 from handler.buckets import Bucket, Size, parse_bucket, parse_buckets
+from handler.config import HandlerConfig
+from handler.errors import RequestError
 
 Histogram = Dict[Size, int]
+HERE = Path()
 TEXTS_AT_ONCE = 1000  # tokenizers work on batches; this bounds the memory for a long file
 
 
@@ -33,7 +36,9 @@ class Traffic:
     costs: List[Mapping[str, Any]]
 
 
-def read_lengths(path: Path, field: Optional[str] = None, tokenizer: Optional[str] = None) -> Histogram:
+def read_lengths(
+    path: Path, field: Optional[str] = None, tokenizer: Optional[str] = None, folder: Path = HERE
+) -> Histogram:
     """Token counts out of a file, {(length,): count}.
 
     JSON: a list of lengths, a list of [length, count], a histogram {"37": 12}, or named lists of
@@ -44,21 +49,21 @@ def read_lengths(path: Path, field: Optional[str] = None, tokenizer: Optional[st
     content = _read_text(path)
     try:
         data = json.loads(content)
-    except ValueError:
+    except (ValueError, RecursionError):
         if path.suffix.lower() == ".json":
             raise PlanError(f"{path} is not valid JSON: repair it, or rename it if it is text") from None
-        return read_texts(path, tokenizer)
+        return read_texts(path, tokenizer, folder)
     if isinstance(data, (int, float, str)):  # a text file of one line that happens to be JSON
-        return count_tokens([content.strip()], tokenizer, path)
+        return count_tokens([content.strip()], tokenizer, path, folder)
     if isinstance(data, list) and data and all(isinstance(text, str) for text in data):
-        return count_tokens(data, tokenizer, path)
+        return count_tokens(data, tokenizer, path, folder)
     return _lengths_from_json(data, field, str(path))
 
 
-def read_texts(path: Path, tokenizer: Optional[str]) -> Histogram:
+def read_texts(path: Path, tokenizer: Optional[str], folder: Path = HERE) -> Histogram:
     """Token counts of a text file, one input per line, whatever it looks like; blank lines left out."""
     lines = (line for line in _read_text(path).splitlines() if line.strip())
-    return count_tokens(lines, tokenizer, path)
+    return count_tokens(lines, tokenizer, path, folder)
 
 
 def read_sizes(path: Path, width_first: bool = False) -> Histogram:
@@ -82,11 +87,12 @@ def read_sizes(path: Path, width_first: bool = False) -> Histogram:
 
 
 def read_images(folder: Path) -> Tuple[Histogram, int]:
-    """{(height, width): count} of every picture below `folder`, and how many files were no picture.
+    """{(height, width): count} of every picture below `folder`, and how many files were left out.
 
-    Only headers are read; a picture that EXIF turns by a quarter counts as it is seen.
+    Headers are read as the server reads them and no pixel is decoded; sizes are upright, as people see them.
+    Left out is what the server refuses by default: no picture of a known format, or too many pixels.
     """
-    from PIL import Image  # heavy, and only this input needs it
+    from handler.images import open_picture  # Pillow is heavy, and only this input needs it
 
     if not folder.is_dir():
         raise PlanError(f"{folder} is not a folder: --images takes a folder of pictures")
@@ -94,16 +100,14 @@ def read_images(folder: Path) -> Tuple[Histogram, int]:
     others = 0
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         try:
-            with Image.open(path) as image:
-                width, height = image.size
-                if image.getexif().get(0x0112, 1) >= 5:  # orientation: 5 to 8 lie on their side
-                    width, height = height, width
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+            picture = open_picture(path.read_bytes(), HandlerConfig.max_pixels)
+        except (OSError, RequestError):
             others += 1
             continue
-        histogram[(height, width)] += 1
+        histogram[picture.size] += 1
+        picture.file.close()
     if not histogram:
-        raise PlanError(f"{folder} holds no picture that Pillow can read")
+        raise PlanError(f"{folder} holds no picture that the server would read")
     return dict(histogram), others
 
 
@@ -115,7 +119,7 @@ def read_server(url: str, model: str, token: Optional[str]) -> Traffic:
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     try:
         response = httpx.get(address, params={"customized": "true"}, headers=headers, timeout=60)
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
+    except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:  # a token that no header can carry
         raise PlanError(
             f"no answer from {address} ({error}): is the server running, and is this its "
             "management address (port 8081 unless configured otherwise)?"
@@ -147,12 +151,15 @@ def traffic_from_describe(answer: Any) -> Traffic:
     if not isinstance(metadata, dict) or not {"buckets", "seen"} <= set(metadata):
         raise PlanError("the model does not say what it has seen: is it a bucketed archive, and READY?")
     histogram: Counter[Size] = Counter()
-    for size, count in metadata["seen"]:
-        histogram[parse_bucket(size)] += int(count)
+    try:
+        for size, count in metadata["seen"]:
+            histogram[parse_bucket(size)] += int(count)
+        buckets, costs = parse_buckets(metadata["buckets"]), list(metadata.get("costs") or [])
+    except (TypeError, ValueError) as error:
+        raise PlanError(f"what the model says of its traffic is not readable: {error}") from error
     if not histogram:
         raise PlanError("the model has seen no traffic yet: send requests, then plan")
-    costs = metadata.get("costs") or []
-    return Traffic(dict(histogram), parse_buckets(metadata["buckets"]), list(costs))
+    return Traffic(dict(histogram), buckets, costs)
 
 
 def read_table(path: Path) -> List[Mapping[str, Any]]:
@@ -176,22 +183,31 @@ def read_plan_file(
     field: Optional[str] = None,
     width_first: bool = False,
     tokenizer: Optional[str] = None,
+    folder: Path = HERE,
 ) -> Histogram:
-    """A recipe's `plan:` entry: a folder of pictures, a list of sizes, or lengths in any form."""
+    """A recipe's `plan:` entry: a folder of pictures, a list of sizes, or lengths in any form.
+
+    `folder` is the recipe's: a tokenizer's folder may be relative to it, or to here.
+    """
     if path.is_dir():
         return read_images(path)[0]
     if path.suffix.lower() == ".json":
         data = _read_json(path)
         if isinstance(data, list) and data and all(isinstance(entry, list) for entry in data):
             return read_sizes(path, width_first)
-    return read_lengths(path, field, tokenizer)
+    return read_lengths(path, field, tokenizer, folder)
 
 
-def count_tokens(texts: Iterable[str], tokenizer: Optional[str], path: Path) -> Histogram:
+def count_tokens(
+    texts: Iterable[str], tokenizer: Optional[str], path: Path, folder: Path = HERE
+) -> Histogram:
     """Token counts of `texts`, special tokens included, as the server will count them."""
     if tokenizer is None:
-        raise PlanError(f"{path} holds texts: say with --tokenizer what counts their tokens")
-    count = _load_tokenizer(tokenizer)
+        raise PlanError(
+            f"{path} holds texts: say what counts their tokens, with --tokenizer or, in a recipe, "
+            "`tokenizer:` beside `plan:`"
+        )
+    count = _load_tokenizer(tokenizer, folder)
     histogram: Counter[Size] = Counter()
     batch: List[str] = []
     for text in texts:
@@ -204,25 +220,19 @@ def count_tokens(texts: Iterable[str], tokenizer: Optional[str], path: Path) -> 
     return _filled(histogram, str(path))
 
 
-def _load_tokenizer(name: str) -> Callable[[List[str]], List[int]]:
-    """A hub id, a folder, or `package:<import name>/<folder>`, as in a recipe's `model:`."""
-    from transformers import AutoTokenizer
+def _load_tokenizer(name: str, folder: Path) -> Callable[[List[str]], List[int]]:
+    """A hub id, a folder, or `package:<import name>/<folder>`, found where a recipe in `folder` finds it."""
     from transformers.utils import logging
 
-    place = name
-    if name.startswith("package:"):
-        package, _, folder = name[len("package:") :].partition("/")
-        found = importlib.util.find_spec(package)
-        if found is None or not found.submodule_search_locations:
-            raise PlanError(f"the package {package} is not installed: pip install it, then plan again")
-        place = str(Path(next(iter(found.submodule_search_locations))) / folder)
+    from builder.source import Source  # torch, which only texts need
+
     # Lengths beyond the model's limit are what a plan has to know; the warning about them is not.
     logging.set_verbosity_error()
     try:
-        tokenizer = AutoTokenizer.from_pretrained(place)
-    except (OSError, ValueError) as error:
-        first = str(error).strip().splitlines()[0]
-        raise PlanError(f"no tokenizer at {name}: {first}") from error
+        tokenizer = Source(HandlerConfig(task="", model=name, tokenizer=name, buckets=[]), folder).tokenizer()
+    except BuildError as error:
+        reason = str(error).partition(": ")[2]  # after the recipe's key, which nobody wrote here
+        raise PlanError(f"no tokenizer at {name}: {reason}") from error
 
     def count(texts: List[str]) -> List[int]:
         return [len(ids) for ids in tokenizer(texts, truncation=False)["input_ids"]]
@@ -294,5 +304,5 @@ def _read_json(path: Path) -> Any:
         return json.loads(_read_text(path))
     except PlanError:
         raise
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise PlanError(f"{path} is not valid JSON: {error}") from error

@@ -31,6 +31,9 @@ Histogram = Mapping[Size, int]
 
 # How far the waste curve goes, by rank: enough to see it level off, and still quick.
 CURVE_COUNT = {1: 16, 2: 10}
+# What a recipe's `buckets` may hold beside `count` and `align`, and of which kind.
+PLAN_KEYS = {"plan": str, "field": str, "tokenizer": str, "exact": bool, "width_first": bool}
+LARGEST_NUMBER = 2**31 - 1  # of a side or a count: two of them multiplied are still a 64-bit number
 # Rows of the dynamic programme that are worked out at once; bounds its memory to 8 · 256 · m bytes.
 ROWS_AT_ONCE = 256
 
@@ -219,26 +222,32 @@ def plan_buckets(spec: Mapping[str, Any], base_folder: Union[str, Path]) -> Plan
     Keys: plan (the file, relative to `base_folder`), count (a number or auto, the default), align,
     exact, field (which histogram of a file that holds several), width_first (sizes are [width,
     height]), tokenizer (for a file of raw texts). The cost is the area: nothing is measured before
-    the build. Raises PlanError if a key is unknown or the file cannot be read.
+    the build. Raises PlanError if a key is unknown, a value is of another kind, or the file cannot be read.
     """
     from builder.planning.inputs import read_plan_file  # it needs nothing from here but the types
 
-    known = {"plan", "count", "align", "exact", "field", "width_first", "tokenizer"}
-    unknown = sorted(set(spec) - known)
+    unknown = sorted(str(key) for key in set(spec) - {*PLAN_KEYS, "count", "align"})
     if unknown or "plan" not in spec:
         problem = f"has the unknown key {unknown[0]!r}" if unknown else "names no file under `plan`"
-        raise PlanError(f"the recipe's `buckets` {problem}; it may have {', '.join(sorted(known))}")
+        known = ", ".join(sorted({*PLAN_KEYS, "count", "align"}))
+        raise PlanError(f"the recipe's `buckets` {problem}; it may have {known}")
+    for key, kind in PLAN_KEYS.items():
+        if key in spec and not isinstance(spec[key], kind):
+            wanted = "true or false" if kind is bool else "text"
+            raise PlanError(f"the recipe's `buckets.{key}` must be {wanted}, not {spec[key]!r}")
+    folder = Path(base_folder)
     histogram = read_plan_file(
-        Path(base_folder) / str(spec["plan"]),
+        folder / spec["plan"],
         field=spec.get("field"),
-        width_first=bool(spec.get("width_first", False)),
+        width_first=spec.get("width_first", False),
         tokenizer=spec.get("tokenizer"),
+        folder=folder,
     )
     return make_plan(
         histogram,
         spec.get("count", "auto"),
         align=spec.get("align", 1),
-        exact=bool(spec.get("exact", False)),
+        exact=spec.get("exact", False),
     )
 
 
@@ -336,6 +345,9 @@ def _arrays(histogram: Histogram) -> Tuple[Ints, Floats]:
         raise PlanError("all sizes are lengths, or all are [height, width]")
     if min(min(size) for size, _ in kept) < 1 or min(count for _, count in kept) < 0:
         raise PlanError("sides and counts are positive whole numbers")
+    largest = max(max(*size, count) for size, count in kept)
+    if largest > LARGEST_NUMBER:
+        raise PlanError(f"{largest} is no side and no count: they are at most {LARGEST_NUMBER}")
     sizes = np.array([size for size, _ in kept], dtype=np.int64)
     return sizes, np.array([count for _, count in kept], dtype=np.float64)
 

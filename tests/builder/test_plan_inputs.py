@@ -1,9 +1,10 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from builder.planning.errors import PlanError
 from builder.planning.inputs import (
@@ -17,6 +18,7 @@ from builder.planning.inputs import (
     read_token,
     traffic_from_describe,
 )
+from builder.planning.plan import plan_buckets
 
 
 @pytest.fixture
@@ -103,11 +105,26 @@ def test_texts_need_a_tokenizer_that_exists(write, tmp_path):
         read_lengths(path, tokenizer=str(tmp_path / "empty"))
 
 
+def test_a_recipe_finds_a_tokenizer_beside_itself(write, tmp_path, tokenizer, monkeypatch):
+    path = write("texts.txt", "one\ntwo words")
+    shutil.copytree(tokenizer, tmp_path / "own")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    expected = {(3,): 1, (4,): 1}
+    assert read_plan_file(path, tokenizer="own", folder=tmp_path) == expected
+    assert plan_buckets({"plan": path.name, "tokenizer": "own", "count": 1}, tmp_path).buckets == [(4,)]
+    with pytest.raises(PlanError, match="no tokenizer at factory:make"):
+        read_plan_file(path, tokenizer="factory:make", folder=tmp_path)
+
+
 def test_broken_files(write, tmp_path):
     with pytest.raises(PlanError, match="not valid JSON"):
         read_lengths(write("lengths.json", "[1, 2"))
-    with pytest.raises(PlanError, match="cannot read"):
-        read_lengths(tmp_path / "missing.json")
+    with pytest.raises(PlanError, match="not valid JSON"):
+        read_lengths(write("deep.json", "[" * 100_000))
+    for wrong in (tmp_path / "missing.json", tmp_path):
+        with pytest.raises(PlanError, match="cannot read"):
+            read_lengths(wrong)
     (tmp_path / "binary.txt").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(PlanError, match="UTF-8"):
         read_lengths(tmp_path / "binary.txt")
@@ -136,6 +153,33 @@ def test_a_folder_of_pictures(tmp_path):
     (tmp_path / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n")
     assert read_images(tmp_path) == ({(30, 40): 2, (40, 30): 1}, 2)
     assert read_plan_file(tmp_path) == {(30, 40): 2, (40, 30): 1}
+
+
+@pytest.mark.parametrize("kind", ["tiff", "jpg", "png", "webp"])
+@pytest.mark.parametrize("orientation", [1, 3, 6, 8])
+def test_a_turned_picture_counts_as_it_is_seen(tmp_path, kind, orientation):
+    turned = Image.Exif()
+    turned[0x0112] = orientation
+    path = tmp_path / f"a.{kind}"
+    Image.new("RGB", (40, 30)).save(path, exif=turned)
+    with Image.open(path) as image:
+        width, height = ImageOps.exif_transpose(image).size
+    assert (width, height) == ((30, 40) if orientation > 4 else (40, 30))
+    assert read_images(tmp_path) == ({(height, width): 1}, 0)
+
+
+def test_only_headers_are_read(tmp_path):
+    path = tmp_path / "a.png"
+    Image.effect_noise((400, 300), 50).save(path)
+    path.write_bytes(path.read_bytes()[:1000])  # most of the pixels are gone
+    assert read_images(tmp_path) == ({(300, 400): 1}, 0)
+
+
+def test_what_the_server_refuses_is_left_out(tmp_path):
+    Image.new("1", (8000, 7000)).save(tmp_path / "large.png")
+    Image.new("RGB", (40, 30)).save(tmp_path / "vector.eps")
+    Image.new("RGB", (40, 30)).save(tmp_path / "small.png")
+    assert read_images(tmp_path) == ({(30, 40): 1}, 2)
 
 
 def test_folders_without_pictures(tmp_path):
@@ -168,7 +212,9 @@ def test_what_a_server_has_seen():
 @pytest.mark.parametrize(
     "answer",
     [[], {}, None, [{}], [{"customizedMetadata": "no json"}], [{"customizedMetadata": {"buckets": [[1]]}}],
-     [{"customizedMetadata": {"buckets": [[1]], "seen": []}}]],
+     [{"customizedMetadata": {"buckets": [[1]], "seen": []}}],
+     [{"customizedMetadata": {"buckets": [[1]], "seen": [3]}}],
+     [{"customizedMetadata": {"buckets": 3, "seen": [[[3], 1]]}}]],
 )  # fmt: skip
 def test_a_server_that_says_nothing(answer):
     with pytest.raises(PlanError):

@@ -224,6 +224,11 @@ def test_a_recipe_plans_sizes_aligned():
         ({"plan": "mrpc_test_token_lengths.json", "field": "pair", "count": 0}, "positive"),
         ({"plan": "mrpc_test_token_lengths.json", "field": "pair", "count": "few"}, "auto"),
         ({"plan": "mrpc_test_token_lengths.json", "field": "pair", "align": 0}, "align"),
+        ({"plan": "coco_val2017_sizes.json", "width_first": "no"}, "width_first.*true or false.*'no'"),
+        ({"plan": "coco_val2017_sizes.json", "exact": "no"}, "exact.*true or false.*'no'"),
+        ({"plan": "mrpc_test_token_lengths.json", "field": ["pair"]}, "field.*text"),
+        ({"plan": 5}, "plan.*text"),
+        ({"plan": "coco_val2017_sizes.json", "tokenizer": 5}, "tokenizer.*text"),
     ],
 )
 def test_a_recipe_with_a_mistake(spec, message):
@@ -231,7 +236,9 @@ def test_a_recipe_with_a_mistake(spec, message):
         plan_buckets(spec, DATA)
 
 
-@pytest.mark.parametrize("histogram", [{}, {(5,): 0}, {(5,): 1, (5, 6): 1}, {(0,): 1}, {(5,): -1}])
+@pytest.mark.parametrize(
+    "histogram", [{}, {(5,): 0}, {(5,): 1, (5, 6): 1}, {(0,): 1}, {(5,): -1}, {(10**30,): 1}, {(5,): 10**400}]
+)
 def test_a_histogram_that_cannot_be(histogram):
     with pytest.raises(PlanError):
         make_plan(histogram, 2)
