@@ -16,10 +16,10 @@ from handler.buckets import (
     Bucket,
     Shape,
     bucket_name,
+    by_size,
     call_shapes,
     parse_bucket,
     parse_buckets,
-    volume,
 )
 from handler.config import HandlerConfig
 from handler.errors import ConfigError
@@ -89,7 +89,7 @@ class Index:
 
     @property
     def buckets(self) -> List[Bucket]:
-        return sorted({p.bucket for p in self.programs}, key=lambda b: (volume(b), b))
+        return sorted({p.bucket for p in self.programs}, key=by_size)
 
     def to_json(self) -> Dict[str, Any]:
         programs = [

@@ -42,7 +42,7 @@ def parse_bucket(value: Any) -> Bucket:
 
 def parse_buckets(values: Iterable[Any]) -> List[Bucket]:
     """Buckets sorted by size and unique. Raises ValueError if there are none or their ranks differ."""
-    buckets = sorted({parse_bucket(value) for value in values}, key=lambda b: (volume(b), b))
+    buckets = sorted({parse_bucket(value) for value in values}, key=by_size)
     if not buckets:
         raise ValueError("at least one bucket is needed")
     if len({len(bucket) for bucket in buckets}) > 1:
@@ -53,6 +53,11 @@ def parse_buckets(values: Iterable[Any]) -> List[Bucket]:
 def volume(shape: Sequence[int]) -> int:
     """How many positions a bucket or an item has: tokens, or pixels."""
     return math.prod(shape)
+
+
+def by_size(bucket: Bucket) -> Tuple[int, Bucket]:
+    """The one sort key of buckets: smaller volume first, then smaller sides."""
+    return volume(bucket), bucket
 
 
 def contains(bucket: Bucket, size: Size) -> bool:
@@ -94,5 +99,5 @@ def choose(
     if not fitting:
         return None
     if cost is None:
-        return min(fitting, key=lambda b: (volume(b), b))
-    return min(fitting, key=lambda b: (cost[b], volume(b), b))
+        return min(fitting, key=by_size)
+    return min(fitting, key=lambda b: (cost[b], by_size(b)))
