@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import argparse
 import json
-import zipfile
 from pathlib import Path
 from typing import Any, Dict
 
 from rich.console import Console
 from rich.table import Table
 
-from builder.errors import BuildError
+from builder.packed import read_packed
 from builder.tables import bucket_table, megabytes
-from handler import archive
 from handler.archive import Index
 from handler.model import BucketedModel
 from handler.process import cores, resident_bytes
@@ -39,16 +37,16 @@ def add_parser(commands: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    index, manifest, files = read(args.archive)
-    found: Dict[str, Any] = {"model": manifest["model"], "archive_bytes": args.archive.stat().st_size}
+    packed = read_packed(args.archive)
+    index = Index.from_json(packed.index)
+    found: Dict[str, Any] = {"model": packed.model, "archive_bytes": args.archive.stat().st_size}
     if args.memory:
         found["memory"] = memory(args.archive)
     if args.json:
-        print(json.dumps({**found, **index.to_json(), "files": files}))
+        print(json.dumps({**found, **index.to_json(), "files": packed.files}))
         return 0
     console = Console()
-    model = manifest["model"]
-    console.print(f"[bold]{model['modelName']}[/bold] version {model['modelVersion']}")
+    console.print(f"[bold]{packed.name}[/bold] version {packed.version}")
     console.print(bucket_table(index))
     rows = "any number of rows up to" if index.dynamic_batch else "rows per call:"
     sizes = index.batch_sizes[-1:] if index.dynamic_batch else index.batch_sizes
@@ -63,25 +61,11 @@ def run(args: argparse.Namespace) -> int:
     table = Table(title="files", title_justify="left")
     table.add_column("file")
     table.add_column("bytes", justify="right")
-    for name, size in files.items():
+    for name, size in packed.files.items():
         table.add_row(name, megabytes(size))
     console.print(table)
     console.print(f"versions: {', '.join(f'{k} {v}' for k, v in index.versions.items())}")
     return 0
-
-
-def read(path: Path) -> Any:
-    """The index, the manifest and the file sizes of a packed archive. Raises BuildError if it is none."""
-    try:
-        with zipfile.ZipFile(path) as packed:
-            index = Index.from_json(json.loads(packed.read(archive.INDEX)))
-            manifest = json.loads(packed.read("MAR-INF/MANIFEST.json"))
-            if not {"modelName", "modelVersion"} <= set(manifest["model"]):
-                raise ValueError("its manifest names no model")
-            files = {info.filename: info.file_size for info in packed.infolist() if not info.is_dir()}
-    except Exception as error:  # a damaged header makes zipfile raise nearly anything
-        raise BuildError(f"{path} is not a readable archive of bucketed models: {error}") from None
-    return index, manifest, files
 
 
 def memory(path: Path) -> Dict[str, Any]:

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, Optional
 
+from builder.errors import BuildError
+from builder.packed import read_packed
 from builder.planning import inputs
 from builder.planning.costs import AreaCost, Cost, FlopsCost, MeasuredCost
 from builder.planning.errors import PlanError
@@ -109,7 +111,7 @@ def run(args: argparse.Namespace) -> int:
     """Plan and print. Returns 0, or 1 after one line on stderr that says what to do."""
     try:
         _run(args)
-    except PlanError as error:
+    except (BuildError, PlanError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0
@@ -186,22 +188,20 @@ def _cost(args: argparse.Namespace, table: List[Mapping[str, Any]]) -> Cost:
 
 def _read_costs(path: Path) -> Measured:
     """A JSON table, or an archive's buckets.json with its table and the bytes of its buckets."""
-    if not zipfile.is_zipfile(path):
+    if path.suffix != ".mar" and not zipfile.is_zipfile(path):
         return Measured(inputs.read_table(path))
+    packed = read_packed(path)
     try:
-        with zipfile.ZipFile(path) as archive:
-            index = json.loads(archive.read("buckets.json"))
-            files = {entry["file"] for entry in index["buckets"]}
-            stored = sum(archive.getinfo(name).file_size for name in files)
-            added: Dict[str, int] = {}
-            for entry in index["buckets"]:
-                name = str(entry["bucket"])
-                added[name] = added.get(name, 0) + int(entry["bytes"])
-    except (KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
+        stored = sum(packed.files[name] for name in {entry["file"] for entry in packed.index["buckets"]})
+        added: Dict[str, int] = {}
+        for entry in packed.index["buckets"]:
+            name = str(entry["bucket"])
+            added[name] = added.get(name, 0) + int(entry["bytes"])
+    except (KeyError, TypeError, ValueError) as error:
         raise PlanError(f"{path} is no archive that this builder reads: build it again") from error
     # What the files hold beyond what each bucket adds, such as weights shared by all, counts once.
     shared = max(0, stored - sum(added.values()))
-    return Measured(index.get("costs") or [], max(added.values(), default=0) or None, shared)
+    return Measured(packed.index.get("costs") or [], max(added.values(), default=0) or None, shared)
 
 
 def _limit(args: argparse.Namespace, measured: Measured) -> Optional[int]:

@@ -173,6 +173,8 @@ def test_the_memory_of_an_archive(plan, write, tmp_path, shared, fitting):
     ]
     with zipfile.ZipFile(archive, "w") as packed:
         packed.writestr("buckets.json", json.dumps({"buckets": entries, "costs": TABLE}))
+        packed.writestr("MAR-INF/MANIFEST.json", '{"model": {"modelName": "x", "modelVersion": "1.0"}}')
+        packed.writestr("model-config.yaml", "handler: {}")
         packed.writestr("models/all.pt", bytes(20_000 + shared))
     lengths = write("lengths.json", [10, 60, 200, 250, 300])
     limited = ["--lengths", lengths, "--buckets", 5, "--json", "--memory-limit", "80KB", "--costs", archive]
@@ -189,9 +191,13 @@ def test_the_memory_of_an_archive(plan, write, tmp_path, shared, fitting):
 def test_an_archive_that_is_none(plan, write, tmp_path):
     with zipfile.ZipFile(tmp_path / "x.mar", "w") as packed:
         packed.writestr("other.json", "{}")
-    code, _, err = plan("--lengths", write("lengths.json", [10]), "--costs", tmp_path / "x.mar")
-    assert code == 1
-    assert "no archive" in err
+    (tmp_path / "cut.mar").write_bytes(b"PK\x03\x04 and no more")
+    for name in ("x.mar", "cut.mar"):
+        code, _, err = plan("--lengths", write("lengths.json", [10]), "--costs", tmp_path / name)
+        assert code == 1
+        assert "no archive" in err
+        assert name in err
+        assert err.count("\n") == 1
 
 
 def test_inferentias_rule(plan):
