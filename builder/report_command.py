@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import json
-import zipfile
 from pathlib import Path
-from typing import Any, Dict, List
+from typing import Any
 
 from builder.errors import BuildError
-from builder.report_page import Archive, page
+from builder.packed import read_packed
+from builder.report_page import page
 
 HELP = """\
 Write one page about an archive, to look at or to send on: what is inside, the buckets over the
@@ -37,26 +36,10 @@ def add_parser(subparsers: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     """Write the page. Returns 0; raises BuildError if the archive or the page's place is no good."""
     output = args.output or Path(args.archive.stem + ".html")
-    content = page(read_archive(args.archive))
+    content = page(read_packed(args.archive))
     try:
         output.write_text(content, encoding="utf-8")
     except OSError as error:
         raise BuildError(f"cannot write {output}: {error.strerror}") from error
     print(f"written to {output}")
     return 0
-
-
-def read_archive(path: Path) -> Archive:
-    """What the page shows of an archive. Raises BuildError if it is none of this builder's."""
-    try:
-        with zipfile.ZipFile(path) as packed:
-            index: Dict[str, Any] = json.loads(packed.read("buckets.json"))
-            manifest: Dict[str, Any] = json.loads(packed.read("MAR-INF/MANIFEST.json"))
-            recipe = packed.read("model-config.yaml").decode("utf-8")
-            files: List[Any] = [(info.filename, info.file_size) for info in packed.infolist()]
-        model = manifest["model"]
-        return Archive(str(model["modelName"]), str(model["modelVersion"]), index, recipe, files)
-    except OSError as error:
-        raise BuildError(f"cannot read {path}: {error.strerror or error}") from error
-    except (KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
-        raise BuildError(f"{path} is no archive that this builder reads: build it again") from error

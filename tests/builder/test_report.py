@@ -143,6 +143,19 @@ def test_the_page_needs_nothing_else(report, lengths_plan):
     assert not re.search(r"url\((?!#)|@import", content)
 
 
+def test_whatever_an_archive_says_is_text(report, lengths_plan):
+    mark = "<script>alert('x')</script>"
+    content = index(lengths_plan.buckets, lengths_plan)
+    content.update(
+        task=mark, backend=mark, dtype=mark, versions={mark: mark}, inputs=[{"name": mark, "dtype": mark}]
+    )
+    content["plan"] = {**content["plan"], "cost": mark, "alternatives": {mark: 2.0}}
+    content["buckets"][0]["file"] = content["buckets"][0]["batch_size"] = mark
+    page, text, _ = read(report(content))
+    assert "<script" not in page
+    assert text.count(mark) >= 9
+
+
 def test_an_archive_without_plan_and_costs(report):
     _, text, _ = read(report(index([(64,), (128,)], costs=False)))
     assert "Not measured when this was built" in text
