@@ -5,13 +5,15 @@ from __future__ import annotations
 import importlib
 import sys
 
-COMMANDS = {
+SERVING = {
     "serving": "requests per second and latencies of every system, side by side, over HTTP",
     "sweep": "cost against connections, workers and number of buckets",
     "profile": "where the time of a saturated server goes",
     "figures": "write docs/benchmarks.md and its pictures from benchmarks/results/latest.json",
-    "gemm": "the machine's measured matrix-multiply peak",
     "crosscheck": "the load generator against wrk, on one server",
+}
+STUDIES = {
+    "gemm": "the machine's measured matrix-multiply peak",
     "backends": "one call of each CPU backend, interleaved in one process",
     "freezing": "what freezing a trace gains over folding batch norms before it",
     "packing": "policies of turning a batch into calls",
@@ -20,6 +22,7 @@ COMMANDS = {
     "planning_time": "how long planning a batch takes",
     "exactness": "answers of padded models against unpadded ones",
 }
+COMMANDS = {**SERVING, **STUDIES}
 
 
 def main(argv: list[str]) -> int:
@@ -32,7 +35,8 @@ def main(argv: list[str]) -> int:
     if argv[0] not in COMMANDS:
         print(f"no command {argv[0]!r}: choose from {', '.join(COMMANDS)}", file=sys.stderr)
         return 2
-    return importlib.import_module(f"benchmarks.{argv[0]}").run(argv[1:]) or 0
+    room = "serving" if argv[0] in SERVING else "studies"
+    return importlib.import_module(f"benchmarks.{room}.{argv[0]}").run(argv[1:]) or 0
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmarks.systems.kinds import Bucketed, Infinity, LitServe, System, TorchServe
+from benchmarks.serving.systems.kinds import Bucketed, Infinity, LitServe, System, TorchServe
 
 ONNX = ("encoder.onnx",)
 OPENVINO = ("encoder.xml",)

@@ -9,8 +9,9 @@ import pytest
 for package in ("httptools", "uvloop", "orjson", "psutil", "matplotlib"):
     pytest.importorskip(package, reason="pip install -r requirements-bench.txt")
 
-from benchmarks import figures, gemm, serving, systems  # noqa: E402
-from benchmarks.systems.torchserve import counted  # noqa: E402
+from benchmarks.serving import figures, serving, systems  # noqa: E402
+from benchmarks.serving.systems.torchserve import counted  # noqa: E402
+from benchmarks.studies import gemm  # noqa: E402
 
 
 def row(system: str, rate: float, **more: object) -> dict[str, object]:

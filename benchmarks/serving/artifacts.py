@@ -1,4 +1,4 @@
-"""What the baselines load, made once and kept: `python -m benchmarks.artifacts [NAME ...]`.
+"""What the baselines load, made once and kept: `python -m benchmarks.serving.artifacts [NAME ...]`.
 
 traced-N.pt       torch.jit.trace at [1, N] tokens
 encoder.onnx      torch.onnx, dynamic rows and tokens
@@ -28,7 +28,7 @@ def artifact(name: str) -> Path:
     path = ARTIFACTS / name
     if not path.exists():
         ARTIFACTS.mkdir(parents=True, exist_ok=True)
-        command = [sys.executable, "-m", "benchmarks.artifacts", name]
+        command = [sys.executable, "-m", "benchmarks.serving.artifacts", name]
         env = dict(os.environ)
         if name.startswith(("encoder", "hidden")):
             env["PYTHONPATH"] = str(engines())
@@ -57,7 +57,7 @@ def example(rows: int, tokens: int):
 def traced(path: Path) -> None:
     import torch
 
-    from benchmarks.models import SentenceEncoder
+    from benchmarks.serving.models import SentenceEncoder
 
     ids, mask = example(1, int(path.stem.split("-")[1]))
     mask[0, -2:] = 0  # so that the trace keeps the mask
@@ -67,7 +67,7 @@ def traced(path: Path) -> None:
 
 
 def onnx(path: Path) -> None:
-    from benchmarks.models import SentenceEncoder
+    from benchmarks.serving.models import SentenceEncoder
 
     # Of the exporters and attention forms, this pair ran fastest (ONNX Runtime fuses what it knows).
     encoder = SentenceEncoder("eager").eval().requires_grad_(False)
@@ -95,7 +95,7 @@ def export_onnx(model, path: Path, inputs: int, names: list[str], output: str) -
 def hidden(path: Path) -> None:
     import torch
 
-    from benchmarks.models import SentenceEncoder
+    from benchmarks.serving.models import SentenceEncoder
 
     encoder = SentenceEncoder("eager").eval().requires_grad_(False).model
 
@@ -110,7 +110,7 @@ def hidden(path: Path) -> None:
 def openvino(path: Path) -> None:
     import openvino
 
-    from benchmarks.models import SentenceEncoder
+    from benchmarks.serving.models import SentenceEncoder
 
     # Straight from PyTorch: OpenVINO then keeps attention as one operation; faster than by way of ONNX.
     encoder = SentenceEncoder().eval().requires_grad_(False)
@@ -122,7 +122,7 @@ def inductor(path: Path) -> None:
     import torch
     import torch._inductor
 
-    from benchmarks.models import SentenceEncoder
+    from benchmarks.serving.models import SentenceEncoder
 
     model = SentenceEncoder().eval()
     if path.stem.endswith("bfloat16"):
@@ -145,7 +145,7 @@ def inductor(path: Path) -> None:
 def image_traced(path: Path) -> None:
     import torch
 
-    from benchmarks.models import image_classifier
+    from benchmarks.serving.models import image_classifier
 
     height, width = (int(side) for side in path.stem.split("-")[1].split("x"))
     with torch.no_grad():

@@ -16,9 +16,9 @@ import pytest
 pytest.importorskip("httptools", reason="pip install -r requirements-bench.txt")
 pytest.importorskip("uvloop", reason="pip install -r requirements-bench.txt")
 
-from benchmarks import load
-from benchmarks.client import Connection, render
-from benchmarks.judging import Judge
+from benchmarks.serving import load
+from benchmarks.serving.client import Connection, render
+from benchmarks.serving.judging import Judge
 
 REFERENCES = np.array([[0.0, 1.0], [1.0, 0.0], [0.6, 0.8]])
 ANSWERS = [json.dumps(row.tolist()).encode() for row in REFERENCES]

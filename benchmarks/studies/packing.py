@@ -23,8 +23,8 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import workloads
 from benchmarks.paths import ROOT
+from benchmarks.serving import workloads
 from builder.build import build
 from handler.buckets import volume
 from handler.model import BucketedModel

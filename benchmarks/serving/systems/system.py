@@ -7,11 +7,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from benchmarks.client import render
-from benchmarks.judging import Judge
 from benchmarks.paths import WORK
-from benchmarks.systems.processes import Server
-from benchmarks.workloads import Workload
+from benchmarks.serving.client import render
+from benchmarks.serving.judging import Judge
+from benchmarks.serving.systems.processes import Server
+from benchmarks.serving.workloads import Workload
 
 # Float32 answers agree to about 1e-6; a wrong mask or a cut text is off by 1e-2 and more. In bfloat16
 # an entry of a normalised embedding may be off by 5e-3.

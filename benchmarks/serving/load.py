@@ -21,8 +21,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from benchmarks.client import Answer, Connection
-from benchmarks.judging import Judge
+from benchmarks.serving.client import Answer, Connection
+from benchmarks.serving.judging import Judge
 
 OPEN_LOOP_CONNECTIONS = 256
 DRAIN_SECONDS = 15.0

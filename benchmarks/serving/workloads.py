@@ -27,8 +27,8 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks import models
 from benchmarks.paths import CACHE, DATA
+from benchmarks.serving import models
 
 MAX_TOKENS = 512
 # Query lengths (tokens with the two special ones) and how often: p50 9, as in logs of web search.

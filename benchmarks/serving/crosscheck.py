@@ -13,8 +13,8 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from benchmarks import load, systems, workloads
-from benchmarks.workloads import Workload
+from benchmarks.serving import load, systems, workloads
+from benchmarks.serving.workloads import Workload
 
 SCRIPT = """\
 local bodies = {{ {bodies} }}

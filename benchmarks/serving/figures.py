@@ -14,8 +14,8 @@ import re
 from pathlib import Path
 from typing import Any
 
-from benchmarks import systems
 from benchmarks.paths import IMAGES, RESULTS, ROOT
+from benchmarks.serving import systems
 
 PAGE = ROOT / "docs" / "benchmarks.md"
 OURS, THEIRS = "#1f6feb", "#9aa4b2"

@@ -15,8 +15,8 @@ import json
 import os
 from typing import Any
 
-from benchmarks import load, systems, workloads
-from benchmarks.systems.system import Running
+from benchmarks.serving import load, systems, workloads
+from benchmarks.serving.systems.system import Running
 
 
 def run(argv: list[str]) -> int:

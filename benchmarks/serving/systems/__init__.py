@@ -6,8 +6,8 @@ Without them a system runs with the settings of table.py.
 
 from __future__ import annotations
 
-from benchmarks.systems.system import Running, System, Unavailable
-from benchmarks.systems.table import SYSTEMS
+from benchmarks.serving.systems.system import Running, System, Unavailable
+from benchmarks.serving.systems.table import SYSTEMS
 
 __all__ = ["SYSTEMS", "Running", "System", "Unavailable", "find"]
 

@@ -21,11 +21,12 @@ from pathlib import Path
 
 import yaml
 
-from benchmarks import gemm, serving, systems, workloads
 from benchmarks.paths import RESULTS, ROOT, WORK
-from benchmarks.systems.kinds import Bucketed
-from benchmarks.systems.system import System
-from benchmarks.workloads import Workload
+from benchmarks.serving import serving, systems, workloads
+from benchmarks.serving.systems.kinds import Bucketed
+from benchmarks.serving.systems.system import System
+from benchmarks.serving.workloads import Workload
+from benchmarks.studies import gemm
 from builder.planning.plan import plan_lengths
 
 VALUES = {

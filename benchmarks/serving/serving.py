@@ -26,11 +26,12 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import gemm, load, systems, workloads
 from benchmarks.paths import RESULTS
-from benchmarks.systems.processes import ServerFailed
-from benchmarks.systems.system import Running, System, Unavailable
-from benchmarks.workloads import Workload
+from benchmarks.serving import load, systems, workloads
+from benchmarks.serving.systems.processes import ServerFailed
+from benchmarks.serving.systems.system import Running, System, Unavailable
+from benchmarks.serving.workloads import Workload
+from benchmarks.studies import gemm
 
 QUICK_SYSTEMS = [
     "bucketed-torchscript",
