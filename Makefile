@@ -71,7 +71,7 @@ $(OLDEST)/done: tests/oldest/requirements.txt requirements-models.txt
 test-oldest: $(OLDEST)/done  ## run what the worker runs on Python 3.9 and torch 1.13, the oldest that Inf1 needs
 	$(OLDEST)/bin/python -m compileall -q handler builder
 	$(OLDEST)/bin/python -m pytest -p no:cacheprovider -m "not slow and not browser" $(ARGS) $(addprefix tests/handler/test_,\
-	  $(addsuffix .py,archive backends bucketed_handler buckets config model packing padding process registry requests responses tasks_text))
+	  $(addsuffix .py,archive backends bucketed_handler buckets config model packing padding process registry requests responses tasks_text threads))
 
 test-browser: $(DEV)  ## run the tests that need Chromium
 	$(BIN)/python -m pytest -m browser $(ARGS)
