@@ -10,6 +10,7 @@ import torch
 
 from handler.backends import create_backend
 from handler.config import HandlerConfig
+from handler.logs import keep_short
 from handler.threads import threads_per_worker
 
 
@@ -44,4 +45,5 @@ def prepare_process(config: HandlerConfig, workers: int) -> None:
     torch.set_num_threads(threads)
     os.environ.setdefault("RAYON_NUM_THREADS", str(threads))
     keep_freed_memory()
+    keep_short()
     create_backend(config.backend, config.backend_options).prepare_process(workers)
