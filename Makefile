@@ -11,7 +11,7 @@ BENCH := .venv/bench.stamp
 # What an archive is made from: when one of these changes, `make serve` builds it anew.
 SOURCES := $(shell find handler builder recipes -name '*.py') build_mar.sh $(RUNTIME)
 MEASURED := $(patsubst %,model_store/%.mar,minilm minilm-inductor minilm-inductor-bf16 mobilenet mobilenet-inductor)
-CHECKED := handler builder serve.py demo.py
+CHECKED := handler builder serve.py checks.py demo.py
 
 .DEFAULT_GOAL := help
 .PHONY: help venv serve demo test test-slow test-oldest test-browser bench bench-quick lint format clean distclean
@@ -71,7 +71,7 @@ $(OLDEST)/done: tests/oldest/requirements.txt requirements-models.txt
 test-oldest: $(OLDEST)/done  ## run what the worker runs on Python 3.9 and torch 1.13, the oldest that Inf1 needs
 	$(OLDEST)/bin/python -m compileall -q handler builder
 	$(OLDEST)/bin/python -m pytest -p no:cacheprovider -m "not slow and not browser" $(ARGS) $(addprefix tests/handler/test_,\
-	  $(addsuffix .py,archive backends bucketed_handler buckets config model packing padding process registry requests responses tasks_text))
+	  $(addsuffix .py,archive backends bucketed_handler buckets config model packing padding process registry requests responses tasks_text threads))
 
 test-browser: $(DEV)  ## run the tests that need Chromium
 	$(BIN)/python -m pytest -m browser $(ARGS)

@@ -20,7 +20,8 @@ from urllib.parse import urlsplit
 from rich.console import Console
 from rich.table import Table
 
-from serve import ROOT, read_properties
+from checks import read_properties
+from serve import ROOT
 
 WORDS = (1, 4, 10, 20, 40, 55, 80, 112, 160, 220, 300, 340, 1000)
 REPEATS = 5

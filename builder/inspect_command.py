@@ -14,7 +14,8 @@ from builder.packed import read_packed
 from builder.tables import bucket_table, megabytes
 from handler.archive import Index
 from handler.model import BucketedModel
-from handler.process import cores, resident_bytes
+from handler.process import resident_bytes
+from handler.threads import cores
 
 HELP = """Print what is inside an archive: the buckets, how exact they are, what a call costs, the files.
 

@@ -1,4 +1,4 @@
-"""What must be set once in a worker's process, before anything is loaded: threads, memory, the backend."""
+"""What must be set once in a worker's process, before anything is loaded: threads, memory, log, backend."""
 
 from __future__ import annotations
 
@@ -10,13 +10,8 @@ import torch
 
 from handler.backends import create_backend
 from handler.config import HandlerConfig
-
-
-def cores() -> int:
-    """The cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+from handler.logs import keep_short
+from handler.threads import threads_per_worker
 
 
 def resident_bytes() -> int:
@@ -24,16 +19,6 @@ def resident_bytes() -> int:
     import psutil
 
     return int(psutil.Process().memory_info().rss)
-
-
-def threads_per_worker(config: HandlerConfig, workers: int) -> int:
-    """Intra-op threads: the recipe's, else OMP_NUM_THREADS, else cores ÷ workers, so that threads × workers
-    never exceed the cores."""
-    if config.threads is not None:
-        return config.threads
-    if os.environ.get("OMP_NUM_THREADS", "").isdecimal():
-        return max(1, int(os.environ["OMP_NUM_THREADS"]))
-    return max(1, cores() // max(1, workers))
 
 
 def keep_freed_memory() -> None:
@@ -52,7 +37,7 @@ def keep_freed_memory() -> None:
 
 
 def prepare_process(config: HandlerConfig, workers: int) -> None:
-    """Set the threads, keep freed memory, and let the backend prepare the process.
+    """Set the threads, keep freed memory, shorten the log, and let the backend prepare the process.
 
     Raises ConfigError where the backend cannot run so many workers.
     """
@@ -60,4 +45,5 @@ def prepare_process(config: HandlerConfig, workers: int) -> None:
     torch.set_num_threads(threads)
     os.environ.setdefault("RAYON_NUM_THREADS", str(threads))
     keep_freed_memory()
+    keep_short()
     create_backend(config.backend, config.backend_options).prepare_process(workers)

@@ -24,6 +24,8 @@ from serve import ROOT, TorchServe
 
 WAIT_SECONDS = 180.0
 
+RECIPE = "minWorkers: 1\nmaxWorkers: 1\nbatchSize: 8\nmaxBatchDelay: 1\n"
+
 ECHO = """
 class Echo:
     def initialize(self, context):
@@ -65,19 +67,20 @@ def write_config(path: Path) -> list[int]:
     for usual, free in zip((8080, 8081, 8082, 7070, 7071), ports):
         assert f"{usual}\n" in text, f"config.properties no longer names port {usual}"
         text = text.replace(f":{usual}\n", f":{free}\n").replace(f"={usual}\n", f"={free}\n")
-    text = text.replace("metrics_config=../", f"metrics_config={ROOT}/")
     lines = [line for line in text.splitlines() if not line.startswith("load_models=")]
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return ports
 
 
-def make_archive(store: Path, name: str, handler: str, *, work: Path, version: str = "1.0") -> Path:
+def make_archive(
+    store: Path, name: str, handler: str, *, work: Path, version: str = "1.0", recipe: str = RECIPE
+) -> Path:
     """Pack a handler of a few lines into `store/name.mar`, with no model in it."""
     source = work / f"{name}_source"
     source.mkdir(parents=True)
     (source / f"{name}_handler.py").write_text(handler, encoding="utf-8")
     config = source / "model-config.yaml"
-    config.write_text("minWorkers: 1\nmaxWorkers: 1\nbatchSize: 8\nmaxBatchDelay: 1\n", encoding="utf-8")
+    config.write_text(recipe, encoding="utf-8")
     staging = source / "staging"  # the archiver empties $TMPDIR/<name>
     staging.mkdir()
     subprocess.run(

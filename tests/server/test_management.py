@@ -57,16 +57,6 @@ def test_a_second_version_serves_beside_the_first_and_becomes_the_default(server
     assert server.manage("GET", "/models/versions").status_code == 404
 
 
-def test_an_archive_from_elsewhere_is_not_registered(server: Server) -> None:
-    for url in ("https://example.com/evil.mar", "file:///tmp/evil.mar"):
-        response = server.manage("POST", "/models", url=url, model_name="evil")
-        assert response.status_code == 404, server.explain(response)
-        assert "allowed" in response.text
-    inside = f"file://{server.store}/../evil.mar"
-    assert server.manage("POST", "/models", url=inside, model_name="evil").status_code == 404
-    assert server.manage("GET", "/models/evil").status_code == 404
-
-
 def test_a_model_that_cannot_start_does_not_disturb_the_others(
     server: Server, minilm: str, tmp_path: Path
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -35,6 +36,12 @@ def neuron_store(tmp_path_factory: pytest.TempPathFactory, encoder_folder: Path)
         recipe = write_recipe(work, TOO_MANY, backend="neuron", **options)
         recipe.write_text(recipe.read_text().replace("maxWorkers: 1", "maxWorkers: 3"))
         build(recipe, store)
+    for archive in store.glob(
+        "*.mar"
+    ):  # whose folder is all that the workers import from, beside their Python
+        with zipfile.ZipFile(archive, "a") as packed:
+            for path in STAND_INS.rglob("*.py"):
+                packed.write(path, path.relative_to(STAND_INS))
     return store
 
 
@@ -48,7 +55,6 @@ def neuron_server(neuron_store: Path, tmp_path_factory: pytest.TempPathFactory) 
         for key in ("NEURON_RT_NUM_CORES", "NEURON_RT_VISIBLE_CORES"):
             patch.delenv(key, raising=False)
         patch.setenv("PATH", f"{machine}{os.pathsep}{os.environ['PATH']}")
-        patch.setenv("PYTHONPATH", str(STAND_INS))  # TorchServe adds the archive's folder to it
         patch.setenv("NEURON_STAND_IN_CORES", "2")
         patch.setenv("NEURON_STAND_IN_LOCKS", str(machine))
         with Server(tmp_path_factory.mktemp("server"), neuron_store) as server:

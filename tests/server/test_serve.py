@@ -3,74 +3,17 @@
 from __future__ import annotations
 
 import os
-import re
 import signal
 import socket
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Optional
 
 import psutil
 import pytest
 
-from serve import ROOT
-from tests.server.harness import BROKEN, ECHO, make_archive, write_config
-
-
-class Served:
-    """A running serve.py and what it has printed."""
-
-    def __init__(self, folder: Path, model: str, environment: Optional[dict[str, str]] = None) -> None:
-        self.run = folder / "run"
-        self.ports = write_config(folder / "config.properties")
-        self.command = [
-            *(
-                sys.executable,
-                str(ROOT / "serve.py"),
-                "--config",
-                str(folder / "config.properties"),
-            ),
-            *("--store", str(folder / "store"), "--run", str(self.run), "--model", model),
-        ]
-        self.environment = environment
-        self._out = folder / "out.txt"
-
-    def start(self) -> None:
-        with self._out.open("wb") as out:
-            self.process = subprocess.Popen(
-                self.command, stdout=out, stderr=subprocess.STDOUT, env=self.environment
-            )
-
-    @property
-    def output(self) -> str:
-        return self._out.read_text(errors="replace")
-
-    def wait_for(self, text: str) -> None:
-        deadline = time.monotonic() + 120
-        while text not in self.output:
-            assert self.process.poll() is None, self.output
-            assert time.monotonic() < deadline, self.output
-            time.sleep(0.1)
-
-    def stop(self, sign: signal.Signals) -> int:
-        self.process.send_signal(sign)
-        return self.process.wait(60)
-
-    def leftovers(self) -> list[str]:
-        """Processes that still mention the run folder, and ports that still listen."""
-        left = []
-        for process in psutil.process_iter(["cmdline"]):
-            line = " ".join(process.info["cmdline"] or [])
-            if str(self.run) in line:
-                left.append(line)
-        for port in self.ports:
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", port)) == 0:
-                    left.append(f"port {port}")
-        return left
+from serve import MODEL_API
+from tests.server.harness import BROKEN, ECHO, make_archive
+from tests.server.served import Served
 
 
 @pytest.fixture
@@ -98,10 +41,8 @@ def test_serve_is_ready_answers_the_printed_line_stops_cleanly_and_starts_again(
     served.wait_for("Ctrl-C stops the server.")
     assert "READY: echo" in served.output
     assert str(served.run / "key_file.json") in served.output
-    line = re.search(r"^curl .*$", served.output, re.MULTILINE)
-    assert line, served.output
-    pasted = subprocess.run(["bash", "-c", line.group()], capture_output=True, text=True, timeout=60)
-    assert pasted.stdout == "echo", pasted
+    assert MODEL_API not in served.output
+    assert served.ask() == "echo"
     assert served.stop(signal.SIGINT) == 0
     assert served.leftovers() == []
     assert not (served.run / "tmp").exists()
