@@ -182,8 +182,11 @@ class Space:
         return self._inside[key]
 
     def area(self, region: Region, dims: Sequence[int], ndim: int) -> Tensor:
-        """Int64, broadcastable to the tensor: valid positions per row along the tracked `dims`."""
-        counts = [self.extents(region.axes[dim]).clamp(min=1) for dim in dims]
+        """Int64, broadcastable to the tensor: valid positions per row along the tracked `dims`.
+
+        0 where the unpadded model has no answer: an average is then NaN, and no number that looks like one.
+        """
+        counts = [self.extents(region.axes[dim]) for dim in dims]
         total = counts[0] if len(counts) == 1 else counts[0] * counts[1]
         return self.per_row(total[:, None], region, (region.batch + 1) % ndim, ndim)
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any, Dict, List, Mapping
 
-import torch
-
 from handler.errors import ConfigError
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -63,24 +61,3 @@ def _numbers(option: str, values: Any) -> List[float]:
     if not numbers or any(isinstance(n, bool) or not isinstance(n, (int, float)) for n in numbers):
         raise ConfigError(f"handler.task_options.{option} must be numbers, not {values!r}")
     return [float(number) for number in numbers]
-
-
-def smallest_side(model: torch.nn.Module, channels: int, step: int, largest: int) -> int:
-    """The least multiple of `step` that the unpadded model takes as height and width; below it, convolutions
-    without padding have nothing left. `largest`, itself a multiple, if it takes nothing smaller."""
-
-    def takes(side: int) -> bool:
-        try:
-            with torch.no_grad():
-                model(torch.zeros(1, channels, side, side))
-        except Exception:  # models refuse in many ways
-            return False
-        return True
-
-    low, high = 0, step
-    while high < largest and not takes(high):
-        low, high = high, min(2 * high, largest)
-    while high - low > step:
-        middle = (low + high) // 2 // step * step
-        low, high = (low, middle) if takes(middle) else (middle, high)
-    return high

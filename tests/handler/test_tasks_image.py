@@ -26,7 +26,7 @@ from handler.errors import ConfigError, RequestError
 from handler.model import BucketedModel
 from handler.packing import Call
 from handler.responses import answer_response
-from handler.tasks.image_settings import IMAGENET_MEAN, IMAGENET_STD, image_settings, smallest_side
+from handler.tasks.image_settings import IMAGENET_MEAN, IMAGENET_STD, image_settings
 from handler.tasks.image_tasks import ImageClassification, ObjectDetection
 from recipes.models.deepcr import deepcr
 from recipes.models.mobilenet import mobilenet_v2
@@ -507,18 +507,6 @@ def test_a_picture_smaller_than_the_model_takes_is_refused(windows: BucketedMode
     assert small.code == 422
     assert "below 9" in str(small)
     assert not isinstance(enough, RequestError)
-
-
-@pytest.mark.parametrize("least", [1, 2, 3, 17, 31, 32, 40])
-@pytest.mark.parametrize("step", [1, 2, 8])
-def test_the_smallest_side_is_found(least: int, step: int) -> None:
-    def takes(pixels: torch.Tensor) -> None:
-        assert pixels.shape[2] == pixels.shape[3]
-        if pixels.shape[2] < least:
-            raise RuntimeError("too small")
-
-    expected = min(-(-least // step) * step, 32)
-    assert smallest_side(takes, 3, step, 32) == expected  # type: ignore[arg-type]
 
 
 def test_a_model_that_would_see_the_padding_is_refused_by_the_name_of_its_operation(tmp_path: Path) -> None:
