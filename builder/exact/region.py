@@ -109,6 +109,9 @@ class Space:
         self.in_place = in_place
         self.rows = torch.arange(valid_size.shape[0], device=valid_size.device)[:, None]
         self.unknown: List[str] = []
+        self.runs = False  # the model just runs: it is neither traced nor exported
+        self.seen = 0  # above 0 while an operation runs that the mode has seen
+        self.reading = False  # while one runs that was named as a read
         self.read: Dict[Tuple[int, int], Axis] = {}
         self.accepted = ([True] * (height + 1), [True] * (width + 1))
         self._valid = (valid_size[:, 0], valid_size[:, 1])

@@ -166,6 +166,12 @@ def test_a_model_that_takes_multiples_only_is_told_how_to_say_so(tmp_path: Path)
     assert build(recipe, tmp_path / "store").index.exact
 
 
+def test_a_model_that_branches_on_what_it_sees_is_not_packed(tmp_path: Path) -> None:
+    asked = {"task": "image-classification", "tokenizer": None, "buckets": [[16, 24]]}
+    message = failing(recipe_of(tmp_path, "branching", **asked), tmp_path / "store")
+    assert "bool() (it reads a value that depends on the picture" in message
+
+
 def test_a_model_that_takes_one_batch_size_is_packed_with_that(tmp_path: Path) -> None:
     recipe = recipe_of(tmp_path, "one_batch_size", batch_sizes=[2])
     model = BucketedModel.load(build(recipe, tmp_path / "store").path, warm=False)
