@@ -33,8 +33,8 @@ class ImageTask(Task):
     pixels and cut them off the answer.
 
     options: mean, std (one number for each channel, or one for all), rescale, channels (1 or 3) and
-    multiple_of default to what the model brings as attributes (`image_mean`, `image_std`, `rescale`,
-    `channels`, `stride`), its image processor, or ImageNet's.
+    multiple_of default to what the model brings as attributes (`image_mean`, `image_std`, `image_rescale`,
+    `image_channels`, `image_multiple_of`), its image processor, or ImageNet's.
     """
 
     body = "image"

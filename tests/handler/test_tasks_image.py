@@ -565,6 +565,32 @@ def test_settings_come_from_the_recipe_then_the_model_then_its_processor() -> No
     }
 
 
+class Named(torch.nn.Module):
+    """A network's own words for its parts, which say nothing of pictures."""
+
+    channels, stride, rescale = 64, (4, 4), True
+
+
+def test_a_models_own_channels_and_stride_are_no_settings() -> None:
+    assert image_settings({}, Named(), None) == image_settings({}, torch.nn.Identity(), None)
+
+
+def test_what_a_model_says_of_its_pictures_is_taken() -> None:
+    model = Named()
+    model.image_multiple_of, model.image_channels, model.image_rescale = 32, 1, 1  # type: ignore[assignment]
+    found = image_settings({}, model, None)
+    assert (found["multiple_of"], found["channels"], found["rescale"]) == (32, 1, 1.0)
+    timm = SimpleNamespace(pretrained_cfg={"mean": (0.5, 0.4, 0.3), "std": (0.1, 0.2, 0.3), "crop_pct": 0.9})
+    assert image_settings({}, timm, None)["mean"] == [0.5, 0.4, 0.3]
+    assert image_settings({"std": [1, 1, 1]}, timm, None)["std"] == [1, 1, 1]
+
+
+def test_one_channel_needs_nothing_more() -> None:
+    found = image_settings({"channels": 1}, torch.nn.Identity(), None)
+    assert found["mean"] == pytest.approx([0.449])
+    assert found["std"] == pytest.approx([0.226])
+
+
 def test_a_processor_that_only_turns_pixels_into_numbers() -> None:
     processor = SimpleNamespace(
         image_mean=[0.1] * 3, image_std=[0.2] * 3, rescale_factor=0.5, do_normalize=False, do_rescale=False
