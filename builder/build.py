@@ -87,6 +87,7 @@ def build(recipe: Path, store: Path, version: str = "1.0", progress: Optional[Pr
         folder = Path(temporary)
         task, model = _load(config, recipe.parent, folder, progress)
         adapted, reference = _adapt(task, model, config, backend)
+        _examine(task, adapted, reference, folder)
         programs = _compile(backend, adapted, task, config, batch_sizes, folder, progress)
         index = Index(
             task=config.task,
@@ -169,6 +170,17 @@ def _adapt(
         if isinstance(module, ExactPadding):
             module.in_place = backend.in_place
     return adapted, reference
+
+
+def _examine(task: Task, model: torch.nn.Module, reference: torch.nn.Module, folder: Path) -> None:
+    try:
+        task.examine(model, reference, folder / ASSETS)
+    except UnknownOperation as error:
+        raise BuildError(f"handler.model: {error}") from None
+    except ConfigError:
+        raise
+    except Exception as error:
+        raise BuildError(f"the model does not run on padded inputs: {first_line(error)}") from error
 
 
 def _compile(
@@ -271,6 +283,9 @@ def _verify(
     bad = [p for p in index.programs if p.deviation is None or p.deviation > config.tolerance]
     if bad and not config.allow_inexact:
         named = ", ".join(f"{p.name} by {p.deviation:.1e}" for p in bad)
+        if engine.task.sides == 2:
+            # Padding worked out in Python, as TensorFlow's "same", was traced for the bucket's own size.
+            named += ". If it works with sizes in Python, set handler.task_options.multiple_of to its stride"
         raise BuildError(
             f"these buckets deviate from the unpadded model by more than {config.tolerance:g}: {named}. "
             "Nothing was packed; set handler.allow_inexact or a larger handler.tolerance if that is meant"

@@ -10,6 +10,7 @@ import base64
 import binascii
 import json
 import reprlib
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Dict, List, Mapping, Optional
 
@@ -48,7 +49,7 @@ def read_request(row: Mapping[str, Any], content_type: Optional[str], body: str,
         if body == IMAGE and not (kind.endswith("json") or (not kind and value[:1] in (b"{", b'"'))):
             if kind and not kind.startswith(_PICTURES):
                 raise UnsupportedMediaType(f"{kind} is not a picture: {_EXPECTED[body]}")
-            return Request([bytes(value)])
+            return Request([bytes(value)], False, _fields(row, value))
         value = _decoded(bytes(value), kind, body)
     elif body == IMAGE and kind.startswith("text/"):
         raise UnsupportedMediaType(f"{kind} is not a picture: {_EXPECTED[body]}")
@@ -67,6 +68,9 @@ def _value(row: Mapping[str, Any], kind: str, body: str) -> Any:
     for key in ("body", "data", "inputs"):
         if key in row:
             return row[key]
+    if len(row) > 1 and kind.startswith("multipart/"):
+        named = reprlib.repr(sorted(row))
+        raise BadRequest(f"none of the fields {named} is called data: {_EXPECTED[body]}")
     if len(row) == 1 and kind != "application/x-www-form-urlencoded":
         return next(iter(row.values()))
     if not row and kind.startswith("text/"):
@@ -134,6 +138,25 @@ def _parameters(value: Mapping[str, Any]) -> Dict[str, Any]:
     if not isinstance(parameters, Mapping):
         raise UnprocessableInput('"parameters" must be an object')
     return dict(parameters)
+
+
+def _fields(row: Mapping[str, Any], picture: Any) -> Dict[str, Any]:
+    """What stands beside a picture, as parameters: `top_k=3`, or `parameters={"top_k": 3}`."""
+    found: Dict[str, Any] = {}
+    for key, raw in row.items():
+        if raw is picture:
+            continue
+        value = raw
+        if isinstance(raw, (bytes, bytearray)):
+            try:
+                value = raw.decode("utf-8")
+            except UnicodeDecodeError:
+                raise UnprocessableInput(f"the field {reprlib.repr(key)} is neither text nor JSON") from None
+        if isinstance(value, str):
+            with suppress(ValueError, RecursionError):  # a word, as in function_to_apply=sigmoid
+                value = json.loads(value, parse_constant=_no_constant)
+        found.update(_parameters({"parameters": value}) if key == "parameters" else {key: value})
+    return found
 
 
 def _from_base64(value: Any) -> bytes:

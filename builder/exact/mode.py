@@ -8,7 +8,7 @@ from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Sequ
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from builder.exact import names
+from builder.exact import names, reads
 from builder.exact.region import Axis, NotExact, Region, Space, forget, region_of, shape_of
 
 Handler = Callable[..., Any]
@@ -122,12 +122,41 @@ class ExactMode(TorchFunctionMode):
     ) -> Any:
         kwargs = kwargs or {}
         operands = list(tensors_in([*args, *kwargs.values()]))
+        if not any(map(reads.from_picture, operands)):
+            return func(*args, **kwargs)
+        given = str(getattr(func, "__name__", ""))
+        self.space.seen += 1
+        try:
+            if given in reads.READS:
+                if reads.matters(operands, self.space.runs):
+                    self.space.unknown.append(f"{reads.READS[given]} ({reads.REASON})")
+                self.space.reading = True
+                return func(*args, **kwargs)
+            name = names.name_of(func)
+            if names.is_question(name):
+                self._remember(name, operands[0])
+                return func(*args, **kwargs)
+            result = self._run(name, func, args, kwargs, operands)
+        finally:
+            self.space.seen -= 1
+            self.space.reading = False
+        if reads.depends(given, operands):
+            for tensor in tensors_in([result, *reads.written(given, args)]):
+                reads.mark(tensor, operands)
+        return result
+
+    def _run(
+        self,
+        name: str,
+        func: Callable[..., Any],
+        args: Tuple[Any, ...],
+        kwargs: Dict[str, Any],
+        operands: List[Tensor],
+    ) -> Any:
         if all(region_of(tensor) is None for tensor in operands):
             return func(*args, **kwargs)
-        name = names.name_of(func)
-        if names.is_question(name):
-            self._remember(name, operands[0])
-            return func(*args, **kwargs)
+        if name in reads.VALUES_OF_FIRST and region_of(operands[0]) is None:
+            return func(*args, **kwargs)  # a weight in the picture's dtype, say
         try:
             if kwargs.get("out") is not None:
                 raise NotExact("out= is not followed")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from typing import Dict, List, Tuple
+from contextlib import nullcontext
+from typing import Any, ContextManager, Dict, List, Tuple
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from builder.exact import layout, resample, statistics, windows
 from builder.exact.mode import ExactMode
 from builder.exact.region import Region, Space, region_of, shape_of
+from builder.exact.unseen import UnseenMode
 from handler.backends.base import tensors_of
 
 __all__ = ["ExactPadding", "UnknownOperation"]
@@ -87,7 +89,7 @@ class ExactPadding(nn.Module):
             region.fill = 0.0
             extra["pixel_mask"] = space.attach(mask, region)
         try:
-            with ExactMode(space, releases=self._takes_mask):
+            with _watching(space, pixel_values), ExactMode(space, releases=self._takes_mask):
                 answer = self.model(pixels, **extra)
         except Exception as error:
             if space.unknown:
@@ -104,6 +106,12 @@ class ExactPadding(nn.Module):
         )
         sizes = [_size(space, o, region) for o, region in zip(outputs, regions) if region is not None]
         return (*outputs, *sizes)
+
+
+def _watching(space: Space, pixels: Tensor) -> ContextManager[Any]:
+    """Where the model just runs, what is hidden from the torch function mode is seen as well."""
+    space.runs = type(pixels) is Tensor and torch._C._get_tracing_state() is None
+    return UnseenMode(space) if space.runs else nullcontext()
 
 
 def _size(space: Space, output: Tensor, region: Region) -> Tensor:

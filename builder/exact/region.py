@@ -109,6 +109,9 @@ class Space:
         self.in_place = in_place
         self.rows = torch.arange(valid_size.shape[0], device=valid_size.device)[:, None]
         self.unknown: List[str] = []
+        self.runs = False  # the model just runs: it is neither traced nor exported
+        self.seen = 0  # above 0 while an operation runs that the mode has seen
+        self.reading = False  # while one runs that was named as a read
         self.read: Dict[Tuple[int, int], Axis] = {}
         self.accepted = ([True] * (height + 1), [True] * (width + 1))
         self._valid = (valid_size[:, 0], valid_size[:, 1])
@@ -182,8 +185,11 @@ class Space:
         return self._inside[key]
 
     def area(self, region: Region, dims: Sequence[int], ndim: int) -> Tensor:
-        """Int64, broadcastable to the tensor: valid positions per row along the tracked `dims`."""
-        counts = [self.extents(region.axes[dim]).clamp(min=1) for dim in dims]
+        """Int64, broadcastable to the tensor: valid positions per row along the tracked `dims`.
+
+        0 where the unpadded model has no answer: an average is then NaN, and no number that looks like one.
+        """
+        counts = [self.extents(region.axes[dim]) for dim in dims]
         total = counts[0] if len(counts) == 1 else counts[0] * counts[1]
         return self.per_row(total[:, None], region, (region.batch + 1) % ndim, ndim)
 

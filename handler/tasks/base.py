@@ -76,6 +76,12 @@ class Task:
         """What the compiled model is compared with: takes the same tensors, unpadded. Default: the same."""
         return self.adapt(model, lambda plain: plain)
 
+    def examine(self, model: torch.nn.Module, reference: torch.nn.Module, folder: Path) -> None:
+        """Find out, before anything is compiled, what `save` could not know, and add it to `folder`.
+
+        `model` and `reference` are what `adapt` and `reference` returned.
+        """
+
     def sizes_to_check(self, bucket: Tuple[int, ...], smaller: Sequence[Tuple[int, ...]]) -> Any:
         """Item sizes that the build compares in `bucket`; `smaller` are the buckets before it."""
         raise NotImplementedError

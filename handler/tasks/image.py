@@ -5,19 +5,20 @@ from __future__ import annotations
 import json
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Sequence, Tuple, Union
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple, Union
 
 import numpy as np
 import torch
 
 from handler.backends.base import as_tuple, tensors_of
-from handler.buckets import Bucket, Size, contains, parse_bucket
+from handler.buckets import Bucket, Size, bucket_name, contains, parse_bucket
 from handler.config import HandlerConfig
 from handler.errors import ConfigError, InputTooLarge, RequestError, UnprocessableInput
 from handler.images import decode, normalise, open_picture, resize
-from handler.padding import SIZE, InputSpec, Item, crop
+from handler.padding import SIZE, InputSpec, Item, PaddingBuffers, crop
 from handler.tasks.base import Parameters, Row, Task
-from handler.tasks.image_settings import image_settings, smallest_side
+from handler.tasks.image_settings import image_settings
+from handler.tasks.image_sizes import TakenSizes, first_taken, from_runs, size_to_try, to_runs
 
 SETTINGS = "image.json"
 RESIZE, EDGE = "resize", "edge"
@@ -32,8 +33,8 @@ class ImageTask(Task):
     pixels and cut them off the answer.
 
     options: mean, std (one number for each channel, or one for all), rescale, channels (1 or 3) and
-    multiple_of default to what the model brings as attributes (`image_mean`, `image_std`, `rescale`,
-    `channels`, `stride`), its image processor, or ImageNet's.
+    multiple_of default to what the model brings as attributes (`image_mean`, `image_std`, `image_rescale`,
+    `image_channels`, `image_multiple_of`), its image processor, or ImageNet's.
     """
 
     body = "image"
@@ -52,6 +53,9 @@ class ImageTask(Task):
         self.multiple: int = self.saved["multiple_of"]
         self.smallest: int = self.saved["smallest"]
         self.labels: List[str] = self.saved["labels"]
+        self.taken: Optional[TakenSizes] = None  # until `examine` has found out
+        if "heights" in self.saved:
+            self.taken = TakenSizes(from_runs(self.saved["heights"]), from_runs(self.saved["widths"]))
         mean = np.asarray(self.saved["mean"], dtype=np.float32)
         std = np.asarray(self.saved["std"], dtype=np.float32)
         self._scale = (np.float32(self.saved["rescale"]) / std).reshape(-1, 1, 1)
@@ -82,9 +86,36 @@ class ImageTask(Task):
                     f"handler.buckets: the sides of {list(bucket)} must be multiples of {step}, for this "
                     "model takes no others"
                 )
-        shortest = min(min(parse_bucket(bucket)) for bucket in config.buckets)
-        settings["smallest"] = smallest_side(model, settings["channels"], step, shortest)
+            _must_take(model, settings["channels"], parse_bucket(bucket))
+        settings["smallest"] = step
         (folder / SETTINGS).write_text(json.dumps(settings, indent=1), encoding="utf-8")
+
+    def examine(self, model: torch.nn.Module, reference: torch.nn.Module, folder: Path) -> None:
+        """Run every bucket once, uncompiled: what cannot be exact is named, and the sizes that the unpadded
+        model takes are written beside it, those that every bucket agrees on."""
+        exact: Any = model.exact
+        sides: Tuple[Dict[int, bool], Dict[int, bool]] = ({}, {})
+        for bucket in self.buckets:
+            tensors = PaddingBuffers(self.inputs).fill(bucket, 1, [self.sample(bucket, 0)])
+            with torch.no_grad():
+                model(*tensors)
+            for known, limit, taken in zip(sides, bucket, (set(exact.heights), set(exact.widths))):
+                for side in range(self.multiple, limit + 1, self.multiple):
+                    known[side] = known.get(side, True) and side in taken
+        heights, widths = ([side for side in sorted(known) if known[side]] for known in sides)
+
+        def takes(side: int) -> bool:
+            return _refusal(lambda pixels: reference(pixels, zeros), self.channels, (side, side)) is None
+
+        zeros = torch.zeros(1, 2, dtype=torch.int64)
+        both = [side for side in heights if side in widths]
+        if both:
+            least = first_taken(takes, both) or both[-1]
+            heights, widths = ([side for side in each if side >= least] for each in (heights, widths))
+        self.smallest = min(*heights, *widths)
+        self.taken = TakenSizes(heights, widths)
+        self.saved.update(smallest=self.smallest, heights=to_runs(heights), widths=to_runs(widths))
+        (folder / SETTINGS).write_text(json.dumps(self.saved, indent=1), encoding="utf-8")
 
     def adapt(self, model: torch.nn.Module, exact: Callable[..., torch.nn.Module]) -> torch.nn.Module:
         return PaddedPictures(exact(model), self.outputs)
@@ -105,7 +136,7 @@ class ImageTask(Task):
             (height * 3 // 4, width * 2 // 3 - 1),
         ]
         wanted += [(h + step, w) for h, w in smaller[-1:]]
-        sizes = [tuple(max(self.smallest, side // step * step) for side in size) for size in wanted]
+        sizes = [self._within(tuple(max(step, side // step * step) for side in size)) for size in wanted]
         return sorted({size for size in sizes if contains(bucket, size)}, reverse=True)
 
     def sample(self, size: Size, seed: int) -> Item:
@@ -143,6 +174,7 @@ class ImageTask(Task):
                 f"no side below {self.smallest}"
             )
         if any(contains(bucket, target) for bucket in self.buckets):
+            self._check_taken(original, target)
             return target, None
         if self.config.over_max != RESIZE:
             named = ", ".join(f"{h}x{w}" for h, w in self.buckets)
@@ -152,9 +184,28 @@ class ImageTask(Task):
             )
         height, width = original
         scale = max(min(h / height, w / width) for h, w in self.buckets)
-        shrunk = self._multiple_of((round(height * scale), round(width * scale)))
-        target = tuple(max(self.smallest, side) for side in shrunk)
+        target = self._within(self._multiple_of((round(height * scale), round(width * scale))))
         return target, f"resized {height}x{width} to {target[0]}x{target[1]} pixels"
+
+    def _within(self, size: Size) -> Size:
+        """The largest size that the model takes and that is not beyond `size`, or the smallest it takes."""
+        if self.taken is None:
+            return tuple(max(self.smallest, side) for side in size)
+        return self.taken.within(size)
+
+    def _check_taken(self, original: Size, target: Size) -> None:
+        if self.taken is None or target in self.taken:
+            return
+        height, width = original
+        given = "" if target == original else f", given to the model as {bucket_name(target)},"
+        nearest, step = self.taken.nearest(target), self.taken.step()
+        advice = ""
+        if step is not None and step != self.multiple:
+            advice = f", or build the archive with handler.task_options.multiple_of: {step}"
+        raise UnprocessableInput(
+            f"the picture has {height}x{width} pixels (height x width){given} and the model takes no such "
+            f"size; the nearest that it takes is {bucket_name(nearest)}: send that{advice}"
+        )
 
     def _multiple_of(self, size: Size) -> Size:
         step = self.multiple
@@ -219,6 +270,30 @@ def _crop(output: Any, size: Any) -> Any:
         return output
     whole = output.shape[-2:]
     return crop(output, [h if h >= 0 else w for h, w in zip((height, width), whole)], output.ndim - 2)
+
+
+def _refusal(model: Callable[..., Any], channels: int, size: Size) -> Optional[str]:
+    """What a model says to a picture of a size that it does not take, None if it takes it."""
+    try:
+        with torch.no_grad():
+            model(torch.zeros(1, channels, *size))
+    except Exception as error:  # models refuse in many ways
+        return f"{type(error).__name__}: {(str(error).strip() or 'it says no more').splitlines()[0]}"
+    return None
+
+
+def _must_take(model: Callable[..., Any], channels: int, bucket: Bucket) -> None:
+    refusal = _refusal(model, channels, bucket)
+    if refusal is None:
+        return
+    step = size_to_try(lambda size: _refusal(model, channels, size) is None, bucket)
+    advice = "say what it takes in handler.task_options.multiple_of, and give buckets of that"
+    if step is not None:
+        nearest = bucket_name(tuple(-(-side // step) * step for side in bucket))
+        advice = f"try {nearest}, and handler.task_options.multiple_of: {step}"
+    raise ConfigError(
+        f"handler.buckets: the model takes no picture of {bucket_name(bucket)} ({refusal}): {advice}"
+    )
 
 
 def _config_labels(model: Any) -> List[str]:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any, Dict, List, Mapping
 
-import torch
-
 from handler.errors import ConfigError
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -13,7 +11,10 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 def image_settings(asked: Mapping[str, Any], model: Any, processor: Any) -> Dict[str, Any]:
     """mean, std, rescale, channels and multiple_of: the recipe's, else the model's own, else its image
-    processor's, else ImageNet's.
+    processor's, else ImageNet's; for a grey picture the average of ImageNet's colours.
+
+    The model's own are attributes that say what they are for, `image_` and the option: any network may have
+    `channels` or a `stride`. timm's models carry mean and std in their `pretrained_cfg`.
 
     `asked` are the recipe's task options, `processor` may be None. Raises ConfigError, which names the
     option.
@@ -21,9 +22,11 @@ def image_settings(asked: Mapping[str, Any], model: Any, processor: Any) -> Dict
     if getattr(processor, "do_flip_channel_order", False):
         raise ConfigError("handler.model: its image processor swaps red and blue, which is not supported")
     config = getattr(model, "config", None)
+    timm = getattr(model, "pretrained_cfg", None)
+    timm = timm if isinstance(timm, Mapping) else {}
     brought: Dict[str, Any] = {
-        "mean": getattr(processor, "image_mean", None),
-        "std": getattr(processor, "image_std", None),
+        "mean": getattr(processor, "image_mean", timm.get("mean")),
+        "std": getattr(processor, "image_std", timm.get("std")),
         "rescale": getattr(processor, "rescale_factor", None),
         "channels": getattr(config, "num_channels", None),
         "multiple_of": getattr(processor, "size_divisor", None),
@@ -33,15 +36,16 @@ def image_settings(asked: Mapping[str, Any], model: Any, processor: Any) -> Dict
     if getattr(processor, "do_rescale", None) is False:
         brought["rescale"] = 1
 
-    def setting(option: str, attribute: str, default: Any) -> Any:
-        values = (asked.get(option), getattr(model, attribute, None), brought[option])
+    def setting(option: str, default: Any) -> Any:
+        values = (asked.get(option), getattr(model, f"image_{option}", None), brought[option])
         return next((value for value in values if value is not None), default)
 
-    mean = _numbers("mean", setting("mean", "image_mean", IMAGENET_MEAN))
-    std = _numbers("std", setting("std", "image_std", IMAGENET_STD))
-    (rescale,) = _numbers("rescale", [setting("rescale", "rescale", 1 / 255)])
-    channels = setting("channels", "channels", max(len(mean), len(std)))
-    multiple = setting("multiple_of", "stride", 1)
+    grey = setting("channels", None) == 1
+    mean = _numbers("mean", setting("mean", [sum(IMAGENET_MEAN) / 3] if grey else IMAGENET_MEAN))
+    std = _numbers("std", setting("std", [sum(IMAGENET_STD) / 3] if grey else IMAGENET_STD))
+    (rescale,) = _numbers("rescale", [setting("rescale", 1 / 255)])
+    channels = setting("channels", max(len(mean), len(std)))
+    multiple = setting("multiple_of", 1)
     if isinstance(channels, bool) or channels not in (1, 3):
         raise ConfigError(f"handler.task_options.channels must be 1 (grey) or 3 (RGB), not {channels!r}")
     if isinstance(multiple, bool) or not isinstance(multiple, int) or multiple < 1:
@@ -63,24 +67,3 @@ def _numbers(option: str, values: Any) -> List[float]:
     if not numbers or any(isinstance(n, bool) or not isinstance(n, (int, float)) for n in numbers):
         raise ConfigError(f"handler.task_options.{option} must be numbers, not {values!r}")
     return [float(number) for number in numbers]
-
-
-def smallest_side(model: torch.nn.Module, channels: int, step: int, largest: int) -> int:
-    """The least multiple of `step` that the unpadded model takes as height and width; below it, convolutions
-    without padding have nothing left. `largest`, itself a multiple, if it takes nothing smaller."""
-
-    def takes(side: int) -> bool:
-        try:
-            with torch.no_grad():
-                model(torch.zeros(1, channels, side, side))
-        except Exception:  # models refuse in many ways
-            return False
-        return True
-
-    low, high = 0, step
-    while high < largest and not takes(high):
-        low, high = high, min(2 * high, largest)
-    while high - low > step:
-        middle = (low + high) // 2 // step * step
-        low, high = (low, middle) if takes(middle) else (middle, high)
-    return high

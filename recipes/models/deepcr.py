@@ -72,7 +72,7 @@ class DeepCR(nn.Module):
     """
 
     labels: List[str]
-    stride = 2
+    image_multiple_of = 2
     image_mean = (0.0,)
     image_std = (1.0,)
 

@@ -43,7 +43,7 @@ class YoloV3Tiny(nn.Module):
         ((23, 27), (37, 58), (81, 82)),
     )
     strides = (32, 16)
-    stride = 32
+    image_multiple_of = 32
     image_mean = (0.0, 0.0, 0.0)
     image_std = (1.0, 1.0, 1.0)
 

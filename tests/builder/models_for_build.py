@@ -75,7 +75,7 @@ class WithoutRows(Words):
 
 
 class EvenSides(torch.nn.Module):
-    """Like a UNet: halves the picture, doubles it, and adds what was there before."""
+    """Like a UNet: halves the picture, doubles it, and joins nothing, but asks for even sides in Python."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -83,12 +83,26 @@ class EvenSides(torch.nn.Module):
         self.up = torch.nn.ConvTranspose2d(3, 3, 2, stride=2)
 
     def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
-        return pixel_values + self.up(self.down(pixel_values))
+        if pixel_values.shape[2] % 2 or pixel_values.shape[3] % 2:
+            raise ValueError("odd sides are not taken")
+        return self.up(self.down(pixel_values))
 
 
 def even_sides() -> torch.nn.Module:
     torch.manual_seed(0)
     return EvenSides().eval()
+
+
+class Branching(torch.nn.Module):
+    """Answers otherwise where the picture is bright."""
+
+    def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        mean = pixel_values.mean((2, 3))
+        return mean * 2 if bool((mean > 1).all()) else mean
+
+
+def branching() -> torch.nn.Module:
+    return Branching().eval()
 
 
 def words() -> torch.nn.Module:

@@ -159,11 +159,17 @@ def test_a_model_that_cannot_be_bucketed_is_not_packed(factory: str, says: str, 
 def test_a_model_that_takes_multiples_only_is_told_how_to_say_so(tmp_path: Path) -> None:
     asked = {"task": "image-feature-extraction", "tokenizer": None, "buckets": [[16, 24]]}
     message = failing(recipe_of(tmp_path, "even_sides", **asked), tmp_path / "store")
-    assert "the model takes no item of 16x13 (RuntimeError: " in message
+    assert "the model takes no item of 16x13 (ValueError: odd sides are not taken)" in message
     assert "handler.task_options.multiple_of" in message
     assert "batch" not in message
     recipe = recipe_of(tmp_path, "even_sides", task_options={"multiple_of": 2}, **asked)
     assert build(recipe, tmp_path / "store").index.exact
+
+
+def test_a_model_that_branches_on_what_it_sees_is_not_packed(tmp_path: Path) -> None:
+    asked = {"task": "image-classification", "tokenizer": None, "buckets": [[16, 24]]}
+    message = failing(recipe_of(tmp_path, "branching", **asked), tmp_path / "store")
+    assert "bool() (it reads a value that depends on the picture" in message
 
 
 def test_a_model_that_takes_one_batch_size_is_packed_with_that(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Tuple
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -154,6 +155,101 @@ def test_unknown_operation_is_named(function: Callable[[Tensor], Tensor], named:
     with torch.no_grad(), pytest.raises(UnknownOperation) as caught:
         ExactPadding(around(Call(function)))(*padded(pictures([(9, 11)]), BUCKET))
     assert named in caught.value.operations
+
+
+@torch.jit.script
+def scripted(x: Tensor) -> Tensor:
+    return x * x.sigmoid()
+
+
+@torch.jit.script
+def scripted_branch(x: Tensor) -> Tensor:
+    if bool((x > 0).all()):
+        return x
+    return x * 2.0
+
+
+def branch(x: Tensor) -> Tensor:
+    return x * 2 if bool((x.mean((2, 3)) > 1).all()) else x
+
+
+def written_then_asked(x: Tensor) -> Tensor:
+    pooled = torch.zeros(x.shape[0], 8)
+    pooled[:] = x.mean((2, 3))
+    return x * 2 if pooled.sum() > 0 else x
+
+
+def pooled(x: Tensor) -> Tensor:
+    """What has no padding any more still depends on the picture."""
+    return F.adaptive_avg_pool2d(x, 1).flatten(1)
+
+
+READ: List[Tuple[str, Callable[[Tensor], Any], str]] = [
+    ("branch", branch, "bool()"),
+    ("comparison", lambda x: x * 2 if pooled(x).max() > 1 else x, "bool()"),
+    ("larger of two", lambda x: x * max(pooled(x).max(), pooled(x).mean()), "bool()"),
+    ("item", lambda x: x * pooled(x).max().item(), "item()"),
+    ("int", lambda x: x * int(pooled(x).max()), "int()"),
+    ("float", lambda x: x / float(pooled(x).abs().max()), "float()"),
+    ("list", lambda x: x * pooled(x).tolist()[0][0], "tolist()"),
+    ("numpy", lambda x: x * float(pooled(x).numpy().max()), "numpy()"),
+    ("asarray", lambda x: x * float(np.asarray(pooled(x)).max()), "numpy()"),
+    ("equal", lambda x: x if torch.equal(pooled(x), pooled(x)) else -x, "equal()"),
+    ("contained", lambda x: x if 0.5 in pooled(x) else -x, "in"),
+    ("index", lambda x: x * list(range(9))[pooled(x).argmax(1).max()], "int()"),
+    ("written", written_then_asked, "bool()"),
+    ("scores of each pixel", lambda x: x * 2 if (x > 0)[:, 0].amax((1, 2)).all() else x, "bool()"),
+]
+
+
+@pytest.mark.parametrize("traced", [False, True])
+@pytest.mark.parametrize(("function", "named"), [r[1:] for r in READ], ids=[r[0] for r in READ])
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
+def test_a_value_that_is_read_in_python_is_named(
+    function: Callable[[Tensor], Tensor], named: str, traced: bool
+) -> None:
+    exact = ExactPadding(around(Call(function)))
+    example = padded(pictures([(9, 11)]), BUCKET)
+    with torch.no_grad(), pytest.raises(UnknownOperation) as caught:
+        torch.jit.trace(exact, example, check_trace=False) if traced else exact(*example)
+    assert [name.split(" (it reads a value")[0] for name in caught.value.operations] == [named]
+
+
+@pytest.mark.parametrize(
+    ("function", "named"),
+    [
+        (scripted, "sigmoid (inside scripted code, where it is not followed)"),
+        (lambda x: x * scripted_branch(pooled(x))[..., None, None], "item() (it reads"),
+        (lambda x: x[:, : pooled(x).argmax(1).max() + 1].sum(1, keepdim=True), "item() (it reads"),
+    ],
+    ids=["tracking is lost", "branch", "slice"],
+)
+def test_what_hides_from_tracing_is_named(function: Callable[[Tensor], Tensor], named: str) -> None:
+    with torch.no_grad(), pytest.raises(UnknownOperation) as caught:
+        ExactPadding(around(Call(function)))(*padded(pictures([(9, 11)]), BUCKET))
+    assert any(name.startswith(named) for name in caught.value.operations), caught.value.operations
+
+
+class Gated(nn.Module):
+    """Reads of its own weights and of sizes, conversions by a feature's dtype, and scripted gates."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.tensor(0.5))
+
+    def forward(self, x: Tensor) -> Tensor:
+        scale = self.scale.to(x).type_as(x)
+        if float(self.scale) > 1 or x.shape[1] != 8 or bool(torch.zeros_like(pooled(x)).any()):
+            raise RuntimeError("never so")
+        return x * scripted(pooled(x))[..., None, None] * scale * x.bool().float()
+
+
+def test_reads_of_what_does_not_depend_on_the_picture_are_left_alone() -> None:
+    model = around(Gated())
+    for _ in range(2):
+        error, plain = largest_deviation(model, SIZES, BUCKET)
+        assert error < 2e-5
+        assert plain > 1e-2
 
 
 def test_position_table_of_the_bucket_is_refused() -> None:

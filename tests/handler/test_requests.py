@@ -205,3 +205,42 @@ def test_base64_with_broken_lines() -> None:
     lines = base64.encodebytes(PNG * 40).decode()
     assert "\n" in lines.strip()
     assert read_request({"body": {"inputs": lines}}, "application/json", IMAGE, 8) == Request([PNG * 40])
+
+
+# Fields beside a picture
+
+
+@pytest.mark.parametrize("field", ["data", "body", "inputs"])
+@pytest.mark.parametrize(
+    ("beside", "parameters"),
+    [
+        ({"top_k": bytearray(b"3")}, {"top_k": 3}),
+        ({"top_k": "3", "function_to_apply": "sigmoid"}, {"top_k": 3, "function_to_apply": "sigmoid"}),
+        ({"parameters": bytearray(b'{"threshold": 0.25}')}, {"threshold": 0.25}),
+        ({"pool": bytearray(b"true"), "speed": bytearray("ä{".encode())}, {"pool": True, "speed": "ä{"}),
+    ],
+)
+def test_form_fields_beside_a_picture_are_parameters(
+    field: str, beside: dict[str, Any], parameters: dict[str, Any]
+) -> None:
+    row = {**beside, field: bytearray(b"\x89PNG")}
+    assert read_request(row, MULTIPART, IMAGE, 8) == Request([b"\x89PNG"], False, parameters)
+
+
+@pytest.mark.parametrize(
+    ("row", "error", "says"),
+    [
+        ({"data": bytearray(b"a"), "parameters": bytearray(b"[1]")}, UnprocessableInput, "must be an object"),
+        ({"data": bytearray(b"a"), "other": bytearray(b"\x89PNG")}, UnprocessableInput, "field 'other'"),
+        (
+            {"file": bytearray(b"a"), "top_k": bytearray(b"3")},
+            BadRequest,
+            r"\['file', 'top_k'\] is called data",
+        ),
+    ],
+)
+def test_form_fields_that_cannot_be_parameters(
+    row: dict[str, Any], error: type[RequestError], says: str
+) -> None:
+    with pytest.raises(error, match=says):
+        read_request(row, MULTIPART, IMAGE, 8)

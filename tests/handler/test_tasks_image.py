@@ -26,7 +26,7 @@ from handler.errors import ConfigError, RequestError
 from handler.model import BucketedModel
 from handler.packing import Call
 from handler.responses import answer_response
-from handler.tasks.image_settings import IMAGENET_MEAN, IMAGENET_STD, image_settings, smallest_side
+from handler.tasks.image_settings import IMAGENET_MEAN, IMAGENET_STD, image_settings
 from handler.tasks.image_tasks import ImageClassification, ObjectDetection
 from recipes.models.deepcr import deepcr
 from recipes.models.mobilenet import mobilenet_v2
@@ -509,18 +509,6 @@ def test_a_picture_smaller_than_the_model_takes_is_refused(windows: BucketedMode
     assert not isinstance(enough, RequestError)
 
 
-@pytest.mark.parametrize("least", [1, 2, 3, 17, 31, 32, 40])
-@pytest.mark.parametrize("step", [1, 2, 8])
-def test_the_smallest_side_is_found(least: int, step: int) -> None:
-    def takes(pixels: torch.Tensor) -> None:
-        assert pixels.shape[2] == pixels.shape[3]
-        if pixels.shape[2] < least:
-            raise RuntimeError("too small")
-
-    expected = min(-(-least // step) * step, 32)
-    assert smallest_side(takes, 3, step, 32) == expected  # type: ignore[arg-type]
-
-
 def test_a_model_that_would_see_the_padding_is_refused_by_the_name_of_its_operation(tmp_path: Path) -> None:
     with pytest.raises(BuildError, match="flatten"):
         built(
@@ -575,6 +563,32 @@ def test_settings_come_from_the_recipe_then_the_model_then_its_processor() -> No
         "channels": 3,
         "multiple_of": 8,
     }
+
+
+class Named(torch.nn.Module):
+    """A network's own words for its parts, which say nothing of pictures."""
+
+    channels, stride, rescale = 64, (4, 4), True
+
+
+def test_a_models_own_channels_and_stride_are_no_settings() -> None:
+    assert image_settings({}, Named(), None) == image_settings({}, torch.nn.Identity(), None)
+
+
+def test_what_a_model_says_of_its_pictures_is_taken() -> None:
+    model = Named()
+    model.image_multiple_of, model.image_channels, model.image_rescale = 32, 1, 1  # type: ignore[assignment]
+    found = image_settings({}, model, None)
+    assert (found["multiple_of"], found["channels"], found["rescale"]) == (32, 1, 1.0)
+    timm = SimpleNamespace(pretrained_cfg={"mean": (0.5, 0.4, 0.3), "std": (0.1, 0.2, 0.3), "crop_pct": 0.9})
+    assert image_settings({}, timm, None)["mean"] == [0.5, 0.4, 0.3]
+    assert image_settings({"std": [1, 1, 1]}, timm, None)["std"] == [1, 1, 1]
+
+
+def test_one_channel_needs_nothing_more() -> None:
+    found = image_settings({"channels": 1}, torch.nn.Identity(), None)
+    assert found["mean"] == pytest.approx([0.449])
+    assert found["std"] == pytest.approx([0.226])
 
 
 def test_a_processor_that_only_turns_pixels_into_numbers() -> None:
