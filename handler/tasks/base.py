@@ -141,6 +141,13 @@ def boolean(value: Any) -> bool:
     return value
 
 
+def text_or_none(value: Any) -> Any:
+    """A parameter that is a text, or null for none."""
+    if value is not None and not isinstance(value, str):
+        raise ValueError("must be a text or null")
+    return value
+
+
 def positive_int_or_none(value: Any) -> Any:
     """A parameter that is a positive whole number, or null for no limit."""
     if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):

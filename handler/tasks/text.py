@@ -1,10 +1,10 @@
-"""Tasks on text: sentence embeddings, token embeddings and classification, of single texts and of pairs."""
+"""What tasks on text share: texts, or pairs of them, into tokens."""
 
 from __future__ import annotations
 
-import inspect
 import json
 import random
+import sys
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple, Union
 
@@ -12,25 +12,12 @@ import torch
 from tokenizers import Tokenizer
 
 from handler.config import HandlerConfig
-from handler.errors import (
-    ConfigError,
-    InputTooLarge,
-    RequestError,
-    UnprocessableInput,
-)
-from handler.padding import DATA, MASK, InputSpec, Item, crop
-from handler.tasks.base import (
-    Parameters,
-    Row,
-    Task,
-    boolean,
-    finite,
-    one_of,
-    positive_int_or_none,
-    top_classes,
-)
+from handler.errors import InputTooLarge, RequestError, UnprocessableInput
+from handler.padding import DATA, MASK, InputSpec, Item
+from handler.tasks.base import Parameters, Task, boolean
 
 TOKENIZER, SETTINGS = "tokenizer.json", "text.json"
+Text = Union[str, Tuple[str, str]]  # one text, or a pair
 
 
 class TextTask(Task):
@@ -51,17 +38,19 @@ class TextTask(Task):
         self.tokenizer.no_padding()
         self.tokenizer.no_truncation()
         self._truncating: Optional[Tokenizer] = None
-        saved = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
-        self.saved_labels: List[str] = saved["labels"]
-        self.problem_type: Optional[str] = saved["problem_type"]
-        self.vocabulary = self.tokenizer.get_vocab_size()
-        pads = {"input_ids": saved["pad_token_id"], "token_type_ids": saved["pad_token_type_id"]}
-        self.pad_id: int = saved["pad_token_id"]
+        self.saved = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
+        self.truncation_side: str = self.saved["truncation_side"]
+        self.max_length: Optional[int] = None  # in tokens, where the task bounds what its buckets take
+        # Ids from here on have no embedding; None where every token has one.
+        self.embeddings: Optional[int] = self.saved["embeddings"]
+        self.vocabulary = min(self.tokenizer.get_vocab_size(), self.embeddings or sys.maxsize)
+        self.pad_id: int = self.saved["pad_token_id"]
+        pads = {"input_ids": self.pad_id, "token_type_ids": self.saved["pad_token_type_id"]}
         self.inputs = tuple(
             InputSpec(name, "int64", MASK)
             if name == "attention_mask"
-            else InputSpec(name, "int64", DATA, pads[name])
-            for name in saved["inputs"]
+            else InputSpec(name, "int64", DATA, pads.get(name, 0))
+            for name in self.saved["inputs"]
         )
         self.names = [spec.name for spec in self.inputs if spec.kind == DATA]
 
@@ -69,45 +58,7 @@ class TextTask(Task):
 
     @classmethod
     def save(cls, config: HandlerConfig, source: Any, model: torch.nn.Module, folder: Path) -> None:
-        tokenizer = source.tokenizer()
-        if not getattr(tokenizer, "is_fast", False):
-            raise ConfigError(
-                f"the tokenizer of {config.tokenizer or config.model} has no tokenizer.json: "
-                "convert it to a fast tokenizer first"
-            )
-        if tokenizer.pad_token_id is None:
-            raise ConfigError("the tokenizer has no padding token: set one and save it again")
-        if tokenizer.padding_side != "right":
-            raise ConfigError("the tokenizer pads on the left; only right padding gives exact answers")
-        limit = getattr(getattr(model, "config", None), "max_position_embeddings", None)
-        largest = max(bucket[0] for bucket in config.buckets)
-        if limit is not None and largest > limit:
-            raise ConfigError(f"handler.buckets: {largest} is more than the {limit} positions of the model")
-        tokenizer.backend_tokenizer.save(str(folder / TOKENIZER))
-        accepted = inspect.signature(model.forward).parameters
-        known = ("input_ids", "attention_mask", "token_type_ids")
-        names = [name for name in known if name in tokenizer.model_input_names and name in accepted]
-        if "input_ids" not in names:
-            raise ConfigError(
-                f"handler.model: {config.model} must take input_ids (and attention_mask); its forward takes "
-                f"{', '.join(accepted) or 'nothing'}"
-            )
-        by_id = getattr(getattr(model, "config", None), "id2label", None) or {}
-        labels = [str(by_id[i]) for i in sorted(by_id)]
-        if config.labels is not None:
-            if labels and len(labels) != len(config.labels):
-                raise ConfigError(
-                    f"handler.labels has {len(config.labels)} names, but the model has {len(labels)} classes"
-                )
-            labels = config.labels
-        settings = {
-            "inputs": names,
-            "pad_token_id": tokenizer.pad_token_id,
-            "pad_token_type_id": getattr(tokenizer, "pad_token_type_id", 0),
-            "labels": labels,
-            "problem_type": getattr(getattr(model, "config", None), "problem_type", None),
-        }
-        (folder / SETTINGS).write_text(json.dumps(settings, indent=1), encoding="utf-8")
+        source.save_text(model, folder)
 
     def adapt(self, model: torch.nn.Module, exact: Callable[..., torch.nn.Module]) -> torch.nn.Module:
         return NamedInputs(model, [spec.name for spec in self.inputs])
@@ -127,7 +78,7 @@ class TextTask(Task):
         ids = [draw.randrange(self.vocabulary) for _ in range(size[0])]
         ids = [(i + 1) % self.vocabulary if i == self.pad_id else i for i in ids]
         data = {"input_ids": ids, "token_type_ids": [0] * size[0]}
-        return Item(size, {name: data[name] for name in self.names})
+        return Item(size, {name: data[name] for name in self.names if name in data})
 
     # Serving
 
@@ -135,10 +86,10 @@ class TextTask(Task):
         self, inputs: Sequence[Any], parameters: Sequence[Parameters]
     ) -> List[Union[Item, RequestError]]:
         results: List[Union[Item, RequestError, None]] = []
-        texts: List[Union[str, Tuple[str, str]]] = []
-        for value in inputs:
+        texts: List[Text] = []
+        for value, asked in zip(inputs, parameters):
             try:
-                texts.append(self._text(value))
+                texts.append(self._prepared(self._text(value), asked))
                 results.append(None)
             except RequestError as error:
                 results.append(error)
@@ -149,7 +100,7 @@ class TextTask(Task):
                 results[i] = self._item(next(encodings), next(originals), parameters[i])
         return results  # type: ignore[return-value]
 
-    def _text(self, value: Any) -> Union[str, Tuple[str, str]]:
+    def _text(self, value: Any) -> Text:
         """A text, or a pair of texts. Raises UnprocessableInput or InputTooLarge."""
         if isinstance(value, str):
             return self._checked(value)
@@ -158,6 +109,10 @@ class TextTask(Task):
                 return self._checked(value["text"])
             return self._checked(value["text"]), self._checked(value["text_pair"])
         raise UnprocessableInput('an input is a text or {"text": ..., "text_pair": ...}, not ' + _kind(value))
+
+    def _prepared(self, text: Text, parameters: Parameters) -> Text:
+        """The text as it is tokenised. Raises UnprocessableInput or InputTooLarge."""
+        return text
 
     def _checked(self, text: Any) -> str:
         if not isinstance(text, str):
@@ -176,21 +131,22 @@ class TextTask(Task):
                 ) from None
         return text
 
-    def _item(
-        self, encoding: Any, text: Union[str, Tuple[str, str]], parameters: Parameters
-    ) -> Union[Item, RequestError]:
-        length, (largest,), changed = len(encoding), self.buckets[-1], None
-        if length > largest:
+    def _item(self, encoding: Any, text: Text, parameters: Parameters) -> Union[Item, RequestError]:
+        length, limit, changed = len(encoding), self.limit, None
+        if length > limit:
             cut = self.config.over_max == "truncate"
             if parameters.get("truncation", cut):
-                encoding = self._truncate(text, largest)
+                encoding = self._truncate(text, limit)
                 changed = f"{length} tokens to {len(encoding)}"
-            if len(encoding) > largest:  # the tokens that the model itself needs are never cut
+            if len(encoding) > limit:  # the tokens that the model itself needs are never cut
                 return InputTooLarge(
-                    f"the input has {length} tokens, and the largest bucket takes {largest}: "
+                    f"the input has {length} tokens, and {self._limit_from()}: "
                     'shorten it, or send {"parameters": {"truncation": true}}'
                 )
             length = len(encoding)
+        if self.embeddings is not None and max(encoding.ids, default=0) >= self.embeddings:
+            token = next(token for token, i in zip(encoding.tokens, encoding.ids) if i >= self.embeddings)
+            return UnprocessableInput(f"the text has the token {token!r}, which the model does not know")
         data: Dict[str, Any] = {"input_ids": encoding.ids}
         if "token_type_ids" in self.names:
             data["token_type_ids"] = encoding.type_ids
@@ -198,11 +154,25 @@ class TextTask(Task):
             length, data = 1, {name: [self.pad_id] for name in self.names}
         return Item((length,), data, changed)
 
-    def _truncate(self, text: Union[str, Tuple[str, str]], length: int) -> Any:
+    @property
+    def limit(self) -> int:
+        """The most tokens that an input may have."""
+        (largest,) = self.buckets[-1]
+        return largest if self.max_length is None else min(largest, self.max_length)
+
+    def _limit_from(self) -> str:
+        (largest,) = self.buckets[-1]
+        if self.limit < largest:
+            return f"the model takes {self.limit} (handler.task_options.max_length, when it is built)"
+        return f"the largest bucket takes {largest}"
+
+    def _truncate(self, text: Text, length: int) -> Any:
         if self._truncating is None:
             self._truncating = Tokenizer.from_str(self.tokenizer.to_str())
             self._truncating.no_padding()
-            self._truncating.enable_truncation(length, strategy="longest_first")
+            self._truncating.enable_truncation(
+                length, strategy="longest_first", direction=self.truncation_side
+            )
         pair = text if isinstance(text, tuple) else (text,)
         return self._truncating.encode(*pair)
 
@@ -224,89 +194,6 @@ class NamedInputs(torch.nn.Module):
 
     def forward(self, *tensors: torch.Tensor) -> Tuple[torch.Tensor, ...]:
         return (self.outputs(*tensors).float(),)
-
-
-class PooledSentence(NamedInputs):
-    """Token embeddings averaged over the real tokens, scaled to length one.
-
-    The pooling of Sentence-BERT (Reimers and Gurevych, 2019), as sentence-transformers computes it.
-    """
-
-    def forward(self, *tensors: torch.Tensor) -> Tuple[torch.Tensor, ...]:
-        tokens = self.outputs(*tensors).float()
-        if "attention_mask" in self.names:
-            mask = tensors[self.names.index("attention_mask")].unsqueeze(-1).to(tokens.dtype)
-        else:
-            mask = torch.ones_like(tokens[..., :1])
-        mean = (tokens * mask).sum(1) / mask.sum(1).clamp(min=1e-9)
-        return (torch.nn.functional.normalize(mean, dim=1),)
-
-
-class SentenceEmbedding(TextTask):
-    """One vector of length one per text: the masked mean of the token embeddings."""
-
-    name = "sentence-embedding"
-
-    @classmethod
-    def load_model(cls, config: HandlerConfig, source: Any) -> torch.nn.Module:
-        module: torch.nn.Module = source.model("AutoModel")
-        return module
-
-    def adapt(self, model: torch.nn.Module, exact: Callable[..., torch.nn.Module]) -> torch.nn.Module:
-        return PooledSentence(model, [spec.name for spec in self.inputs])
-
-    def answer(self, row: Row, item: Item, parameters: Parameters) -> Any:
-        return finite(row[0])
-
-
-class FeatureExtraction(TextTask):
-    """One vector per token, as the pipeline `feature-extraction` gives them: ``[1][tokens][width]``."""
-
-    name = "feature-extraction"
-
-    @classmethod
-    def load_model(cls, config: HandlerConfig, source: Any) -> torch.nn.Module:
-        module: torch.nn.Module = source.model("AutoModel")
-        return module
-
-    def unpad(self, row: Row, item: Item) -> Row:
-        return (crop(row[0], item.size, 0),)
-
-    def answer(self, row: Row, item: Item, parameters: Parameters) -> Any:
-        return finite(row[0])[None]
-
-
-class TextClassification(TextTask):
-    """Labels with scores, best first: the best one, or `top_k` of them."""
-
-    name = "text-classification"
-    parameters = {
-        "truncation": boolean,
-        "top_k": positive_int_or_none,
-        "function_to_apply": one_of("softmax", "sigmoid", "none"),
-    }
-
-    @classmethod
-    def load_model(cls, config: HandlerConfig, source: Any) -> torch.nn.Module:
-        module: torch.nn.Module = source.model("AutoModelForSequenceClassification")
-        return module
-
-    def answer(self, row: Row, item: Item, parameters: Parameters) -> Any:
-        labels = self.saved_labels
-        if len(labels) != len(row[0]):
-            labels = [f"LABEL_{i}" for i in range(len(row[0]))]
-        function = parameters.get("function_to_apply") or self._usual_function(len(labels))
-        top_k = parameters.get("top_k", 1)
-        answers = top_classes(row[0], labels, top_k, function)
-        return answers if "top_k" in parameters else answers[0]
-
-    def _usual_function(self, classes: int) -> str:
-        """What the pipeline does with the scores of such a model."""
-        if self.problem_type == "regression":
-            return "none"
-        if self.problem_type == "multi_label_classification" or classes == 1:
-            return "sigmoid"
-        return "softmax"
 
 
 def _kind(value: Any) -> str:

@@ -9,7 +9,8 @@ from handler.errors import ConfigError
 from handler.registry import discover, find
 from handler.tasks import task_class
 from handler.tasks.base import Task
-from handler.tasks.text import SentenceEmbedding, TextTask
+from handler.tasks.sentence_embedding import SentenceEmbedding
+from handler.tasks.text import TextTask
 
 
 def test_every_named_class_is_found_under_its_name() -> None:

@@ -16,7 +16,7 @@ from handler.config import HandlerConfig
 from handler.errors import ConfigError, InputTooLarge, ModelFailed, RequestError, UnprocessableInput
 from handler.model import BucketedModel
 from handler.padding import Item
-from handler.tasks.text import SentenceEmbedding, TextClassification
+from handler.tasks.text_tasks import FeatureExtraction, TextClassification
 from tests.conftest import EDGES, LABELS, TextOf, assert_close, mean_embedding, save_bert, write_recipe
 
 LARGEST = 32
@@ -363,10 +363,11 @@ def test_large_scores_stay_numbers(score: float, function: str, classification: 
 class FixedTokenizer(Source):
     """A source with a tokenizer of the test's making."""
 
-    def __init__(self, tokenizer: Any) -> None:
+    def __init__(self, config: HandlerConfig, tokenizer: Any) -> None:
+        super().__init__(config, Path())
         self.made = tokenizer
 
-    def tokenizer(self) -> Any:
+    def tokenizer(self, subfolder: str = "") -> Any:
         return self.made
 
 
@@ -383,7 +384,6 @@ class Unnamed(torch.nn.Module):
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"padding_side": "left"}, "pads on the left"),
         ({"pad_token": None}, "no padding token"),
         ({"is_fast": False}, "no tokenizer.json"),
     ],
@@ -397,15 +397,15 @@ def test_a_tokenizer_that_cannot_be_exact_stops_the_build(
     else:
         for key, value in changes.items():
             setattr(changed, key, value)
-    config = HandlerConfig.from_mapping({"task": "sentence-embedding", "model": "m:f", "buckets": [8]})
+    config = HandlerConfig.from_mapping({"task": "feature-extraction", "model": "m:f", "buckets": [8]})
     with pytest.raises(ConfigError, match=says):
-        SentenceEmbedding.save(config, FixedTokenizer(changed), Ids(), tmp_path)
+        FeatureExtraction.save(config, FixedTokenizer(config, changed), Ids(), tmp_path)
 
 
 def test_a_model_that_takes_no_input_ids_stops_the_build(tokenizer: Any, tmp_path: Path) -> None:
-    config = HandlerConfig.from_mapping({"task": "sentence-embedding", "model": "m:f", "buckets": [8]})
+    config = HandlerConfig.from_mapping({"task": "feature-extraction", "model": "m:f", "buckets": [8]})
     with pytest.raises(ConfigError, match="input_ids"):
-        SentenceEmbedding.save(config, FixedTokenizer(tokenizer), Unnamed(), tmp_path)
+        FeatureExtraction.save(config, FixedTokenizer(config, tokenizer), Unnamed(), tmp_path)
 
 
 def test_a_bucket_longer_than_the_models_positions_stops_the_build(
