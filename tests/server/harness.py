@@ -65,7 +65,6 @@ def write_config(path: Path) -> list[int]:
     for usual, free in zip((8080, 8081, 8082, 7070, 7071), ports):
         assert f"{usual}\n" in text, f"config.properties no longer names port {usual}"
         text = text.replace(f":{usual}\n", f":{free}\n").replace(f"={usual}\n", f"={free}\n")
-    text = text.replace("metrics_config=../", f"metrics_config={ROOT}/")
     lines = [line for line in text.splitlines() if not line.startswith("load_models=")]
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return ports
