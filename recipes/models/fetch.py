@@ -15,6 +15,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+import tarfile
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -92,14 +93,18 @@ def package_finder(settings: dict[str, str]) -> PackageFinder:
         find_links=settings.get("find-links", "").split(),
         trusted_hosts=hosts,
         ignore_compatibility=True,
+        respect_source_order=True,  # an index that is not needed is not asked
     )
 
 
 def fetch(archive: Archive, finder: PackageFinder, target: Path) -> None:
     """Put `archive`'s folder into `target`, in place of what is there. Raises FetchError."""
     hashes = {"sha256": [archive.sha256]}
-    found = list(finder.find_matches(archive.requirement, allow_yanked=True, hashes=hashes))
-    if not found:
+    try:
+        found = finder.find_best_match(archive.requirement, allow_yanked=True, hashes=hashes).best
+    except httpx2.HTTPError as error:
+        raise FetchError(f"{archive.requirement}: an index does not answer: {error}") from error
+    if found is None:
         raise FetchError(
             f"{archive.requirement}: no file with sha256 {archive.sha256} where pip looks; "
             "`pip config list` says where that is"
@@ -107,12 +112,12 @@ def fetch(archive: Archive, finder: PackageFinder, target: Path) -> None:
     with tempfile.TemporaryDirectory(dir=target) as temporary:
         work = Path(temporary)
         try:
-            file = finder.download(found[0].link, work, hashes)
+            file = finder.download(found.link, work, hashes)
             if file.suffix == ".whl":
                 shutil.unpack_archive(file, work / "unpacked", "zip")
             else:
                 shutil.unpack_archive(file, work / "unpacked", filter="data")
-        except (UnpackError, httpx2.HTTPError) as error:
+        except (httpx2.HTTPError, UnpackError, shutil.ReadError, tarfile.TarError) as error:
             raise FetchError(f"{archive.requirement}: {error}") from error
         (folder,) = (work / "unpacked").rglob(archive.folder)
         shutil.rmtree(target / archive.folder, ignore_errors=True)
