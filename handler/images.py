@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import struct
 from dataclasses import dataclass
 from typing import Any
@@ -13,8 +14,10 @@ from PIL import Image
 from handler.buckets import Size
 from handler.errors import BadRequest, InputTooLarge, RequestError, UnprocessableInput
 
-# What Pillow reads with compiled code: no outside programs, no vector formats, no loops in Python.
+# What Pillow reads with compiled code: no outside programs, no vector formats, no loops in Python. Not PPM:
+# its header is read byte by byte in Python, and a comment in it may be as long as the body.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
+_PPM = re.compile(rb"P[1-7Ff]\s")
 _ORIENTATION = 0x0112
 _UPRIGHT = {  # by EXIF orientation
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -51,6 +54,8 @@ def open_picture(raw: bytes, max_pixels: int) -> Picture:
         raise InputTooLarge(f"the picture has more than {max_pixels} pixels: {error}") from None
     except Exception:
         known = ", ".join(FORMATS)
+        if _PPM.match(raw):
+            raise BadRequest(f"PPM, PGM and PBM pictures are not read; known formats: {known}") from None
         raise BadRequest(f"the body is not a picture that can be read; known formats: {known}") from None
     width, height = file.size
     if width * height > max_pixels:

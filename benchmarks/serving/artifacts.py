@@ -42,8 +42,8 @@ def engines() -> Path:
     """The folder with the baselines' own packages, filled on first use."""
     if not (ENGINES / "litserve").exists():
         pins = ROOT / "benchmarks" / "requirements-engines.txt"
-        install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--upgrade"]
-        subprocess.run([*install, "--target", str(ENGINES), "-r", str(pins)], check=True)
+        install = [sys.executable, "-m", "pip", "install", "--quiet", "--require-hashes", "--no-deps"]
+        subprocess.run([*install, "--upgrade", "--target", str(ENGINES), "-r", str(pins)], check=True)
     return ENGINES
 
 

@@ -10,7 +10,10 @@ All raise PlanError with what to do next.
 
 from __future__ import annotations
 
+import http.client
 import json
+import urllib.error
+import urllib.request
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -113,28 +116,31 @@ def read_images(folder: Path) -> Tuple[Histogram, int]:
 
 def read_server(url: str, model: str, token: Optional[str]) -> Traffic:
     """Ask a running server's management API what `model` has seen; `url` is that API's address."""
-    import httpx
-
     address = f"{url.rstrip('/')}/models/{model}"
-    headers = {"Authorization": f"Bearer {token}"} if token else {}
     try:
-        response = httpx.get(address, params={"customized": "true"}, headers=headers, timeout=60)
-    except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:  # a token that no header can carry
+        request = urllib.request.Request(f"{address}?customized=true")
+        if token:
+            request.add_header("Authorization", f"Bearer {token}")
+        with urllib.request.urlopen(request, timeout=60) as response:
+            answer = json.load(response)
+    except urllib.error.HTTPError as error:
+        if error.code in (400, 401, 403):
+            raise PlanError(
+                f"{address} refuses the token (HTTP {error.code}): pass the management key "
+                "with --token-file run/key_file.json or --token"
+            ) from error
+        raise PlanError(
+            f"{address} answers HTTP {error.code}: check --model against the server's models"
+        ) from error
+    except json.JSONDecodeError as error:
+        raise PlanError(f"{address} answers something else than JSON: is it TorchServe's?") from error
+    except (OSError, http.client.HTTPException, ValueError) as error:  # ValueError: no address at all
         raise PlanError(
             f"no answer from {address} ({error}): is the server running, and is this its "
             "management address (port 8081 unless configured otherwise)?"
         ) from error
-    if response.status_code in (400, 401, 403):
-        raise PlanError(
-            f"{address} refuses the token (HTTP {response.status_code}): pass the management key "
-            "with --token-file run/key_file.json or --token"
-        )
-    if response.status_code != 200:
-        raise PlanError(
-            f"{address} answers HTTP {response.status_code}: check --model against the server's models"
-        )
     try:
-        return traffic_from_describe(response.json())
+        return traffic_from_describe(answer)
     except ValueError as error:
         raise PlanError(f"{address}: {error}") from error
 

@@ -95,7 +95,6 @@ def deepcr() -> DeepCR:
         "mask/ACS-WFC.pth",
         "0075cef7a8b72f3ecf449cac3793d3446720a97fc0ba812fb29863a9be1e7ace",
         416_836,
-        "--no-deps --use-pep517 deepCR==0.3.1",
     )
     state = torch.load(file, map_location="cpu", weights_only=True)
     model = DeepCR()

