@@ -12,16 +12,15 @@ from __future__ import annotations
 import argparse
 import copy
 import json
-import statistics
 import tempfile
-import time
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+
+from benchmarks.studies.timing import CLOCKS, Clock, in_turns
 
 THREADS = 1
 MINILM_SHAPES = ((1, 128), (8, 32))
 PICTURES = (2, 480, 640)
-CLOCKS: dict[str, Callable[[], float]] = {"wall": time.perf_counter, "cpu": time.process_time}
 
 
 def minilm():
@@ -75,21 +74,14 @@ def compile_program(name: str, model, example, bucket, folder: Path):
     return backend.load(folder, files)["program"]
 
 
-def interleaved(programs, inputs, rounds: int, clock: Callable[[], float]) -> dict:
-    """Median seconds of each program; every round calls each of them once."""
+def interleaved(programs, inputs, rounds: int, clock: Clock) -> dict:
+    """Median seconds of each program, which take turns."""
     import torch
 
-    seconds: dict = {key: [] for key in programs}
     with torch.inference_mode():
-        for program in programs.values():
-            for _ in range(4):
-                program(*inputs)
-        for _ in range(rounds):
-            for key, program in programs.items():
-                started = clock()
-                program(*inputs)
-                seconds[key].append(clock() - started)
-    return {key: statistics.median(found) for key, found in seconds.items()}
+        calls = {key: partial(program, *inputs) for key, program in programs.items()}
+        found = in_turns(calls, rounds, warm_up=4, clock=clock)
+    return {key: measured.median for key, measured in found.items()}
 
 
 def cases(only: str | None):

@@ -14,7 +14,6 @@ import random
 import statistics
 import sys
 import tempfile
-import time
 import warnings
 from pathlib import Path
 from typing import Any, Callable, Dict, List, NamedTuple, Sequence, Tuple
@@ -24,6 +23,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
+from benchmarks.studies.timing import in_turns
 from builder.exact import ExactPadding
 from recipes.models.deepcr import deepcr
 from recipes.models.mobilenet import mobilenet_v2
@@ -99,17 +99,11 @@ def deviations(model: nn.Module, subject: Subject, count: int) -> Tuple[float, f
 
 def slow_down(plain: Callable[[], Any], exact: Callable[[], Any], rounds: int) -> Dict[str, float]:
     """Seconds of each and the median ratio − 1, the two called in turns after a warm-up."""
-    times: Tuple[List[float], List[float]] = ([], [])
-    for index in range(rounds + 3):
-        for which, call in enumerate((plain, exact) if index % 2 else (exact, plain)):
-            started = time.perf_counter()
-            call()
-            if index >= 3:
-                times[which if index % 2 else 1 - which].append(time.perf_counter() - started)
-    ratios = [b / a for a, b in zip(*times)]
+    found = in_turns({"plain": plain, "exact": exact}, rounds)
+    ratios = [b / a for a, b in zip(found["plain"].times, found["exact"].times)]
     return {
-        "plain_seconds": statistics.median(times[0]),
-        "exact_seconds": statistics.median(times[1]),
+        "plain_seconds": found["plain"].median,
+        "exact_seconds": found["exact"].median,
         "slow_down": statistics.median(ratios) - 1,
     }
 

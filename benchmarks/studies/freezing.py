@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import copy
-import time
 
 SHAPES = {
     "minilm": ((1, 32), (1, 128), (8, 32)),
@@ -50,6 +49,7 @@ def run(argv: list[str]) -> int:
     import torch
 
     from benchmarks.studies.backends import interleaved
+    from benchmarks.studies.timing import CLOCKS
     from handler.backends.base import quiet
 
     torch.set_num_threads(options.threads)
@@ -63,7 +63,7 @@ def run(argv: list[str]) -> int:
                 }
                 programs["frozen"] = torch.jit.freeze(programs["trace"].eval())
                 programs["optimised"] = torch.jit.optimize_for_inference(programs["trace"].eval())
-            seconds = interleaved(programs, inputs(*shape), options.rounds, time.perf_counter)
+            seconds = interleaved(programs, inputs(*shape), options.rounds, CLOCKS["wall"])
             for how, found in seconds.items():
                 size, ratio = "x".join(map(str, shape)), seconds["trace"] / found
                 print(f"{name:10} {size:10} {how:10} {found * 1e3:9.2f} ms {ratio:6.2f} x")

@@ -12,7 +12,6 @@ import argparse
 import json
 import multiprocessing
 import os
-import time
 from concurrent.futures import ProcessPoolExecutor
 
 SIZES = ((512, 384, 1536), (512, 1536, 384), (1024, 1024, 1024), (2048, 2048, 2048))
@@ -35,18 +34,15 @@ def rate(job: tuple[tuple[int, int, int], str, str]) -> float:
     """FLOP/s of one thread multiplying [m, k] by [k, n]."""
     import torch
 
+    from benchmarks.studies.timing import steady
+
     (m, k, n), dtype, kernel = job
     torch.set_num_threads(1)
     kind = getattr(torch, dtype)
     left, right = torch.randn(m, k).to(kind), torch.randn(n, k).to(kind)
     multiply = matmul(left, right) if kernel == "matmul" else onednn(left, right)
     with torch.inference_mode():
-        multiply()
-        count, start = 0, time.perf_counter()
-        while (spent := time.perf_counter() - start) < SECONDS:
-            multiply()
-            count += 1
-    return 2.0 * m * k * n * count / spent
+        return 2.0 * m * k * n / steady(multiply, SECONDS)
 
 
 def matmul(left, right):

@@ -16,15 +16,15 @@ from __future__ import annotations
 
 import argparse
 import json
-import statistics
-import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
 
 from benchmarks.paths import ROOT
 from benchmarks.serving import workloads
+from benchmarks.studies import timing
 from builder.build import build
 from handler.buckets import volume
 from handler.model import BucketedModel
@@ -84,26 +84,22 @@ def in_turns(
     """Per way (a model and a policy), the median seconds per batch of `depth` items, and the padding. Every
     round runs every way on every batch."""
     batches = [items[i : i + depth] for i in range(0, len(items) - depth + 1, depth)]
-    runs = [{way: run_batches(*how, batches) for way, how in ways.items()} for _ in range(rounds)]
+    calls = {way: partial(run_batches, *how, batches) for way, how in ways.items()}
+    padding = {way: call() for way, call in calls.items()}  # and warms up
+    found = timing.in_turns(calls, rounds, warm_up=0)
     return {
-        way: {
-            "seconds": statistics.median(result[way][0] for result in runs),
-            "padded_over_real": runs[0][way][1],
-        }
-        for way in ways
+        way: {"seconds": found[way].median / len(batches), "padded_over_real": padding[way]} for way in ways
     }
 
 
-def run_batches(model: BucketedModel, policy: str, batches: list[list[Item]]) -> tuple[float, float]:
-    """Seconds per batch, planning included, and positions executed ÷ needed."""
+def run_batches(model: BucketedModel, policy: str, batches: list[list[Item]]) -> float:
+    """Plan and run every batch; returns positions executed ÷ needed."""
     executed = 0
-    started = time.perf_counter()
     for batch in batches:
         for call in POLICIES[policy]([item.size for item in batch], model.costs):
             model.run_call(call, [batch[i] for i in call.items])
             executed += volume(call.bucket) * call.batch_size
-    seconds = (time.perf_counter() - started) / len(batches)
-    return seconds, executed / sum(volume(item.size) for batch in batches for item in batch)
+    return executed / sum(volume(item.size) for batch in batches for item in batch)
 
 
 def read(model: BucketedModel, data: str, count: int, seed: int) -> list[Item]:

@@ -13,13 +13,14 @@ import json
 import random
 import statistics
 import sys
-import time
+from functools import partial
 from typing import Any, Dict, Iterator, List, Sequence, Tuple
 
 from rich.console import Console
 from rich.table import Table
 
 from benchmarks.paths import DATA
+from benchmarks.studies.timing import once
 from handler.buckets import Bucket, Size, call_shapes
 from handler.costs import CostTable
 from handler.packing import pack
@@ -60,9 +61,7 @@ def measure(repeat: int) -> Iterator[Dict[str, Any]]:
                     pack(batch, costs)
                 times = []
                 for batch in batches[20:]:
-                    start = time.perf_counter()
-                    pack(batch, costs)
-                    times.append((time.perf_counter() - start) * 1e3)
+                    times.append(once(partial(pack, batch, costs)) * 1e3)
                 yield {
                     "data": name,
                     "batch_sizes": "1 to 64" if dynamic else "1, 4, 16",

