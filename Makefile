@@ -12,7 +12,7 @@ WEIGHTS := .venv/weights.stamp
 # What an archive is made from: when one of these changes, `make serve` builds it anew.
 SOURCES := $(shell find handler builder recipes -name '*.py') build_mar.sh $(RUNTIME)
 MEASURED := $(patsubst %,model_store/%.mar,minilm minilm-inductor minilm-inductor-bf16 mobilenet mobilenet-inductor)
-CHECKED := handler builder serve.py checks.py demo.py
+CHECKED := handler builder serve.py checks.py server_logs.py demo.py
 
 .DEFAULT_GOAL := help
 .PHONY: help venv weights lock serve demo test test-slow test-oldest test-browser bench bench-quick lint format clean distclean

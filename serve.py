@@ -39,6 +39,7 @@ from checks import (
     read_properties,
     too_many_threads,
 )
+from server_logs import ServerLogs
 
 ROOT = Path(__file__).resolve().parent
 SOCKET_PATH_LIMIT = 90  # a Unix socket's path holds 107 characters; TorchServe adds "/.ts.sock.9000"
@@ -102,7 +103,7 @@ class TorchServe:
         self.logs = self.run / "logs"
         self.process: subprocess.Popen[bytes] | None = None
         self._temp = self.run / "tmp"
-        self._log_starts: dict[Path, int] = {}
+        self._log = ServerLogs(self.logs)
 
     @property
     def archives(self) -> dict[str, Path]:
@@ -143,7 +144,7 @@ class TorchServe:
         except ServeError:
             shutil.rmtree(self._temp, ignore_errors=True)
             raise
-        self._log_starts = {path: path.stat().st_size for path in self.logs.glob("*.log")}
+        self._log = ServerLogs(self.logs)  # from here on
         environment = {
             **os.environ,
             "METRICS_CONFIG": escaped(ROOT / "metrics.yaml"),
@@ -224,32 +225,18 @@ class TorchServe:
             self.check_alive()
             status, described = self._get(_path(model, version))
             if status == 404:  # it listens only once it has loaded what it was told to load
-                raise ServeError(self._why_not_loaded(model))
+                archive = self.archives.get(model, self.store / f"{model}.mar")
+                why = self._log.why_not_loaded(archive)
+                raise ServeError(f"TorchServe could not load {archive}: {why}")
             workers = described[0]["workers"] if described else []
             if workers and all(worker["status"] == "READY" for worker in workers):
                 return
-            if self._worker_died(model):
+            if self._log.worker_died(model):
                 time.sleep(0.5)  # the rest of the traceback
                 raise ServeError(f"the worker of {model} does not start.\n{self.log_tail()}")
             self._check_disk()
             time.sleep(0.2)
         raise ServeError(f"{model} was not ready within {seconds:.0f} seconds.\n{self.log_tail()}")
-
-    def _worker_died(self, model: str) -> bool:
-        """Whether a worker of the model failed to load it. (describe says UNLOADING in any case.)"""
-        text = self._new_text(self.logs / "model_log.log") + self._new_text(self.logs / "ts_log.log")
-        lines = [line for line in text.splitlines() if f"-{model}_" in line]  # W-9000-minilm_1.0
-        signs = ("Backend worker process died", "Auto recovery failed")
-        return any(sign in line for line in lines for sign in signs)
-
-    def _why_not_loaded(self, model: str) -> str:
-        """A sentence with the archive and the reason, which TorchServe logs in the line after its own."""
-        archive = self.archives.get(model, self.store / f"{model}.mar")
-        lines = self._new_text(self.logs / "ts_log.log").splitlines()
-        failed = f"Failed to load model: {archive.name}"
-        reasons = [after for line, after in zip(lines, lines[1:]) if line.endswith(failed)]
-        reason = reasons[-1] if reasons else f"its log does not say why.\n{self.log_tail()}"
-        return f"TorchServe could not load {archive}: {reason}"
 
     def _check_disk(self) -> None:
         """Raise ServeError if the server cannot start because it cannot write."""
@@ -265,22 +252,9 @@ class TorchServe:
         if self.process is None or self.process.poll() is not None:
             raise ServeError(f"TorchServe has stopped.\n{self.log_tail()}")
 
-    def _new_text(self, path: Path) -> str:
-        """What this server has written to a log file."""
-        if not path.is_file():
-            return ""
-        data = path.read_bytes()
-        start = self._log_starts.get(path, 0)
-        return data[start if start <= len(data) else 0 :].decode(errors="replace")  # shorter: rolled over
-
     def log_tail(self, lines: int = 30) -> str:
         """The last lines of the server's and the workers' logs, for an error message."""
-        parts = []
-        for path in (self.logs / "ts_log.log", self.logs / "model_log.log"):
-            tail = self._new_text(path).splitlines()[-lines:]
-            if tail:
-                parts.append("\n".join([f"--- the end of {path}", *tail]))
-        return "\n".join(parts) or f"The logs in {self.logs} say nothing."
+        return self._log.tail(lines)
 
     def stop(self) -> None:
         """End the server and its workers, remove its keys and temporary files; may be repeated."""
