@@ -101,7 +101,9 @@ class BucketedHandler(BaseHandler):  # type: ignore[misc]  # TorchServe is untyp
                 requests.append(request)
             except RequestError as error:
                 requests.append(error)
-            except Exception as error:
+            except EXITS:
+                raise
+            except BaseException as error:
                 log_failure("a request could not be read", error)
                 requests.append(BadRequest("the request could not be read; the server's log says why"))
         return requests

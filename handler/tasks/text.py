@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 import json
 import random
-import reprlib
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple, Union
 
@@ -181,7 +180,7 @@ class TextTask(Task):
         except BaseException as error:  # a panic in the tokenizer is no Exception
             if len(texts) > 1:
                 return [encoding for text in texts for encoding in self._encode([text])]
-            reason = reprlib.repr(str(error))
+            reason = str(error)[:200]  # to the client alone, for it may quote the text
             return [UnprocessableInput(f"the tokenizer cannot read the text: {reason}")]
 
     def _cuts(self, parameters: Parameters) -> bool:
