@@ -175,10 +175,11 @@ def _header(context: Any, i: int, name: str) -> Optional[str]:
 
 
 def _is_description(data: List[Dict[str, Any]], context: Any) -> bool:
-    """Whether the management API asks what is served.
+    """Whether the management API asks what is served: alone, with an empty row and the header `describe`.
 
-    Its request comes alone, without a body, and with this header and no other. A prediction that has it has
-    more headers (Host at least), and is never taken for one.
+    A prediction that has the header is answered as if it had not. Its row has a body, be it an empty one;
+    only a form without fields leaves it empty, and text may.
     """
-    headers = context.get_all_request_header(0)
-    return len(data) == 1 and not any(data[0].values()) and headers == {"describe": "True"}
+    if data != [{}] or _header(context, 0, "describe") != "True":
+        return False
+    return (_header(context, 0, "content-type") or JSON).startswith(JSON)

@@ -21,6 +21,7 @@ from tests.conftest import EDGES, LABELS, TextOf, assert_close, unpacked
 from tests.handler.frontend import Received, Sent, Worker
 
 JSON = "application/json"
+FORM = "application/x-www-form-urlencoded"
 
 
 @pytest.fixture(scope="module")
@@ -311,8 +312,8 @@ def test_a_request_that_cannot_be_read_at_all_fails_alone(
 # describe and explain
 
 
-# As the management API asks: without any other header.
-ASKED = Sent(parameters=[], content_type=None, headers={"describe": "True"})
+# As the management API asks: with an empty row, and whatever headers its client sent.
+ASKED = Sent(parameters=[], content_type=None, headers={"describe": "True", "Host": "here"})
 
 
 def test_describe(worker: Worker, text_of: TextOf) -> None:
@@ -337,8 +338,12 @@ def test_a_client_gets_no_description_and_erases_nothing(
     before = worker.predict([ASKED])[0].json()["seen"]
     headers = {"describe": value, "Host": "here", "Authorization": "Bearer inference"}
     refused(worker.predict([Sent(b"", content_type, headers)])[0], 400)
+    refused(worker.predict([Sent(parameters=[], content_type=FORM, headers=headers)])[0], 415)
+    (empty,) = worker.predict([Sent(parameters=[], content_type="text/plain", headers=headers)])
+    assert np.shape(empty.json()) == (16,)  # the empty text, as it says
     assert before
-    assert worker.predict([ASKED])[0].json()["seen"] == before
+    after = worker.predict([ASKED])[0].json()["seen"]
+    assert {tuple(size) for size, _ in before} <= {tuple(size) for size, _ in after}
 
 
 def test_an_empty_file_of_counts_leaves_the_description_whole(worker: Worker) -> None:
