@@ -13,8 +13,10 @@ from tokenizers import Tokenizer
 
 from handler.config import HandlerConfig
 from handler.errors import InputTooLarge, RequestError, UnprocessableInput
+from handler.failures import EXITS
 from handler.padding import DATA, MASK, InputSpec, Item
 from handler.tasks.base import Parameters, Task, boolean
+from handler.tasks.beginnings import Beginnings
 
 TOKENIZER, SETTINGS = "tokenizer.json", "text.json"
 Text = Union[str, Tuple[str, str]]  # one text, or a pair
@@ -25,7 +27,8 @@ class TextTask(Task):
 
     The tokenizers library itself is used, not its wrapper in transformers: a worker then starts in a
     second and stays small. Every text is tokenised at its full length first, so that an error or a
-    truncation can name it.
+    truncation can name it; only what its beginning shows to be far too long is not. May be called by
+    several threads at once.
     """
 
     body = "text"
@@ -38,6 +41,7 @@ class TextTask(Task):
         self.tokenizer.no_padding()
         self.tokenizer.no_truncation()
         self._truncating: Optional[Tokenizer] = None
+        self._beginnings = Beginnings(self.tokenizer)
         self.saved = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
         self.truncation_side: str = self.saved["truncation_side"]
         self.max_length: Optional[int] = None  # in tokens, where the task bounds what its buckets take
@@ -85,20 +89,59 @@ class TextTask(Task):
     def read(
         self, inputs: Sequence[Any], parameters: Sequence[Parameters]
     ) -> List[Union[Item, RequestError]]:
-        results: List[Union[Item, RequestError, None]] = []
-        texts: List[Text] = []
-        for value, asked in zip(inputs, parameters):
+        results: Dict[int, Union[Item, RequestError]] = {}
+        texts: Dict[int, Text] = {}
+        for i, value in enumerate(inputs):
             try:
-                texts.append(self._prepared(self._text(value), asked))
-                results.append(None)
+                texts[i] = self._prepared(self._text(value), parameters[i])
             except RequestError as error:
-                results.append(error)
-        encodings = iter(self.tokenizer.encode_batch(texts) if texts else [])
-        originals = iter(texts)
-        for i, result in enumerate(results):
-            if result is None:
-                results[i] = self._item(next(encodings), next(originals), parameters[i])
-        return results  # type: ignore[return-value]
+                results[i] = error
+        for i in self._certainly_too_long(texts, parameters):
+            del texts[i]
+            results[i] = self._too_long(f"more than {self.limit}")
+        for i, encoding in zip(texts, self._encode(list(texts.values()))):
+            failed = isinstance(encoding, RequestError)
+            results[i] = encoding if failed else self._item(encoding, texts[i], parameters[i])
+        return [results[i] for i in range(len(inputs))]
+
+    def _certainly_too_long(self, texts: Dict[int, Text], parameters: Sequence[Parameters]) -> List[int]:
+        """The places of the texts that are to be refused and need not be tokenised in full for that."""
+        long = {}
+        for i, text in texts.items():
+            longest = text if isinstance(text, str) else max(text, key=len)
+            if not self._cuts(parameters[i]) and self._beginnings.are_long(len(longest), self.limit):
+                long[i] = longest
+        try:
+            exceed = self._beginnings.exceed(list(long.values()), self.limit)
+        except EXITS:
+            raise
+        except BaseException:  # one of them cannot be read: `_encode` finds which
+            return []
+        return [i for i, exceeds in zip(long, exceed) if exceeds]
+
+    def _encode(self, texts: List[Text]) -> List[Any]:
+        """All texts in one call. If that fails, each alone: a text that cannot be read is an error itself."""
+        if not texts:
+            return []
+        try:
+            return list(self.tokenizer.encode_batch(texts))
+        except EXITS:
+            raise
+        except BaseException as error:  # a panic in the tokenizer is no Exception
+            if len(texts) > 1:
+                return [encoding for text in texts for encoding in self._encode([text])]
+            reason = str(error)[:200]  # to the client alone, for it may quote the text
+            return [UnprocessableInput(f"the tokenizer cannot read the text: {reason}")]
+
+    def _cuts(self, parameters: Parameters) -> bool:
+        """Whether a text that is too long is to be cut."""
+        return bool(parameters.get("truncation", self.config.over_max == "truncate"))
+
+    def _too_long(self, tokens: Any) -> InputTooLarge:
+        return InputTooLarge(
+            f"the input has {tokens} tokens, and {self._limit_from()}: "
+            'shorten it, or send {"parameters": {"truncation": true}}'
+        )
 
     def _text(self, value: Any) -> Text:
         """A text, or a pair of texts. Raises UnprocessableInput or InputTooLarge."""
@@ -134,15 +177,11 @@ class TextTask(Task):
     def _item(self, encoding: Any, text: Text, parameters: Parameters) -> Union[Item, RequestError]:
         length, limit, changed = len(encoding), self.limit, None
         if length > limit:
-            cut = self.config.over_max == "truncate"
-            if parameters.get("truncation", cut):
+            if self._cuts(parameters):
                 encoding = self._truncate(text, limit)
                 changed = f"{length} tokens to {len(encoding)}"
             if len(encoding) > limit:  # the tokens that the model itself needs are never cut
-                return InputTooLarge(
-                    f"the input has {length} tokens, and {self._limit_from()}: "
-                    'shorten it, or send {"parameters": {"truncation": true}}'
-                )
+                return self._too_long(length)
             length = len(encoding)
         if self.embeddings is not None and max(encoding.ids, default=0) >= self.embeddings:
             token = next(token for token, i in zip(encoding.tokens, encoding.ids) if i >= self.embeddings)
@@ -168,11 +207,10 @@ class TextTask(Task):
 
     def _truncate(self, text: Text, length: int) -> Any:
         if self._truncating is None:
-            self._truncating = Tokenizer.from_str(self.tokenizer.to_str())
-            self._truncating.no_padding()
-            self._truncating.enable_truncation(
-                length, strategy="longest_first", direction=self.truncation_side
-            )
+            truncating = Tokenizer.from_str(self.tokenizer.to_str())
+            truncating.no_padding()
+            truncating.enable_truncation(length, strategy="longest_first", direction=self.truncation_side)
+            self._truncating = truncating  # now that it truncates: another thread may be waiting for it
         pair = text if isinstance(text, tuple) else (text,)
         return self._truncating.encode(*pair)
 
