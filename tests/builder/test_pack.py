@@ -103,10 +103,10 @@ def test_what_was_handed_over_stays_as_it_was(tmp_path: Path) -> None:
     assert (folder / "models" / "buckets.pt").read_bytes() == b"a model"
 
 
-@pytest.mark.parametrize("name", ["two words", "a+b", "ä"])
-def test_a_name_that_the_archiver_refuses_leaves_the_store_as_it_was(name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["two words", "a+b", "ä", "a,b", "a:b", "-a"])
+def test_a_name_that_torchserve_refuses_leaves_the_store_as_it_was(name: str, tmp_path: Path) -> None:
     store = tmp_path / "store"
-    with pytest.raises(BuildError, match="torch-model-archiver failed: ") as stopped:
+    with pytest.raises(BuildError, match="named after the recipe's file") as stopped:
         pack(content(tmp_path / "in"), name, "1.0", store)
     assert "\n" not in str(stopped.value)
-    assert list(store.iterdir()) == []
+    assert not store.exists()
