@@ -6,8 +6,9 @@
 
 A shape is the same for all that a bucket runs, a value is not. So the model is traced once more, and what
 derives from its inputs is followed through every operation: by memory, so that views and writes in place
-count. Only reads from Python are frozen, and those of an `assert` decide nothing; a tensor that is handed to an operation as a number (an end of
-torch.arange, a slice) is recorded, and so is what an operation reads itself.
+count. Only reads from Python are frozen, and those of an `assert` decide nothing. A tensor that is handed
+to an operation as a number (an end of torch.arange, a slice) is recorded, and so is what an operation reads
+itself.
 
 A mask says nothing but how long the rows are. What is read of it alone, and is the same for the shortest
 rows, the longest and a mixture, is fixed for good reason ("is any token global?"), and is let through.
@@ -145,15 +146,15 @@ class Followed:
 
     def note(self, kinds: int, value: Any) -> None:
         frame = _model_frame()
-        if frame is None or not _asserts(frame.f_code.co_filename, frame.f_lineno):
+        if not _checks_only(frame):
             self.reads.append(Read(kinds, "its code" if frame is None else _line(frame), value))
 
 
-class _Derived(TorchDispatchMode):
+class _Derived(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Sees every operation, below all of torch's own Python: results derive from arguments."""
 
     def __init__(self, followed: Followed) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.followed = followed
 
     def __torch_dispatch__(
@@ -230,8 +231,9 @@ def _sized_by_values(func: Any, name: str, args: Tuple[Any, ...]) -> bool:
 def _memory(tensor: torch.Tensor) -> Any:
     """A key for the memory that a tensor lies in; None for kinds of tensors that have none."""
     try:
-        whole = tensor.untyped_storage() if hasattr(tensor, "untyped_storage") else tensor.storage()
-        return StorageWeakRef(whole)
+        if hasattr(tensor, "untyped_storage"):
+            return StorageWeakRef(tensor.untyped_storage())  # type: ignore[no-untyped-call]
+        return StorageWeakRef(tensor.storage())  # type: ignore[no-untyped-call]  # torch 1
     except (NotImplementedError, RuntimeError):
         return None
 
@@ -258,14 +260,21 @@ def _ours(frame: Any) -> bool:
     return bool(frame.f_code.co_filename.startswith((*OURS, "<")))
 
 
-def _asserts(path: str, number: int) -> bool:
-    """Whether this line of source belongs to an `assert`: it decides nothing, and `python -O` leaves it out."""
+def _checks_only(frame: Any) -> bool:
+    """Whether the read belongs to an `assert` or to torch._check, which decide nothing."""
+    inner: Any = sys._getframe(1)
+    while inner is not frame and inner is not None:
+        if inner.f_code.co_name.startswith("_check") and inner.f_code.co_filename == torch.__file__:
+            return True
+        inner = inner.f_back
+    if frame is None:
+        return False
     try:
-        statements = ast.walk(ast.parse("".join(linecache.getlines(path))))
+        statements = ast.walk(ast.parse("".join(linecache.getlines(frame.f_code.co_filename))))
     except SyntaxError:
         return False
     asserts = [node for node in statements if isinstance(node, ast.Assert)]
-    return any(node.lineno <= number <= (node.end_lineno or node.lineno) for node in asserts)
+    return any(node.lineno <= frame.f_lineno <= (node.end_lineno or node.lineno) for node in asserts)
 
 
 def _line(frame: Any, number: int = 0) -> str:

@@ -30,7 +30,8 @@ def deviations(
     relative to the largest magnitude in that output of the reference. NaN counts as infinite.
 
     `reference` must be fresh and nothing that was compiled: an item of the largest size is its first and its
-    last. Raises BuildError where the reference itself does not run or changes when it runs, where a program does not run, or where the task cannot read what it gives.
+    last. Raises BuildError where the reference itself does not run or changes when it runs, where a program
+    does not run, or where the task cannot read what it gives.
     """
     worst: Dict[str, float] = {}
     done: List[Bucket] = []
@@ -83,8 +84,8 @@ def _run(model: BucketedModel, call: Call, items: Sequence[Item]) -> List[Output
         if isinstance(error, IndexError):
             hint = "; every output needs a row per input"
         raise BuildError(
-            f"bucket {bucket_name(call.bucket)} does not run with {call.batch_size} rows, as when it is served "
-            f"({last_line(error)}){hint}"
+            f"bucket {bucket_name(call.bucket)} does not run with {call.batch_size} rows, as when it is "
+            f"served ({last_line(error)}){hint}"
         ) from error
 
 
