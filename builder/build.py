@@ -6,10 +6,9 @@ import copy
 import json
 import shutil
 import tempfile
-import time
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Protocol, Set, Tuple
+from typing import Any, Dict, List, Optional, Set, Tuple, Type
 
 import torch
 import yaml
@@ -17,38 +16,24 @@ import yaml
 from builder.errors import BuildError, first_line, last_line
 from builder.exact import ExactPadding, UnknownOperation
 from builder.fold import fold_batch_norms, has_batch_norms
-from builder.pack import pack
+from builder.pack import check_names, pack
+from builder.process import restored
+from builder.programs import compile_programs, example
+from builder.progress import Progress, Silent
 from builder.source import Source
-from builder.verify import NotTaken, deviations
+from builder.verify import deviations
 from handler import archive
-from handler.archive import ASSETS, MODELS, Index, Program, program_name
+from handler.archive import ASSETS, MODELS, Index
 from handler.backends import create_backend
-from handler.backends.base import Backend, Tensors
-from handler.buckets import Bucket, bucket_name, call_shapes
+from handler.backends.base import Backend
+from handler.buckets import Bucket, bucket_name
 from handler.config import HandlerConfig
 from handler.errors import ConfigError
 from handler.model import BucketedModel
-from handler.padding import PaddingBuffers
+from handler.padding import MASK
 from handler.process import prepare_process, resident_bytes
 from handler.tasks import task_class
 from handler.tasks.base import Task
-
-
-class Progress(Protocol):
-    """What a build tells while it works: a stage begins with so many steps, a step is done."""
-
-    def stage(self, name: str, steps: int) -> None: ...
-    def step(self, what: str) -> None: ...
-
-
-class Silent:
-    """Says nothing."""
-
-    def stage(self, name: str, steps: int) -> None:
-        pass
-
-    def step(self, what: str) -> None:
-        pass
 
 
 @dataclass
@@ -65,9 +50,14 @@ def build(recipe: Path, store: Path, version: str = "1.0", progress: Optional[Pr
     """Build the archive that `recipe` describes into `store`, named after the recipe's file.
 
     Raises BuildError or ConfigError, and leaves nothing in the store then: what deviates from the unpadded
-    model by more than the recipe's tolerance is not packed.
+    model by more than the recipe's tolerance is not packed. The process is left as it was found.
     """
-    progress = progress or Silent()
+    check_names(recipe.stem, store)
+    with restored(recipe.parent):
+        return _build(recipe, store, version, progress or Silent())
+
+
+def _build(recipe: Path, store: Path, version: str, progress: Progress) -> Built:
     settings = archive.read_recipe(recipe)
     config = HandlerConfig.from_mapping(settings.get("handler"))
     plan = None
@@ -85,10 +75,12 @@ def build(recipe: Path, store: Path, version: str = "1.0", progress: Optional[Pr
         )
     with tempfile.TemporaryDirectory(prefix="bucketed-build-") as temporary:
         folder = Path(temporary)
-        task, model = _load(config, recipe.parent, folder, progress)
-        adapted, reference = _adapt(task, model, config, backend)
-        _examine(task, adapted, reference, folder)
-        programs = _compile(backend, adapted, task, config, batch_sizes, folder, progress)
+        task, model, reference = _load(config, backend, recipe.parent, folder, progress)
+        weights = sum(parameter.numel() for parameter in model.parameters())
+        model = _adapt(task, model, config, backend)
+        _examine(task, model, reference, folder)
+        programs = compile_programs(backend, model, task, config, batch_sizes, folder, progress)
+        del model  # the programs hold its weights now
         index = Index(
             task=config.task,
             backend=config.backend,
@@ -100,13 +92,13 @@ def build(recipe: Path, store: Path, version: str = "1.0", progress: Optional[Pr
             batch_sizes=batch_sizes,
             dynamic_batch=config.dynamic_batch,
             tolerance=config.tolerance,
-            weights=sum(parameter.numel() for parameter in model.parameters()),
+            weights=weights,
             plan=plan,
             largest_call=config.largest_call,
             backend_options=dict(config.backend_options),
         )
         _write(folder, index, recipe, settings, config)
-        if backend.runs_here:
+        if reference is not None:
             engine = BucketedModel(folder, config)
             _verify(engine, reference, index, config, progress)
             progress.stage("measuring", len(index.shapes))
@@ -134,8 +126,9 @@ def _planned(config: HandlerConfig, folder: Path) -> Tuple[HandlerConfig, Dict[s
 
 
 def _load(
-    config: HandlerConfig, recipe_folder: Path, folder: Path, progress: Progress
-) -> Tuple[Task, torch.nn.Module]:
+    config: HandlerConfig, backend: Backend, recipe_folder: Path, folder: Path, progress: Progress
+) -> Tuple[Task, torch.nn.Module, Optional[torch.nn.Module]]:
+    """The task, the model to compile, and what it is compared with, where programs run here."""
     progress.stage("loading the model", 1)
     source = Source(config, recipe_folder)
     kind = task_class(config.task)
@@ -144,32 +137,53 @@ def _load(
         wanted = "one side, as in 128" if kind.sides == 1 else "two sides, as in [500, 600]"
         raise BuildError(f"handler.buckets: a bucket of {config.task} has {wanted}")
     model = kind.load_model(config, source)
+    other = _loaded_again(kind, config, source, model) if backend.runs_here else None
     for name in (MODELS, ASSETS):
         (folder / name).mkdir()
     kind.save(config, source, model, folder / ASSETS)
     task = kind(config, folder / ASSETS)
     task.buckets = _buckets(config)
+    reference = None if other is None else task.reference(other).eval()
     progress.step(config.model)
-    return task, model
+    return task, model, reference
 
 
-def _adapt(
-    task: Task, model: torch.nn.Module, config: HandlerConfig, backend: Backend
-) -> Tuple[torch.nn.Module, torch.nn.Module]:
-    """The model to compile, in the recipe's dtype, and the float32 one that it is compared with."""
+def _loaded_again(
+    kind: Type[Task], config: HandlerConfig, source: Source, model: torch.nn.Module
+) -> torch.nn.Module:
+    """The same model as another object that nothing has run: a model may change itself when it runs, and the
+    compiled one and what it is compared with would then be wrong together."""
+    other = kind.load_model(config, source)
+    if _parts(other) & _parts(model):
+        other = copy.deepcopy(model)  # the recipe's function gives the same object each time
+    try:
+        other.load_state_dict(model.state_dict())  # one that begins with random weights has others now
+    except RuntimeError as error:
+        raise BuildError(
+            f"handler.model: {config.model} is another model each time it is loaded ({last_line(error)})"
+        ) from error
+    for parameter in other.parameters():
+        parameter.requires_grad_(False)
+    return other
+
+
+def _parts(model: torch.nn.Module) -> Set[int]:
+    return {id(part) for part in (*model.modules(), *model.parameters(), *model.buffers())}
+
+
+def _adapt(task: Task, model: torch.nn.Module, config: HandlerConfig, backend: Backend) -> torch.nn.Module:
+    """The model to compile, in the recipe's dtype."""
     for parameter in model.parameters():
         parameter.requires_grad_(False)
-    reference = task.reference(model).eval()
     if has_batch_norms(model):
-        model = copy.deepcopy(model)  # what it is compared with stays as its authors left it
-        fold_batch_norms(task.reference(model).eval(), _example(task, _buckets(config)[0], 1))
+        fold_batch_norms(task.reference(model).eval(), example(task, _buckets(config)[0], 1))
     if config.dtype != "float32":
-        model = copy.deepcopy(model).to(getattr(torch, config.dtype))
+        model = model.to(getattr(torch, config.dtype))
     adapted = task.adapt(model, ExactPadding).eval()
     for module in adapted.modules():
         if isinstance(module, ExactPadding):
             module.in_place = backend.in_place
-    return adapted, reference
+    return adapted
 
 
 def _examine(task: Task, model: torch.nn.Module, reference: torch.nn.Module, folder: Path) -> None:
@@ -183,54 +197,6 @@ def _examine(task: Task, model: torch.nn.Module, reference: torch.nn.Module, fol
         raise BuildError(f"the model does not run on padded inputs: {first_line(error)}") from error
 
 
-def _compile(
-    backend: Backend,
-    model: torch.nn.Module,
-    task: Task,
-    config: HandlerConfig,
-    batch_sizes: List[int],
-    folder: Path,
-    progress: Progress,
-) -> List[Program]:
-    keys: List[Tuple[Bucket, Optional[int]]] = [(bucket, None) for bucket in _buckets(config)]
-    if not backend.dynamic_batch:
-        keys = list(call_shapes(_buckets(config), batch_sizes, config.largest_call))
-    wanted = keys[-1:] if backend.dynamic_shapes else keys
-    progress.stage("compiling", len(wanted))
-    compiled: Dict[str, Any] = {}
-    seconds: Dict[str, float] = {}
-    for bucket, batch_size in wanted:
-        name = program_name(bucket, batch_size)
-        started = time.perf_counter()
-        example = _example(task, bucket, batch_size or min(2, batch_sizes[-1]))
-        try:
-            compiled[name] = backend.compile(model, example, bucket)
-        except UnknownOperation as error:
-            raise BuildError(f"handler.model: {error}") from None
-        except ConfigError:
-            raise
-        except Exception as error:
-            raise BuildError(f"bucket {name} does not compile: {first_line(error)}") from error
-        seconds[name] = time.perf_counter() - started
-        progress.step(name)
-    if backend.dynamic_shapes:
-        compiled = {program_name(*key): compiled[name] for key in keys}
-    files = backend.save(compiled, folder / MODELS)
-    sizes = backend.sizes(folder / MODELS, files)
-    return [
-        Program(
-            bucket,
-            batch_size,
-            f"{MODELS}/{files[name]}",
-            archive.sha256(folder / MODELS / files[name]),
-            seconds=seconds.get(name, 0.0),
-            size=sizes[name],
-        )
-        for bucket, batch_size in keys
-        for name in [program_name(bucket, batch_size)]
-    ]
-
-
 def _hashes(folder: Path, programs: Set[str]) -> Dict[str, str]:
     """The sha256 of every file that is no program's own."""
     files = sorted(p for kind in (ASSETS, MODELS) for p in (folder / kind).rglob("*") if p.is_file())
@@ -241,13 +207,6 @@ def _hashes(folder: Path, programs: Set[str]) -> Dict[str, str]:
 def _buckets(config: HandlerConfig) -> List[Bucket]:
     assert isinstance(config.buckets, list), "planned buckets are settled before anything is compiled"
     return config.buckets
-
-
-def _example(task: Task, bucket: Bucket, batch_size: int) -> Tensors:
-    """Inputs to compile with. Rows of different sizes, so that nothing about the padding becomes fixed."""
-    sizes = task.sizes_to_check(bucket, [])
-    items = [task.sample(sizes[i % len(sizes)], i) for i in range(batch_size)]
-    return tuple(t.clone() for t in PaddingBuffers(task.inputs).fill(bucket, batch_size, items))
 
 
 def _write(folder: Path, index: Index, recipe: Path, settings: Dict[str, Any], config: HandlerConfig) -> None:
@@ -268,26 +227,26 @@ def _verify(
     progress: Progress,
 ) -> None:
     progress.stage("comparing with the unpadded model", len(engine.buckets))
-    try:
-        worst = deviations(engine, reference, lambda bucket: progress.step(bucket_name(bucket)))
-    except NotTaken as error:
-        hint = ": if it takes multiples of a number only, say so in handler.task_options.multiple_of"
-        raise BuildError(f"{error}{hint if engine.task.sides == 2 else ''}") from error
-    except Exception as error:
-        raise BuildError(
-            f"a compiled bucket does not run as when it is served ({last_line(error)}): every output needs a "
-            "row per input; if the model fixes its batch size, list a single one in handler.batch_sizes"
-        ) from error
+    worst = deviations(engine, reference, lambda bucket: progress.step(bucket_name(bucket)))
     for program in index.programs:
         program.deviation = worst[program.name]
     bad = [p for p in index.programs if p.deviation is None or p.deviation > config.tolerance]
     if bad and not config.allow_inexact:
         named = ", ".join(f"{p.name} by {p.deviation:.1e}" for p in bad)
-        if engine.task.sides == 2:
-            # Padding worked out in Python, as TensorFlow's "same", was traced for the bucket's own size.
-            named += ". If it works with sizes in Python, set handler.task_options.multiple_of to its stride"
         raise BuildError(
             f"these buckets deviate from the unpadded model by more than {config.tolerance:g}: {named}. "
-            "Nothing was packed; set handler.allow_inexact or a larger handler.tolerance if that is meant"
+            f"Nothing was packed. {_to_try(engine.task, config)}; set handler.allow_inexact or a larger "
+            "handler.tolerance if that is meant"
         )
     index.exact = not bad
+
+
+def _to_try(task: Task, config: HandlerConfig) -> str:
+    """What most often makes a model of this kind deviate."""
+    if config.dtype != "float32":
+        return f"{config.dtype} rounds: it needs a larger tolerance, or try handler.dtype: float32"
+    if task.sides == 2:
+        return "If the model rounds sides to a multiple (8 or 32, say), set handler.task_options.multiple_of"
+    if any(spec.kind == MASK for spec in task.inputs):
+        return "The model looks at the padding: every mixing of tokens in it must heed attention_mask"
+    return "The model looks at the padding: let its forward, and its tokenizer, take attention_mask"

@@ -48,6 +48,12 @@ def run(args: argparse.Namespace) -> int:
 
 
 def summary(built: Built) -> str:
+    compared = all(program.deviation is not None for program in built.index.programs)
+    if not compared:
+        return (
+            f"{built.path}: {megabytes(built.bytes)}, {built.index.weights / 1e6:.1f} million weights. "
+            "[bold]Nothing was compared or measured[/bold]: it was compiled off the device."
+        )
     exact = "" if built.index.exact else " [bold]Answers are inexact[/bold]: allow_inexact is set."
     return (
         f"{built.path}: {megabytes(built.bytes)}, {built.index.weights / 1e6:.1f} million weights; "

@@ -36,6 +36,27 @@ def keep_freed_memory() -> None:
         mallopt(m_trim_threshold, -1)  # ... and never cut back
 
 
+def give_back_freed_memory() -> None:
+    """Undo `keep_freed_memory`, for a process that goes on with something else.
+
+    glibc moves its thresholds by itself until one of them is set, up to these: they are what a process that
+    handles large tensors ends with. What the operator set in the environment stays.
+    """
+    m_trim_threshold, m_mmap_threshold, m_mmap_max = -1, -3, -4  # malloc.h
+    largest = 4 * 1024 * 1024 * ctypes.sizeof(ctypes.c_long)
+    wanted = {
+        m_mmap_max: ("MALLOC_MMAP_MAX_", 65536),
+        m_mmap_threshold: ("MALLOC_MMAP_THRESHOLD_", largest),
+        m_trim_threshold: ("MALLOC_TRIM_THRESHOLD_", 2 * largest),
+    }
+    with contextlib.suppress(AttributeError, OSError, TypeError):
+        library = ctypes.CDLL(None)
+        for parameter, (variable, usual) in wanted.items():
+            chosen = os.environ.get(variable, "")
+            library.mallopt(parameter, int(chosen) if chosen.isdecimal() else usual)
+        library.malloc_trim(0)
+
+
 def prepare_process(config: HandlerConfig, workers: int) -> None:
     """Set the threads, keep freed memory, shorten the log, and let the backend prepare the process.
 

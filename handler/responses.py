@@ -65,5 +65,9 @@ def answer_response(
     if changed:
         headers["X-Truncated"] = "; ".join(changed)
     if not model.index.exact:
-        headers["X-Inexact"] = "the archive was built with allow_inexact"
+        compared = all(program.deviation is not None for program in model.index.programs)
+        why = (
+            "the archive was built with allow_inexact" if compared else "nothing was compared off the device"
+        )
+        headers["X-Inexact"] = why
     return Response(body, headers=headers)

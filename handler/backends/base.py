@@ -25,6 +25,8 @@ class Backend:
     shares_weights: the programs of an archive hold one copy of the weights.
     dynamic_shapes: one program, compiled for the largest bucket, takes every smaller shape as well.
     runs_here: programs can run on the machine that compiles them, so that the build can check them.
+    freezes_values: what the model's Python code reads of a tensor stays as it was when it was compiled;
+        otherwise compiling refuses such code itself.
     in_place: tensors may be written to where they are; compilers that know only whole tensors say no.
     options: the keys of `backend_options` that it understands, with their defaults.
     """
@@ -34,6 +36,7 @@ class Backend:
     shares_weights: ClassVar[bool] = False
     dynamic_shapes: bool = False
     runs_here: bool = True
+    freezes_values: ClassVar[bool] = True
     in_place: ClassVar[bool] = True
     options: ClassVar[Mapping[str, Any]] = {}
 

@@ -48,6 +48,7 @@ class Inductor(Backend):
     name = "inductor"
     dynamic_batch = True
     shares_weights = True
+    freezes_values = False
     options = {"shapes": "fixed"}
 
     def __init__(self, options: Mapping[str, Any]) -> None:

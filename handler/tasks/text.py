@@ -42,6 +42,7 @@ class TextTask(Task):
         self.tokenizer.no_truncation()
         self._truncating: Optional[Tokenizer] = None
         self._beginnings = Beginnings(self.tokenizer)
+        self.smallest = max(1, len(self.tokenizer.encode("").ids))  # the empty text's
         self.saved = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
         self.truncation_side: str = self.saved["truncation_side"]
         self.max_length: Optional[int] = None  # in tokens, where the task bounds what its buckets take
@@ -70,12 +71,13 @@ class TextTask(Task):
     def sizes_to_check(
         self, bucket: Tuple[int, ...], smaller: Sequence[Tuple[int, ...]]
     ) -> List[Tuple[int, ...]]:
-        """One token, one more than the bucket before, a few between, one less than full, exactly full."""
+        """The empty text's, one more than the bucket before, a few between, one less than full, full."""
         (length,) = bucket
-        start = smaller[-1][0] + 1 if smaller else 1
+        least = min(self.smallest, length)
+        start = max(least, smaller[-1][0] + 1) if smaller else least
         middle = (start + length) // 2
-        sizes = {1, start, middle, length - 1, length}
-        return [(size,) for size in sorted(sizes) if 1 <= size <= length]
+        sizes = {least, start, middle, length - 1, length}
+        return [(size,) for size in sorted(sizes) if least <= size <= length]
 
     def sample(self, size: Tuple[int, ...], seed: int) -> Item:
         draw = random.Random(seed)

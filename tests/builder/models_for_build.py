@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import random
+import sys
+
 import torch
 
 WORDS = 30522  # the tokenizer's
@@ -143,3 +147,106 @@ def broken() -> torch.nn.Module:
 
 def no_module() -> object:
     return {"weights": 1}
+
+
+class Switching(Words):
+    """As BigBird: the first short input makes it another model for good."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.long = True
+
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+        self.long = self.long and input_ids.shape[1] > 10
+        return super().forward(input_ids, attention_mask) * (2 if self.long else 1)
+
+
+class LargerThanOne(Words):
+    """Takes no single token, as Funnel does."""
+
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+        if input_ids.shape[1] == 1:
+            raise ValueError("one is too few")
+        return super().forward(input_ids, attention_mask)
+
+
+class OwnFunction(torch.autograd.Function):
+    @staticmethod
+    def forward(context: object, vectors: torch.Tensor) -> torch.Tensor:
+        return vectors * 2
+
+
+class Unsaveable(Words):
+    """torch.jit traces it and cannot write it down, as with Bloom."""
+
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+        vectors: torch.Tensor = OwnFunction.apply(super().forward(input_ids, attention_mask))
+        return vectors
+
+
+class Pooled(torch.nn.Module):
+    """Scores of four classes in `[B, 4, 1, 1]`, as a network without its last flattening gives them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.classes = torch.nn.Conv2d(3, 4, 1)
+
+    def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        return self.classes(pixel_values).mean((2, 3), keepdim=True)
+
+
+class Strided(torch.nn.Module):
+    """Rounds each side up to a multiple of 8 on its own, and spreads what it sees over all of it."""
+
+    def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        height, width = (-(-side // 8) * 8 for side in pixel_values.shape[-2:])
+        grown = torch.nn.functional.interpolate(pixel_values, size=(height, width), mode="bilinear")
+        return grown * height
+
+
+_ONCE = Switching()
+
+
+def switching() -> torch.nn.Module:
+    return Switching()
+
+
+def switching_once() -> torch.nn.Module:
+    """The same object each time."""
+    return _ONCE
+
+
+def random_words() -> torch.nn.Module:
+    """Other weights each time."""
+    model = Words()
+    torch.nn.init.normal_(model.embedding.weight)
+    return model
+
+
+def words_that_change_the_process() -> torch.nn.Module:
+    os.environ["A_BUILD_WAS_HERE"] = "1"
+    sys.path.append("/a/build/was/here")
+    torch.manual_seed(random.randrange(1000))
+    torch.set_num_threads(1 + torch.get_num_threads())
+    return Words()
+
+
+def larger_than_one() -> torch.nn.Module:
+    return LargerThanOne()
+
+
+def unsaveable() -> torch.nn.Module:
+    return Unsaveable()
+
+
+def token_classes() -> torch.nn.Module:
+    return Words()
+
+
+def pooled() -> torch.nn.Module:
+    torch.manual_seed(0)
+    return Pooled().eval()
+
+
+def strided() -> torch.nn.Module:
+    return Strided().eval()

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -103,10 +105,45 @@ def test_what_was_handed_over_stays_as_it_was(tmp_path: Path) -> None:
     assert (folder / "models" / "buckets.pt").read_bytes() == b"a model"
 
 
-@pytest.mark.parametrize("name", ["two words", "a+b", "ä"])
-def test_a_name_that_the_archiver_refuses_leaves_the_store_as_it_was(name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["two words", "a+b", "ä", "a,b", "a:b", "-a"])
+def test_a_name_that_torchserve_refuses_leaves_the_store_as_it_was(name: str, tmp_path: Path) -> None:
     store = tmp_path / "store"
-    with pytest.raises(BuildError, match="torch-model-archiver failed: ") as stopped:
+    with pytest.raises(BuildError, match="named after the recipe's file") as stopped:
         pack(content(tmp_path / "in"), name, "1.0", store)
     assert "\n" not in str(stopped.value)
-    assert list(store.iterdir()) == []
+    assert not store.exists()
+
+
+KILLED = """
+import subprocess, sys, time
+from pathlib import Path
+from builder.pack import pack
+subprocess.run = lambda *a, **k: (print("packing", flush=True), time.sleep(60))
+pack(Path(sys.argv[1]), "mine", "1.0", Path(sys.argv[2]))
+"""
+
+
+def packing(folder: Path, store: Path) -> subprocess.Popen[str]:
+    """A process in the middle of packing."""
+    root = Path(__file__).resolve().parents[2]
+    command = [sys.executable, "-c", KILLED, str(folder), str(store)]
+    process = subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "packing\n"
+    return process
+
+
+def test_what_a_killed_build_left_goes_with_the_next_one_and_what_lives_stays(tmp_path: Path) -> None:
+    folder, store = content(tmp_path / "in"), tmp_path / "store"
+    with packing(folder, store) as killed:
+        killed.kill()
+    (left,) = store.iterdir()
+    with packing(folder, store) as living:
+        (work,) = store.iterdir()
+        assert work != left
+        pack(folder, "mine", "1.0", store)
+        assert {path.name for path in store.iterdir()} == {"mine.mar", work.name}
+        assert {path.name for path in work.iterdir()} == {"content", "staging", "out"}
+        living.kill()
+    pack(folder, "mine", "1.0", store)
+    assert [path.name for path in store.iterdir()] == ["mine.mar"]

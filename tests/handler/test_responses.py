@@ -102,7 +102,11 @@ def test_an_inexact_archive_says_so(embedding_archive_folder: object) -> None:
     model = BucketedModel.load(embedding_archive_folder, warm=False)  # type: ignore[arg-type]
     assert "X-Inexact" not in answer_response(model, "a", ITEMS, OUTPUTS).headers
     model.index.exact = False
-    assert "X-Inexact" in answer_response(model, "a", ITEMS, OUTPUTS).headers
+    said = answer_response(model, "a", ITEMS, OUTPUTS).headers["X-Inexact"]
+    assert said == "the archive was built with allow_inexact"
+    model.index.programs[0].deviation = None
+    said = answer_response(model, "a", ITEMS, OUTPUTS).headers["X-Inexact"]
+    assert said == "the archive was built off the device"
 
 
 def test_an_answer_larger_than_the_limit_is_refused(embedding_archive_folder: object) -> None:
