@@ -75,7 +75,7 @@ def _build(recipe: Path, store: Path, version: str, progress: Progress) -> Built
         )
     with tempfile.TemporaryDirectory(prefix="bucketed-build-") as temporary:
         folder = Path(temporary)
-        task, model, reference = _load(config, backend, recipe.parent, folder, progress)
+        task, model, reference = _load(config, recipe.parent, folder, progress)
         weights = sum(parameter.numel() for parameter in model.parameters())
         model = _adapt(task, model, config, backend)
         _examine(task, model, reference, folder)
@@ -98,7 +98,7 @@ def _build(recipe: Path, store: Path, version: str, progress: Progress) -> Built
             backend_options=dict(config.backend_options),
         )
         _write(folder, index, recipe, settings, config)
-        if reference is not None:
+        if backend.runs_here:
             engine = BucketedModel(folder, config)
             _verify(engine, reference, index, config, progress)
             progress.stage("measuring", len(index.shapes))
@@ -126,9 +126,9 @@ def _planned(config: HandlerConfig, folder: Path) -> Tuple[HandlerConfig, Dict[s
 
 
 def _load(
-    config: HandlerConfig, backend: Backend, recipe_folder: Path, folder: Path, progress: Progress
-) -> Tuple[Task, torch.nn.Module, Optional[torch.nn.Module]]:
-    """The task, the model to compile, and what it is compared with, where programs run here."""
+    config: HandlerConfig, recipe_folder: Path, folder: Path, progress: Progress
+) -> Tuple[Task, torch.nn.Module, torch.nn.Module]:
+    """The task, the model to compile, and what it is compared with."""
     progress.stage("loading the model", 1)
     source = Source(config, recipe_folder)
     kind = task_class(config.task)
@@ -137,15 +137,14 @@ def _load(
         wanted = "one side, as in 128" if kind.sides == 1 else "two sides, as in [500, 600]"
         raise BuildError(f"handler.buckets: a bucket of {config.task} has {wanted}")
     model = kind.load_model(config, source)
-    other = _loaded_again(kind, config, source, model) if backend.runs_here else None
+    other = _loaded_again(kind, config, source, model)
     for name in (MODELS, ASSETS):
         (folder / name).mkdir()
     kind.save(config, source, model, folder / ASSETS)
     task = kind(config, folder / ASSETS)
     task.buckets = _buckets(config)
-    reference = None if other is None else task.reference(other).eval()
     progress.step(config.model)
-    return task, model, reference
+    return task, model, task.reference(other).eval()
 
 
 def _loaded_again(
