@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 from dataclasses import dataclass, field
 from typing import Any, Dict, Mapping, Optional, Sequence, Tuple
 
@@ -64,12 +65,12 @@ class PaddingBuffers:
     """Memory for input tensors that is kept from call to call, as much as the largest call needed.
 
     `fill` writes items straight into it: no per-row tensors, no concatenation. What `fill` returns is
-    valid until the next `fill`.
+    valid until the next `fill` of the same thread: every thread has memory of its own, until it ends.
     """
 
     def __init__(self, inputs: Sequence[InputSpec]) -> None:
         self.inputs = tuple(inputs)
-        self._kept = [torch.empty(0, dtype=getattr(torch, spec.dtype)) for spec in self.inputs]
+        self._kept = _Kept(self.inputs)
 
     def fill(self, bucket: Bucket, batch_size: int, items: Sequence[Item]) -> Tuple[torch.Tensor, ...]:
         """The model's inputs for `items`, padded to `bucket`; rows to spare repeat the first item.
@@ -91,14 +92,21 @@ class PaddingBuffers:
         return tensors
 
     def _tensors(self, bucket: Bucket, batch_size: int) -> Tuple[torch.Tensor, ...]:
-        tensors = []
+        kept, tensors = self._kept.flat, []
         for i, spec in enumerate(self.inputs):
             shape = spec.shape(bucket, batch_size)
             needed = math.prod(shape)
-            if len(self._kept[i]) < needed:
-                self._kept[i] = torch.empty(needed, dtype=self._kept[i].dtype)
-            tensors.append(self._kept[i][:needed].view(shape))
+            if len(kept[i]) < needed:
+                kept[i] = torch.empty(needed, dtype=kept[i].dtype)
+            tensors.append(kept[i][:needed].view(shape))
         return tuple(tensors)
+
+
+class _Kept(threading.local):
+    """One flat tensor per input, made anew in every thread that asks."""
+
+    def __init__(self, inputs: Sequence[InputSpec]) -> None:
+        self.flat = [torch.empty(0, dtype=getattr(torch, spec.dtype)) for spec in inputs]
 
 
 def _write(spec: InputSpec, row: np.ndarray[Any, Any], item: Item) -> None:
