@@ -36,7 +36,9 @@ where the data may come from
   --sizes FILE     JSON: [[height, width], ...] or [[height, width, count], ...]; with --width-first
                    [width, height], as COCO has it.
   --images DIR     a folder of pictures; only their headers are read.
-  --server URL     what the model named by --model has seen on a running server (management address).
+  --server URL     what the model named by --model has seen on a running server (management address)
+                   since it was registered, or with --since FILE since FILE was saved, which holds an
+                   earlier answer of URL/models/NAME?customized=true.
 
 what a bucket costs (--cost)
   area      positions, real or padded. The default.
@@ -88,6 +90,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--width-first", action="store_true", help="--sizes says [width, height]")
     parser.add_argument("--tokenizer", metavar="T", help="hub id, folder, or package:NAME/FOLDER")
     parser.add_argument("--model", metavar="NAME", help="the model's name on the --server")
+    parser.add_argument("--since", type=Path, metavar="FILE", help="an earlier answer of the --server")
     parser.add_argument("--token-file", type=Path, metavar="FILE", help="the server's key_file.json")
     parser.add_argument("--token", metavar="T", help="the management token itself")
     parser.add_argument("--buckets", type=_buckets, default="auto", metavar="K", help="or auto")
@@ -116,6 +119,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _run(args: argparse.Namespace) -> None:
+    if args.since and not args.server:
+        raise PlanError("--since needs --server: it leaves out what that server had seen before")
     traffic = _traffic(args) if args.server else None
     histogram = traffic.histogram if traffic else _read(args)
     measured = _read_costs(args.costs) if args.costs else Measured([])
@@ -170,7 +175,8 @@ def _traffic(args: argparse.Namespace) -> Traffic:
     token = args.token
     if token is None and args.token_file:
         token = inputs.read_token(args.token_file)
-    return inputs.read_server(args.server, args.model, token)
+    traffic = inputs.read_server(args.server, args.model, token)
+    return inputs.read_since(args.since, traffic) if args.since else traffic
 
 
 def _cost(args: argparse.Namespace, table: List[Mapping[str, Any]]) -> Cost:

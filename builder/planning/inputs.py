@@ -13,7 +13,7 @@ from __future__ import annotations
 import importlib.util
 import json
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Tuple
 
@@ -26,11 +26,13 @@ TEXTS_AT_ONCE = 1000  # tokenizers work on batches; this bounds the memory for a
 
 @dataclass(frozen=True)
 class Traffic:
-    """What a server says of a model: sizes seen, present buckets, and the cost table if any."""
+    """What a server says of a model: sizes seen, present buckets, the cost table if any, and the time since
+    when it counts."""
 
     histogram: Histogram
     buckets: List[Bucket]
     costs: List[Mapping[str, Any]]
+    since: Optional[str] = None
 
 
 def read_lengths(path: Path, field: Optional[str] = None, tokenizer: Optional[str] = None) -> Histogram:
@@ -135,8 +137,8 @@ def read_server(url: str, model: str, token: Optional[str]) -> Traffic:
         raise PlanError(f"{address}: {error}") from error
 
 
-def traffic_from_describe(answer: Any) -> Traffic:
-    """Read `GET /models/NAME?customized=true`. Raises PlanError if it holds no traffic."""
+def traffic_from_describe(answer: Any, empty: bool = False) -> Traffic:
+    """Read `GET /models/NAME?customized=true`. Raises PlanError if it holds no traffic, unless `empty`."""
     entry = answer[0] if isinstance(answer, list) and answer else answer
     metadata = entry.get("customizedMetadata") if isinstance(entry, dict) else None
     if isinstance(metadata, str):
@@ -149,10 +151,32 @@ def traffic_from_describe(answer: Any) -> Traffic:
     histogram: Counter[Size] = Counter()
     for size, count in metadata["seen"]:
         histogram[parse_bucket(size)] += int(count)
-    if not histogram:
+    if not histogram and not empty:
         raise PlanError("the model has seen no traffic yet: send requests, then plan")
     costs = metadata.get("costs") or []
-    return Traffic(dict(histogram), parse_buckets(metadata["buckets"]), list(costs))
+    since = metadata.get("seen_since")
+    return Traffic(dict(histogram), parse_buckets(metadata["buckets"]), list(costs), since)
+
+
+def read_since(path: Path, traffic: Traffic) -> Traffic:
+    """`traffic` without what was seen before `path` was saved: an earlier answer of the same server.
+
+    Raises PlanError if the server began to count anew after it.
+    """
+    try:
+        before = traffic_from_describe(_read_json(path), empty=True)
+    except PlanError as error:
+        raise PlanError(f"{path}: {error}") from error
+    left = {size: count - before.histogram.get(size, 0) for size, count in traffic.histogram.items()}
+    lost = before.histogram.keys() - left.keys() or any(count < 0 for count in left.values())
+    if lost or before.since != traffic.since:
+        raise PlanError(
+            f"the server counts anew since {traffic.since}, after {path} was saved: plan without --since"
+        )
+    histogram = {size: count for size, count in left.items() if count}
+    if not histogram:
+        raise PlanError(f"the model has seen nothing since {path} was saved: send requests, then plan")
+    return replace(traffic, histogram=histogram)
 
 
 def read_table(path: Path) -> List[Mapping[str, Any]]:

@@ -230,6 +230,20 @@ def test_a_servers_traffic_as_a_table(plan, server, monkeypatch):
     assert "100 items are larger than any present bucket" in out
 
 
+def test_a_plan_from_what_was_seen_since(plan, server, write):
+    before = write("before.json", [{"customizedMetadata": {**Management.metadata, "seen": [[[10], 500]]}}])
+    asked = ["--server", server, "--model", "minilm", "--token", TOKEN, "--buckets", "2", "--json"]
+    code, out, _ = plan(*asked, "--since", before)
+    assert code == 0
+    assert json.loads(out)["traffic"]["items"] == 500
+
+
+def test_since_is_of_a_server(plan, write):
+    code, out, err = plan("--lengths", write("lengths.json", [10]), "--since", "before.json")
+    assert (code, out) == (1, "")
+    assert "--since needs --server" in err
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

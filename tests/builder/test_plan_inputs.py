@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 from PIL import Image
@@ -11,6 +12,7 @@ from builder.planning.inputs import (
     read_images,
     read_lengths,
     read_plan_file,
+    read_since,
     read_sizes,
     read_table,
     read_texts,
@@ -173,6 +175,40 @@ def test_what_a_server_has_seen():
 def test_a_server_that_says_nothing(answer):
     with pytest.raises(PlanError):
         traffic_from_describe(answer)
+
+
+def described(seen, since="2026-11-30T08:15:00Z"):
+    return [{"customizedMetadata": {"buckets": [[64]], "seen": seen, "seen_since": since}}]
+
+
+@pytest.mark.parametrize(
+    ("before", "left"),
+    [
+        ([], {(37,): 12, (40,): 3}),
+        ([[[37], 10]], {(37,): 2, (40,): 3}),
+        ([[[37], 12], [[40], 1]], {(40,): 2}),
+    ],
+)
+def test_what_was_seen_before_is_left_out(write, before, left):
+    now = traffic_from_describe(described([[[37], 12], [[40], 3]]))
+    assert read_since(write("before.json", described(before)), now) == replace(now, histogram=left)
+
+
+@pytest.mark.parametrize(
+    ("before", "says"),
+    [
+        (described([[[37], 13]]), "counts anew since 2026-11-30T08:15:00Z"),
+        (described([[[50], 1]]), "counts anew"),
+        (described([[[37], 1]], since="2026-11-29T08:15:00Z"), "counts anew"),
+        (described([[[37], 12], [[40], 3]]), "seen nothing since"),
+        ([{"customizedMetadata": None}], "before.json: the model does not say"),
+        ({"code": 400}, "before.json: the model does not say"),
+    ],
+)
+def test_an_earlier_answer_that_does_not_fit(write, before, says):
+    now = traffic_from_describe(described([[[37], 12], [[40], 3]]))
+    with pytest.raises(PlanError, match=says):
+        read_since(write("before.json", before), now)
 
 
 def test_the_management_token(write):

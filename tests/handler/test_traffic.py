@@ -50,27 +50,35 @@ def test_a_restarted_worker_keeps_what_was_seen(tmp_path: Path, monkeypatch: pyt
     assert again.seen() == [([3], 1), ([4], 1)]
 
 
-def test_a_reset_starts_the_count_of_all_workers_anew(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    one, other = worker(tmp_path, 1, monkeypatch), worker(tmp_path, 2, monkeypatch)
-    one.record([(3,), (4,), (5,)])
-    other.record([(6,), (7,)])
-    one.reset()
-    assert one.seen() == []
-    other.record([(7,), (8,)])
-    other.record([(6,)])
-    one.record([(5,), (3,)])
-    assert one.seen() == [([3], 1), ([5], 1), ([6], 1), ([7], 1), ([8], 1)]
+def test_a_worker_that_gets_the_same_process_number_again_keeps_what_was_seen(tmp_path: Path) -> None:
+    Traffic(tmp_path, 1).record([(3,)])
+    again = Traffic(tmp_path, 1)
+    again.record([(3,), (4,)])
+    assert again.seen() == [([3], 2), ([4], 1)]
 
 
-def test_after_a_reset_new_sizes_are_counted_exactly_again(
+def test_the_time_is_that_of_the_first_worker(tmp_path: Path) -> None:
+    first = Traffic(tmp_path, 1)
+    since = first.since()
+    Traffic(tmp_path, 1)
+    (tmp_path / "seen-1764493200000000000-7.i64").touch()  # 2025-11-30 09:00
+    assert since.startswith("20")
+    assert first.since() == "2025-11-30T09:00:00Z"
+
+
+@pytest.mark.parametrize("size", [0, 5, 24])
+def test_a_file_that_another_worker_is_just_making_is_no_trouble(size: int, tmp_path: Path) -> None:
+    seen = Traffic(tmp_path, 1)
+    seen.record([(3,)])
+    (tmp_path / "seen-1-1.i64").write_bytes(bytes(size))
+    assert seen.seen() == [([3], 1)]
+
+
+def test_new_sizes_are_rounded_once_the_exact_rows_are_full(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(traffic, "ROWS", 3)
     seen = Traffic(tmp_path, 1)
-    seen.record([(1,), (2,), (3,)])
-    seen.reset()
     seen.record([(10,), (11,), (12,), (2,)])
     assert seen.seen() == [([10], 1), ([11], 1), ([12], 1), ([64], 1)]
 

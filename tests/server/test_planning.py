@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -27,11 +28,11 @@ def plan(server: Server, *arguments: str) -> Any:
 
 
 def test_the_waste_predicted_from_traffic_is_the_waste_that_is_measured(
-    server: Server, minilm: str, text_of: Callable[[int], str]
+    server: Server, minilm: str, text_of: Callable[[int], str], tmp_path: Path
 ) -> None:
-    address = f"{server.torchserve.inference}/predictions/{minilm}"
-    headers = {"Authorization": f"Bearer {server.torchserve.key('inference')}"}
-    assert server.http.post(address, headers={**headers, "describe": "reset"}).status_code == 200
+    assert server.predict_text(minilm, text_of(400)).status_code == 200
+    before = tmp_path / "before.json"
+    before.write_text(server.manage("GET", f"/models/{minilm}", customized="true").text, encoding="utf-8")
 
     padded = real = 0.0
     for length in LENGTHS:
@@ -40,13 +41,31 @@ def test_the_waste_predicted_from_traffic_is_the_waste_that_is_measured(
         real += length
         padded += length * float(answer.headers["X-Padding-Ratio"])
 
-    found = plan(server, "--buckets", "4", "--cost", "area")
+    found = plan(server, "--buckets", "4", "--cost", "area", "--since", str(before))
     traffic = found["traffic"]
     assert traffic["items"] == len(LENGTHS)
     assert traffic["present"]["buckets"] == [[bucket] for bucket in BUCKETS]
     assert traffic["present"]["positions"] == pytest.approx(padded / real, rel=0.01)
     assert traffic["proposed"]["positions"] < traffic["present"]["positions"]
     assert found["buckets"][-1] == [310]
+
+
+def test_the_inference_key_neither_reads_nor_erases_what_was_seen(server: Server, minilm: str) -> None:
+    def seen() -> Any:
+        (described,) = server.manage("GET", f"/models/{minilm}", customized="true").json()
+        return described["customizedMetadata"]["seen"], described["customizedMetadata"]["seen_since"]
+
+    assert server.predict_text(minilm, "one").status_code == 200
+    before = seen()
+    for value in ("reset", "True"):
+        for method in ("GET", "POST"):
+            address = f"{server.torchserve.inference}/predictions/{minilm}"
+            headers = {**server.token("inference"), "describe": value}
+            response = server.http.request(method, address, headers=headers)
+            assert response.status_code == 400
+            assert "no body" in response.json()["message"]
+    assert before[0]
+    assert seen() == before
 
 
 def test_describe_tells_costs_sizes_and_memory(
