@@ -21,6 +21,7 @@ from handler.errors import ConfigError
 DTYPES = ("float32", "bfloat16", "float16")
 OVER_MAX = ("reject", "truncate", "resize")
 DYNAMIC = "dynamic"
+_LIMITS = ("max_items", "max_characters", "max_request_characters", "max_pixels", "max_response_bytes")
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,8 @@ class HandlerConfig:
         over_max: what happens to an input larger than every bucket: reject (413), truncate, resize.
         packing: how a batch is split into calls: packed (by measured cost), per_bucket, fifo, one_by_one.
         threads: intra-op threads per worker; default: the machine's cores ÷ maxWorkers.
-        max_items: inputs per request. max_characters: per text. max_pixels: per picture.
+        max_items: inputs per request. max_characters: per text. max_request_characters: of all texts of one
+            request together; default: twice max_characters. max_pixels: per picture.
         max_response_bytes: of one answer; keep it below TorchServe's max_response_size.
         task_options: passed to the task, which checks them.
     """
@@ -68,6 +70,7 @@ class HandlerConfig:
     threads: Optional[int] = None
     max_items: int = 64
     max_characters: int = 100_000
+    max_request_characters: Optional[int] = None
     max_pixels: int = 50_000_000
     max_response_bytes: int = 6_000_000
     backend_options: Dict[str, Any] = field(default_factory=dict)
@@ -101,14 +104,8 @@ class HandlerConfig:
         values: Dict[str, Any] = {key: value for key, value in section.items() if value is not None}
         for key in ("task", "model", "backend", "tokenizer", "dtype", "over_max", "packing"):
             _require(isinstance(values.get(key, ""), str), key, "text", values.get(key))
-        for key in ("largest_batch", "largest_call", "threads", "max_items", "max_characters", "max_pixels"):
+        for key in ("largest_batch", "largest_call", "threads", *_LIMITS):
             _require(_positive_int(values.get(key, 1)), key, "a positive whole number", values.get(key))
-        _require(
-            _positive_int(values.get("max_response_bytes", 1)),
-            "max_response_bytes",
-            "a positive whole number",
-            values.get("max_response_bytes"),
-        )
         _one_of(values, "dtype", DTYPES)
         _one_of(values, "over_max", OVER_MAX)
         tolerance = values.get("tolerance", 1.0)

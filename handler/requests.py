@@ -36,15 +36,24 @@ class Request:
     parameters: Dict[str, Any] = field(default_factory=dict)
 
 
-def read_request(row: Mapping[str, Any], content_type: Optional[str], body: str, max_items: int) -> Request:
+def read_request(
+    row: Mapping[str, Any],
+    content_type: Optional[str],
+    body: str,
+    max_items: int,
+    max_characters: int = 200_000,
+) -> Request:
     """One row of the batch as a request. `body` is what the task takes: text or image.
 
-    An image input is bytes, a text input whatever JSON held: the task checks it.
+    An image input is bytes, a text input whatever JSON held: the task checks it. `max_characters` are those
+    of all texts together. An empty body is the empty text only where the content type says that it is text.
     Raises BadRequest, InputTooLarge, UnsupportedMediaType or UnprocessableInput.
     """
     kind = (content_type or "").split(";")[0].strip().lower()
     value = _value(row, kind, body)
     if isinstance(value, (bytes, bytearray)):
+        if not value and (not kind or body == IMAGE):
+            raise BadRequest(f"the request has no body: {_EXPECTED[body]}")
         if body == IMAGE and not (kind.endswith("json") or (not kind and value[:1] in (b"{", b'"'))):
             if kind and not kind.startswith(_PICTURES):
                 raise UnsupportedMediaType(f"{kind} is not a picture: {_EXPECTED[body]}")
@@ -53,13 +62,29 @@ def read_request(row: Mapping[str, Any], content_type: Optional[str], body: str,
     elif body == IMAGE and kind.startswith("text/"):
         raise UnsupportedMediaType(f"{kind} is not a picture: {_EXPECTED[body]}")
     request = _from_json(value, body)
+    if not request.inputs:
+        raise BadRequest('"inputs" is an empty list: send at least one input')
     if len(request.inputs) > max_items:
         raise InputTooLarge(
             f"{len(request.inputs)} inputs in one request are more than the limit of {max_items}"
         )
     if body == IMAGE:
         request.inputs = [_from_base64(item) for item in request.inputs]
+        return request
+    characters = sum(map(_characters, request.inputs))
+    if characters > max_characters:
+        raise InputTooLarge(
+            f"the texts of one request have {characters} characters together, more than the limit of "
+            f"{max_characters}: send fewer at once"
+        )
     return request
+
+
+def _characters(value: Any) -> int:
+    """Of a text, or of both texts of a pair."""
+    if isinstance(value, Mapping):
+        return sum(len(text) for text in value.values() if isinstance(text, str))
+    return len(value) if isinstance(value, str) else 0
 
 
 def _value(row: Mapping[str, Any], kind: str, body: str) -> Any:

@@ -45,6 +45,7 @@ def test_what_must_be_there(key: str, missing: str) -> None:
                 "threads",
                 "max_items",
                 "max_characters",
+                "max_request_characters",
                 "max_pixels",
                 "max_response_bytes",
             )

@@ -21,7 +21,7 @@ MULTIPART = "multipart/form-data; boundary=x"
 
 
 def read(value: Any, content_type: str | None = JSON, body: str = TEXT, key: str = "body") -> Request:
-    return read_request({key: value}, content_type, body, max_items=8)
+    return read_request({key: value}, content_type, body, max_items=8, max_characters=100)
 
 
 # What the frontend could decode arrives as a value; everything else as bytes.
@@ -36,7 +36,6 @@ def read(value: Any, content_type: str | None = JSON, body: str = TEXT, key: str
         ({"inputs": ""}, JSON, Request([""])),
         ({"inputs": ["a", "b"]}, JSON, Request(["a", "b"], many=True)),
         ({"inputs": ["a"]}, JSON, Request(["a"], many=True)),
-        ({"inputs": []}, JSON, Request([], many=True)),
         ({"inputs": "a", "parameters": {"top_k": 2}}, JSON, Request(["a"], False, {"top_k": 2})),
         ({"inputs": "a", "parameters": None}, JSON, Request(["a"])),
         ({"inputs": "a", "parameters": {}}, JSON, Request(["a"])),
@@ -69,7 +68,9 @@ def read(value: Any, content_type: str | None = JSON, body: str = TEXT, key: str
         (bytearray(b"a plain text"), None, Request(["a plain text"])),
         (bytearray(b"5 apples"), None, Request(["5 apples"])),
         (bytearray(b"{not JSON}"), None, Request(["{not JSON}"])),
-        (bytearray(b""), None, Request([""])),
+        (bytearray(b'""'), None, Request([""])),
+        (bytearray(b""), "text/plain", Request([""])),
+        (bytearray(b""), MULTIPART, Request([""])),
     ],
 )
 def test_text_bodies(value: Any, content_type: str | None, request_: Request) -> None:
@@ -112,6 +113,12 @@ def test_text_bodies(value: Any, content_type: str | None, request_: Request) ->
         ({"inputs": "a", "parameters": "b"}, JSON, UnprocessableInput, "must be an object"),
         ({"text": "a", "parameters": 3}, JSON, UnprocessableInput, "must be an object"),
         ({"inputs": ["a"] * 9}, JSON, InputTooLarge, "9 inputs .* limit of 8"),
+        ({"inputs": ["a" * 60] * 2}, JSON, InputTooLarge, "120 characters .* limit of 100: send fewer"),
+        ({"text": "a" * 60, "text_pair": "b" * 41}, JSON, InputTooLarge, "101 characters"),
+        ({"inputs": [None, "a" * 60, {"text": "b" * 41}]}, JSON, InputTooLarge, "101 characters"),
+        # Nothing at all
+        (bytearray(b""), None, BadRequest, "no body"),
+        ({"inputs": []}, JSON, BadRequest, "empty list"),
     ],
 )
 def test_text_bodies_that_are_refused(
@@ -186,6 +193,9 @@ def test_picture_bodies(value: Any, content_type: str | None, request_: Request)
         ({"inputs": 5}, JSON, UnprocessableInput),
         ({"inputs": None}, JSON, UnprocessableInput),
         (bytearray(b"{"), JSON, BadRequest),
+        (bytearray(b""), None, BadRequest),
+        (bytearray(b""), "image/png", BadRequest),
+        ({"inputs": []}, JSON, BadRequest),
     ],
 )
 def test_picture_bodies_that_are_refused(
