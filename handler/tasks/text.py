@@ -18,6 +18,7 @@ from handler.errors import (
     RequestError,
     UnprocessableInput,
 )
+from handler.failures import EXITS
 from handler.padding import DATA, MASK, InputSpec, Item, crop
 from handler.tasks.base import (
     Parameters,
@@ -29,8 +30,10 @@ from handler.tasks.base import (
     positive_int_or_none,
     top_classes,
 )
+from handler.tasks.beginnings import Beginnings
 
 TOKENIZER, SETTINGS = "tokenizer.json", "text.json"
+Text = Union[str, Tuple[str, str]]  # one, or a pair
 
 
 class TextTask(Task):
@@ -38,7 +41,8 @@ class TextTask(Task):
 
     The tokenizers library itself is used, not its wrapper in transformers: a worker then starts in a
     second and stays small. Every text is tokenised at its full length first, so that an error or a
-    truncation can name it.
+    truncation can name it; only what its beginning shows to be far too long is not. May be called by
+    several threads at once.
     """
 
     body = "text"
@@ -51,6 +55,7 @@ class TextTask(Task):
         self.tokenizer.no_padding()
         self.tokenizer.no_truncation()
         self._truncating: Optional[Tokenizer] = None
+        self._beginnings = Beginnings(self.tokenizer)
         saved = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
         self.saved_labels: List[str] = saved["labels"]
         self.problem_type: Optional[str] = saved["problem_type"]
@@ -134,22 +139,61 @@ class TextTask(Task):
     def read(
         self, inputs: Sequence[Any], parameters: Sequence[Parameters]
     ) -> List[Union[Item, RequestError]]:
-        results: List[Union[Item, RequestError, None]] = []
-        texts: List[Union[str, Tuple[str, str]]] = []
-        for value in inputs:
+        results: Dict[int, Union[Item, RequestError]] = {}
+        texts: Dict[int, Text] = {}
+        for i, value in enumerate(inputs):
             try:
-                texts.append(self._text(value))
-                results.append(None)
+                texts[i] = self._text(value)
             except RequestError as error:
-                results.append(error)
-        encodings = iter(self.tokenizer.encode_batch(texts) if texts else [])
-        originals = iter(texts)
-        for i, result in enumerate(results):
-            if result is None:
-                results[i] = self._item(next(encodings), next(originals), parameters[i])
-        return results  # type: ignore[return-value]
+                results[i] = error
+        for i in self._certainly_too_long(texts, parameters):
+            del texts[i]
+            results[i] = self._too_long(f"more than {self.buckets[-1][0]}")
+        for i, encoding in zip(texts, self._encode(list(texts.values()))):
+            failed = isinstance(encoding, RequestError)
+            results[i] = encoding if failed else self._item(encoding, texts[i], parameters[i])
+        return [results[i] for i in range(len(inputs))]
 
-    def _text(self, value: Any) -> Union[str, Tuple[str, str]]:
+    def _certainly_too_long(self, texts: Dict[int, Text], parameters: Sequence[Parameters]) -> List[int]:
+        """The places of the texts that are to be refused and need not be tokenised in full for that."""
+        (largest,), long = self.buckets[-1], {}
+        for i, text in texts.items():
+            longest = text if isinstance(text, str) else max(text, key=len)
+            if not self._cuts(parameters[i]) and self._beginnings.are_long(len(longest), largest):
+                long[i] = longest
+        try:
+            exceed = self._beginnings.exceed(list(long.values()), largest)
+        except EXITS:
+            raise
+        except BaseException:  # one of them cannot be read: `_encode` finds which
+            return []
+        return [i for i, exceeds in zip(long, exceed) if exceeds]
+
+    def _encode(self, texts: List[Text]) -> List[Any]:
+        """All texts in one call. If that fails, each alone: a text that cannot be read is an error itself."""
+        if not texts:
+            return []
+        try:
+            return list(self.tokenizer.encode_batch(texts))
+        except EXITS:
+            raise
+        except BaseException as error:  # a panic in the tokenizer is no Exception
+            if len(texts) > 1:
+                return [encoding for text in texts for encoding in self._encode([text])]
+            reason = str(error)[:200]  # to the client alone, for it may quote the text
+            return [UnprocessableInput(f"the tokenizer cannot read the text: {reason}")]
+
+    def _cuts(self, parameters: Parameters) -> bool:
+        """Whether a text that is too long is to be cut."""
+        return bool(parameters.get("truncation", self.config.over_max == "truncate"))
+
+    def _too_long(self, tokens: Any) -> InputTooLarge:
+        return InputTooLarge(
+            f"the input has {tokens} tokens, and the largest bucket takes {self.buckets[-1][0]}: "
+            'shorten it, or send {"parameters": {"truncation": true}}'
+        )
+
+    def _text(self, value: Any) -> Text:
         """A text, or a pair of texts. Raises UnprocessableInput or InputTooLarge."""
         if isinstance(value, str):
             return self._checked(value)
@@ -176,20 +220,14 @@ class TextTask(Task):
                 ) from None
         return text
 
-    def _item(
-        self, encoding: Any, text: Union[str, Tuple[str, str]], parameters: Parameters
-    ) -> Union[Item, RequestError]:
+    def _item(self, encoding: Any, text: Text, parameters: Parameters) -> Union[Item, RequestError]:
         length, (largest,), changed = len(encoding), self.buckets[-1], None
         if length > largest:
-            cut = self.config.over_max == "truncate"
-            if parameters.get("truncation", cut):
+            if self._cuts(parameters):
                 encoding = self._truncate(text, largest)
                 changed = f"{length} tokens to {len(encoding)}"
             if len(encoding) > largest:  # the tokens that the model itself needs are never cut
-                return InputTooLarge(
-                    f"the input has {length} tokens, and the largest bucket takes {largest}: "
-                    'shorten it, or send {"parameters": {"truncation": true}}'
-                )
+                return self._too_long(length)
             length = len(encoding)
         data: Dict[str, Any] = {"input_ids": encoding.ids}
         if "token_type_ids" in self.names:
@@ -198,11 +236,12 @@ class TextTask(Task):
             length, data = 1, {name: [self.pad_id] for name in self.names}
         return Item((length,), data, changed)
 
-    def _truncate(self, text: Union[str, Tuple[str, str]], length: int) -> Any:
+    def _truncate(self, text: Text, length: int) -> Any:
         if self._truncating is None:
-            self._truncating = Tokenizer.from_str(self.tokenizer.to_str())
-            self._truncating.no_padding()
-            self._truncating.enable_truncation(length, strategy="longest_first")
+            truncating = Tokenizer.from_str(self.tokenizer.to_str())
+            truncating.no_padding()
+            truncating.enable_truncation(length, strategy="longest_first")
+            self._truncating = truncating  # now that it truncates: another thread may be waiting for it
         pair = text if isinstance(text, tuple) else (text,)
         return self._truncating.encode(*pair)
 
