@@ -17,6 +17,7 @@ from handler import archive
 from handler.buckets import bucket_name
 from handler.config import HandlerConfig
 from handler.errors import BadRequest, ModelFailed, RequestError
+from handler.failures import EXITS, log_failure, survived
 from handler.metrics import report
 from handler.model import BucketedModel
 from handler.padding import Item
@@ -26,6 +27,8 @@ from handler.responses import JSON, Response, answer_response, error_response
 from handler.traffic import Traffic
 
 logger = logging.getLogger(__name__)
+
+ReadRequest = Union[Request, RequestError]  # read, or the error that it deserves
 
 
 class BucketedHandler(BaseHandler):  # type: ignore[misc]  # TorchServe is untyped
@@ -53,42 +56,59 @@ class BucketedHandler(BaseHandler):  # type: ignore[misc]  # TorchServe is untyp
         logger.info("ready after %.1f s: %s", time.perf_counter() - started, self.model.describe())
 
     def handle(self, data: List[Dict[str, Any]], context: Any) -> List[Any]:
-        """Answer a batch. Never raises for a request: whatever escapes here would fail all of them."""
-        header = _header(context, 0, "describe")
-        if header and len(data) == 1 and not _has_body(data[0]):
-            return self.describe_handle(reset=header == "reset")
+        """Answer a batch. Never raises for a prediction: whatever escaped would fail the whole batch."""
+        if _is_description(data, context):
+            return self.describe_handle()
         started = time.perf_counter()
         requests = self.preprocess(data, context)
-        items, places = self._items(requests)
-        read = time.perf_counter()
-        outputs = self.inference(items)
-        ran = time.perf_counter()
-        responses = self.postprocess(requests, items, outputs, places)
+        responses = self._respond(requests, context.metrics, started)
         self._send(responses, context)
-        self.traffic.record(item.size for item in items if isinstance(item, Item))
-        report(
-            context.metrics, self.model, items, outputs, responses, ran - read, time.perf_counter() - started
-        )
         return [response.body for response in responses]
 
-    def preprocess(self, data: List[Dict[str, Any]], context: Any) -> List[Union[Request, RequestError]]:
+    def _respond(self, requests: List[ReadRequest], metrics: Any, started: float) -> List[Response]:
+        """One response per request. If something fails that nobody thought of, each is answered alone."""
+        try:
+            items, places = self._items(requests)
+            read = time.perf_counter()
+            outputs = self.inference(items)
+            ran = time.perf_counter()
+            responses = self.postprocess(requests, items, outputs, places)
+        except EXITS:
+            raise
+        except BaseException as error:
+            log_failure(f"a batch of {len(requests)} failed", error)
+            if len(requests) == 1:
+                return [error_response(ModelFailed("the request failed; the server's log says why"))]
+            each = [self._respond([request], metrics, time.perf_counter()) for request in requests]
+            return [response for (response,) in each]
+        with survived("the sizes of a batch were not counted"):
+            self.traffic.record(item.size for item in items if isinstance(item, Item))
+        with survived("the metrics of a batch were not counted"):
+            seconds = time.perf_counter() - started
+            report(metrics, self.model, items, outputs, responses, ran - read, seconds)
+        return responses
+
+    def preprocess(self, data: List[Dict[str, Any]], context: Any) -> List[ReadRequest]:
         """Read the rows of the batch into requests, or into the error that each one deserves."""
-        task, max_items = self.model.task, self.model.config.max_items
-        requests: List[Union[Request, RequestError]] = []
+        task, config = self.model.task, self.model.config
+        most = config.max_request_characters or 2 * config.max_characters
+        requests: List[ReadRequest] = []
         for i, row in enumerate(data):
             try:
                 content_type = _header(context, i, "content-type")
-                request = read_request(row, content_type, task.body, max_items)
+                request = read_request(row, content_type, task.body, config.max_items, most)
                 request.parameters = task.check_parameters(request.parameters)
                 requests.append(request)
             except RequestError as error:
                 requests.append(error)
-            except Exception:
-                logger.exception("a request could not be read")
+            except EXITS:
+                raise
+            except BaseException as error:
+                log_failure("a request could not be read", error)
                 requests.append(BadRequest("the request could not be read; the server's log says why"))
         return requests
 
-    def _items(self, requests: List[Union[Request, RequestError]]) -> Any:
+    def _items(self, requests: List[ReadRequest]) -> Any:
         """All inputs of the batch as items, in one call of the task, and where each request's items are."""
         inputs: List[Any] = []
         parameters: List[Dict[str, Any]] = []
@@ -113,8 +133,8 @@ class BucketedHandler(BaseHandler):  # type: ignore[misc]  # TorchServe is untyp
                 responses.append(self._answer(request, items[place], outputs[place]))
             except RequestError as error:
                 responses.append(error_response(error))
-            except Exception:
-                logger.exception("an answer failed")
+            except Exception as error:
+                log_failure("an answer failed", error)
                 failed = ModelFailed("the answer could not be made; the server's log says why")
                 responses.append(error_response(failed))
         return responses
@@ -131,18 +151,19 @@ class BucketedHandler(BaseHandler):  # type: ignore[misc]  # TorchServe is untyp
 
     def _send(self, responses: List[Response], context: Any) -> None:
         for i, response in enumerate(responses):
-            if response.code != 200:
-                context.set_response_status(response.code, response.phrase, i)
-            context.set_response_content_type(i, JSON)
-            for key, value in response.headers.items():
-                context.set_response_header(i, key, value)
+            with survived("the headers of an answer could not be set"):
+                if response.code != 200:
+                    context.set_response_status(response.code, response.phrase, i)
+                context.set_response_content_type(i, JSON)
+                for key, value in response.headers.items():
+                    context.set_response_header(i, key, value)
 
-    def describe_handle(self, reset: bool = False) -> List[Any]:
-        """What is served and what sizes were seen since the last reset."""
-        seen = self.traffic.seen()
-        if reset:
-            self.traffic.reset()
-        return [{**self.model.describe(), "seen": seen}]
+    def describe_handle(self) -> List[Any]:
+        """What is served, what sizes were seen since the model was registered, and since when that is."""
+        described = self.model.describe()
+        with survived("the sizes that were seen could not be read"):
+            described.update(seen=self.traffic.seen(), seen_since=self.traffic.since())
+        return [described]
 
 
 def _header(context: Any, i: int, name: str) -> Optional[str]:
@@ -153,5 +174,12 @@ def _header(context: Any, i: int, name: str) -> Optional[str]:
     return None
 
 
-def _has_body(row: Dict[str, Any]) -> bool:
-    return any(value is not None and (not hasattr(value, "__len__") or len(value)) for value in row.values())
+def _is_description(data: List[Dict[str, Any]], context: Any) -> bool:
+    """Whether the management API asks what is served: alone, with an empty row and the header `describe`.
+
+    A prediction that has the header is answered as if it had not. Its row has a body, be it an empty one;
+    only a form without fields leaves it empty, and text may.
+    """
+    if data != [{}] or _header(context, 0, "describe") != "True":
+        return False
+    return (_header(context, 0, "content-type") or JSON).startswith(JSON)

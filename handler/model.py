@@ -9,7 +9,6 @@ The same engine serves in TorchServe, works in a notebook, and checks itself whe
 
 from __future__ import annotations
 
-import logging
 import statistics
 import tempfile
 import time
@@ -27,13 +26,12 @@ from handler.buckets import Bucket, Shape, bucket_name, contains, volume
 from handler.config import HandlerConfig
 from handler.costs import CostTable
 from handler.errors import ConfigError, InputTooLarge, ModelFailed, RequestError
-from handler.packing import POLICIES, Call
+from handler.failures import log_failure
+from handler.packing import POLICIES, Call, one_by_one
 from handler.padding import Item, PaddingBuffers
 from handler.process import resident_bytes
 from handler.tasks import load_task
 from handler.tasks.base import Row
-
-logger = logging.getLogger(__name__)
 
 WARM_CALLS = 2  # in the first round, not measured: a TorchScript program's first calls are much slower
 MEASURED_ROUNDS = 3
@@ -51,6 +49,9 @@ class Output:
 
 class BucketedModel:
     """Bucketed programs, the task around them, and the measured table that calls are packed by.
+
+    Several threads may call one model at once, once it is warm: each pads into memory of its own (as much
+    as the largest call that the thread made needed, until it ends), and everything else is only read.
 
     Raises ConfigError if the archive's parts do not fit each other or this machine.
     """
@@ -115,8 +116,8 @@ class BucketedModel:
     def run(self, items: Sequence[Union[Item, RequestError]]) -> List[Union[Output, RequestError]]:
         """Run a batch of items in as few and as cheap calls as the packer finds.
 
-        An item that already is an error stays that error, and a call that fails becomes a ModelFailed for
-        its own items alone. The results are in the order of the items.
+        An item that already is an error stays that error. The items of a call that fails are run again,
+        each alone: those that fail then become a ModelFailed. The results are in the order of the items.
         """
         results: List[Union[Output, RequestError, None]] = [
             self._too_large(item) if isinstance(item, Item) else item for item in items
@@ -126,22 +127,26 @@ class BucketedModel:
         for call in POLICIES[self.config.packing](sizes, self.costs):
             places = [waiting[i] for i in call.items]
             members: List[Item] = [items[i] for i in places]  # type: ignore[misc]
-            outputs: Sequence[Union[Output, RequestError]]
-            try:
-                outputs = self.run_call(call, members)
-            except Exception:
-                logger.exception(
-                    "a call of bucket %s with %d rows failed",
-                    bucket_name(call.bucket),
-                    call.batch_size,
-                )
-                failed = ModelFailed(
-                    f"the model failed in bucket {bucket_name(call.bucket)}; the server's log says why"
-                )
-                outputs = [failed] * len(members)
-            for place, output in zip(places, outputs):
+            for place, output in zip(places, self._run_or_fail(call, members)):
                 results[place] = output
         return results  # type: ignore[return-value]
+
+    def _run_or_fail(self, call: Call, items: Sequence[Item]) -> Sequence[Union[Output, RequestError]]:
+        """The outputs of one call. If it fails, those of each item alone, a ModelFailed for a bad one."""
+        try:
+            return self.run_call(call, items)
+        except Exception as error:
+            name = bucket_name(call.bucket)
+            log_failure(
+                f"a call of bucket {name} with {call.batch_size} rows failed ({_shown(error)})", error
+            )
+            if len(items) == 1:
+                return [ModelFailed(f"the model failed in bucket {name}; the server's log says why")]
+        outputs: List[Union[Output, RequestError]] = []
+        for item in items:
+            (alone,) = one_by_one([item.size], self.costs)
+            outputs.extend(self._run_or_fail(alone, [item]))
+        return outputs
 
     def run_call(self, call: Call, items: Sequence[Item]) -> List[Output]:
         """Run one call: pad, check shapes and dtypes, run the compiled program, un-pad.
@@ -253,6 +258,11 @@ class BucketedModel:
             "resident_bytes": resident_bytes(),
             "costs": self.costs.to_json(),
         }
+
+
+def _shown(error: Exception) -> str:
+    """What a failed call said, in a line. A call has numbers alone, so this holds no client's words."""
+    return " ".join(str(error).split())[-300:]
 
 
 def _overlaps(output: torch.Tensor, tensors: Sequence[torch.Tensor]) -> bool:

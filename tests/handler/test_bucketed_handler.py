@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from tests.conftest import EDGES, LABELS, TextOf, assert_close, unpacked
 from tests.handler.frontend import Received, Sent, Worker
 
 JSON = "application/json"
+FORM = "application/x-www-form-urlencoded"
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +47,6 @@ def worker(shared: Worker) -> Any:
     yield shared
     vars(model).update(kept)
     model.task.config = model.config
-    shared.handler.traffic.reset()
 
 
 def sent_json(value: Any, **options: Any) -> Sent:
@@ -90,8 +92,6 @@ def test_a_list_is_answered_with_a_list(
     assert len(received.headers["X-Bucket"].split(",")) == 5
     (one,) = worker.predict([sent_json({"inputs": texts[:1]})])
     assert np.shape(one.json()) == (1, 16)
-    (none,) = worker.predict([sent_json({"inputs": []})])
-    assert (none.status, none.body) == (200, b"[]")
 
 
 def test_pairs_and_parameters(classifier: Worker) -> None:
@@ -132,6 +132,10 @@ BAD = {
     ),
     "not UTF-8": (Sent(b"\xff", "text/plain"), 400),
     "no body": (Sent(parameters=[], content_type=None), 400),
+    "no body and no type": (Sent(b"", None), 400),
+    "no inputs": (Sent(b'{"inputs": []}', JSON), 400),
+    "a description": (Sent(b"", None, {"describe": "True", "Host": "here"}), 400),
+    "a reset": (Sent(b"", None, {"describe": "reset"}), 400),
     "gzip": (Sent(b"\x1f\x8b\x08", JSON), 415),
     "form": (Sent(parameters=[], content_type="application/x-www-form-urlencoded"), 415),
     "bytes": (Sent(b"\x00\x01", "application/octet-stream"), 415),
@@ -289,39 +293,66 @@ def test_an_answer_that_cannot_be_made_fails_that_request_alone(
 
 
 def test_a_request_that_cannot_be_read_at_all_fails_alone(
-    worker: Worker, monkeypatch: pytest.MonkeyPatch
+    worker: Worker, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def check(parameters: Any) -> Any:
         if "odd" in parameters:
-            raise RuntimeError("nobody thought of this")
+            raise RuntimeError("nobody thought of this, and it quotes a client")
         return {}
 
     monkeypatch.setattr(worker.handler.model.task, "check_parameters", check)
     first, second = worker.predict([sent_json({"inputs": "a", "parameters": {"odd": 1}}), Sent(b"one")])
     refused(first, 400)
     assert second.status == 200
+    (line,) = [line for line in caplog.text.splitlines() if line]
+    assert "RuntimeError at test_bucketed_handler.py" in line
+    assert "quotes a client" not in line
 
 
 # describe and explain
 
 
-@pytest.mark.parametrize("name", ["describe", "Describe"])
-def test_describe(name: str, worker: Worker, text_of: TextOf) -> None:
+# As the management API asks: with an empty row, and whatever headers its client sent.
+ASKED = Sent(parameters=[], content_type=None, headers={"describe": "True", "Host": "here"})
+
+
+def test_describe(worker: Worker, text_of: TextOf) -> None:
+    before = Counter({tuple(size): n for size, n in worker.predict([ASKED])[0].json()["seen"]})
     worker.predict([Sent(text_of(length).encode()) for length in (5, 9, 5)])
-    asked = Sent(parameters=[], content_type=None, headers={name: "True"})
-    (received,) = worker.predict([asked])
+    (received,) = worker.predict([ASKED])
     described = received.json()
     assert received.status == 200
     assert described["buckets"] == [[4], [8], [16], [32]]
-    assert described["seen"] == [[[5], 2], [[9], 1]]
-    assert worker.predict([asked])[0].json()["seen"] == described["seen"]
+    after = Counter({tuple(size): n for size, n in described["seen"]})
+    assert after - before == {(5,): 2, (9,): 1}
+    assert datetime.fromisoformat(described["seen_since"].replace("Z", "+00:00")) < datetime.now(timezone.utc)
+    assert worker.predict([ASKED])[0].json()["seen"] == described["seen"]
 
 
-def test_describe_may_start_the_counts_anew(worker: Worker) -> None:
-    worker.predict([Sent(b"one"), sent_json({"inputs": ["two words", "one"]})])
-    reset = Sent(parameters=[], content_type=None, headers={"describe": "reset"})
-    assert worker.predict([reset])[0].json()["seen"] == [[[3], 2], [[4], 1]]
-    assert worker.predict([reset])[0].json()["seen"] == []
+@pytest.mark.parametrize("value", ["True", "reset"])
+@pytest.mark.parametrize("content_type", [None, JSON])
+def test_a_client_gets_no_description_and_erases_nothing(
+    value: str, content_type: str | None, worker: Worker
+) -> None:
+    worker.predict([Sent(b"one")])
+    before = worker.predict([ASKED])[0].json()["seen"]
+    headers = {"describe": value, "Host": "here", "Authorization": "Bearer inference"}
+    refused(worker.predict([Sent(b"", content_type, headers)])[0], 400)
+    refused(worker.predict([Sent(parameters=[], content_type=FORM, headers=headers)])[0], 415)
+    (empty,) = worker.predict([Sent(parameters=[], content_type="text/plain", headers=headers)])
+    assert np.shape(empty.json()) == (16,)  # the empty text, as it says
+    assert before
+    after = worker.predict([ASKED])[0].json()["seen"]
+    assert {tuple(size) for size, _ in before} <= {tuple(size) for size, _ in after}
+
+
+def test_an_empty_file_of_counts_leaves_the_description_whole(worker: Worker) -> None:
+    empty = worker.handler.traffic.folder / "seen-1-1.i64"
+    empty.touch()
+    worker.predict([Sent(b"one")])
+    described = worker.predict([ASKED])[0].json()
+    empty.unlink()
+    assert described["seen"]
 
 
 @pytest.mark.parametrize("header", ["describe", "explain"])

@@ -87,6 +87,9 @@ BAD_BODIES: list[tuple[str, dict[str, Any], int]] = [
     ("no inputs", {"json": {"input": "a typing error"}}, 422),
     ("a number", {"json": {"inputs": 17}}, 422),
     ("unknown parameter", {"json": {"inputs": "x", "parameters": {"colour": 1}}}, 422),
+    ("no body", {}, 400),
+    ("no inputs", {"json": {"inputs": []}}, 400),
+    ("too much", {"json": {"inputs": ["word " * 20_000] * 60}}, 413),
 ]
 
 
@@ -100,6 +103,14 @@ def test_a_bad_body_gets_its_own_status_and_says_why(
     assert error["code"] == code
     assert error["type"]
     assert error["message"]
+
+
+def test_a_get_is_a_request_without_a_body(server: Server, minilm: str) -> None:
+    url = f"{server.torchserve.inference}/predictions/{minilm}"
+    for query in ("", "?truncation=true"):
+        response = server.http.get(url + query, headers=server.token("inference"))
+        assert response.status_code == 400, server.explain(response)
+        assert "no body" in response.json()["message"]
 
 
 def test_513_tokens_are_refused_with_the_limit_and_the_length(
