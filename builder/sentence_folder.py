@@ -198,6 +198,8 @@ def _transformer(files: Files, path: str) -> Tuple[Optional[int], bool]:
                     raise BuildError(f"{_join(path, name)} has {key}.{option}, which is not known here")
     tokenizer = {**(settings.get("tokenizer_args") or {}), **(settings.get("processor_kwargs") or {})}
     limit = tokenizer.get("model_max_length", settings.get("max_seq_length"))
+    if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 1):
+        raise BuildError(f"{_join(path, name)} has max_seq_length {limit!r}, which is no number of tokens")
     return limit, bool(settings.get("do_lower_case"))
 
 
