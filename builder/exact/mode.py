@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Sequence, Tuple, TypeVar
 
+import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
@@ -192,6 +193,8 @@ class ExactMode(TorchFunctionMode):
         regions = [region for region in map(region_of, operands) if region is not None]
         flattens = name in ("flatten", "view", "reshape") and reason == "space is flattened"
         if self.releases and (flattens or all(region.mask for region in regions)):
+            if not all(region.mask for region in regions):
+                self.space.handed_over.append(name)
             clean = [self._released(value) for value in args]
             return func(*clean, **{key: self._released(value) for key, value in kwargs.items()})
         self.space.unknown.append(f"{name} ({reason})" if reason else name)
@@ -206,7 +209,12 @@ class ExactMode(TorchFunctionMode):
         return result
 
     def _released(self, value: Any) -> Any:
-        if region_of(value) is None:
+        region = region_of(value)
+        if region is None:
             return value
         # An alias carries no region, so the model's own operations on it go unseen.
-        return self.space.filled(value, 0.0).detach()
+        clean = self.space.filled(value, 0.0).detach()
+        if not self.space.noise or region.mask:
+            return clean
+        inside = self.space.inside(region, clean.dim())
+        return torch.where(inside, clean, torch.randn_like(clean) * self.space.noise)

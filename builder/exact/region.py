@@ -109,6 +109,8 @@ class Space:
         self.in_place = in_place
         self.rows = torch.arange(valid_size.shape[0], device=valid_size.device)[:, None]
         self.unknown: List[str] = []
+        self.handed_over: List[str] = []  # the operations from which on the model's own mask is relied on
+        self.noise = 0.0  # how large what lies outside is there; 0 where the model is compiled
         self.runs = False  # the model just runs: it is neither traced nor exported
         self.seen = 0  # above 0 while an operation runs that the mode has seen
         self.reading = False  # while one runs that was named as a read
