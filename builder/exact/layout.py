@@ -114,7 +114,7 @@ def select(space: Space, input: Tensor, dim: int, index: int) -> Tensor:
 @handles("narrow")
 def narrow(space: Space, input: Tensor, dim: int, start: int, length: int) -> Tensor:
     items: List[Any] = [slice(None)] * input.dim()
-    items[dim] = slice(plain(start), plain(start) + plain(length))
+    items[dim] = slice(start, start + length)
     return getitem(space, input, tuple(items))
 
 
@@ -162,10 +162,12 @@ def _number(item: Any) -> bool:
 def _sliced(space: Space, axis: Axis, item: slice) -> Axis:
     start = 0 if item.start is None else plain(item.start)
     step = 1 if item.step is None else plain(item.step)
-    stop = None if item.stop is None else plain(item.stop)
+    other = None if item.stop is None else space.followed(axis.side, item.stop)
+    stop = other.table[-1] if other is not None else (None if item.stop is None else plain(item.stop))
     if start < 0:
         raise NotExact("a slice starts from the end of the image")
-    other = space.read.get((axis.side, stop)) if stop is not None and stop > 0 else None
+    if stop is not None and stop <= 0 and other is not None:
+        raise NotExact("a slice ends where the size of the picture says, and nothing is left")
 
     def extent(size: int, limit: int) -> int:
         end = size if stop is None else (size + stop if stop < 0 else min(size, limit))

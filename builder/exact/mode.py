@@ -5,15 +5,33 @@ from __future__ import annotations
 import inspect
 from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Sequence, Tuple, TypeVar
 
+import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from builder.exact import names, reads
 from builder.exact.region import Axis, NotExact, Region, Space, forget, region_of, shape_of
+from builder.exact.side import frozen, side_of
 
 Handler = Callable[..., Any]
 H = TypeVar("H", bound=Handler)
 HANDLERS: Dict[str, Handler] = {}
+
+# Operations that know what to do with a height or width; for others it is a number like any other.
+_FOLLOWS = {
+    *(
+        "adaptive_avg_pool2d",
+        "expand",
+        "flatten",
+        "getitem",
+        "interpolate",
+        "narrow",
+        "new_empty",
+        "new_ones",
+    ),
+    *("new_zeros", "repeat", "reshape", "setitem", "unflatten", "upsample", "view"),
+}
+_NUMBERS = {"as_tensor", "scalar_tensor", "tensor"}  # make a number a tensor
 
 
 def handles(*operations: str) -> Callable[[H], H]:
@@ -123,6 +141,8 @@ class ExactMode(TorchFunctionMode):
         kwargs = kwargs or {}
         operands = list(tensors_in([*args, *kwargs.values()]))
         if not any(map(reads.from_picture, operands)):
+            if getattr(func, "__name__", "") in _NUMBERS:
+                args = frozen(args)
             return func(*args, **kwargs)
         given = str(getattr(func, "__name__", ""))
         self.space.seen += 1
@@ -134,8 +154,7 @@ class ExactMode(TorchFunctionMode):
                 return func(*args, **kwargs)
             name = names.name_of(func)
             if names.is_question(name):
-                self._remember(name, operands[0])
-                return func(*args, **kwargs)
+                return self._sides(name, operands[0], args, func(*args, **kwargs))
             result = self._run(name, func, args, kwargs, operands)
         finally:
             self.space.seen -= 1
@@ -153,6 +172,9 @@ class ExactMode(TorchFunctionMode):
         kwargs: Dict[str, Any],
         operands: List[Tensor],
     ) -> Any:
+        if name not in _FOLLOWS:
+            args = frozen(args)
+            kwargs = {key: frozen(value) for key, value in kwargs.items()}
         if all(region_of(tensor) is None for tensor in operands):
             return func(*args, **kwargs)
         if name in reads.VALUES_OF_FIRST and region_of(operands[0]) is None:
@@ -173,12 +195,16 @@ class ExactMode(TorchFunctionMode):
         except NotExact as reason:
             return self._unknown(name, str(reason), func, args, kwargs, operands)
 
-    def _remember(self, name: str, tensor: Tensor) -> None:
-        """A size that the model asks for may come back as the size of an interpolation or a slice."""
+    def _sides(self, name: str, tensor: Tensor, args: Tuple[Any, ...], answer: Any) -> Any:
+        """Heights and widths that the model asks for, as numbers that know where they come from."""
         region = region_of(tensor)
-        if region is not None and name in ("get:shape", "size"):
-            for axis in region.axes.values():
-                self.space.read[axis.side, axis.table[-1]] = axis
+        if region is None or name not in ("get:shape", "size"):
+            return answer
+        sides = {dim: side_of(self.space, axis) for dim, axis in region.axes.items()}
+        if isinstance(answer, tuple):
+            return torch.Size([sides.get(dim, number) for dim, number in enumerate(answer)])
+        dim = args[1] if len(args) > 1 else None
+        return sides.get(dim % tensor.dim(), answer) if isinstance(dim, int) else answer
 
     def _unknown(
         self,
@@ -192,6 +218,8 @@ class ExactMode(TorchFunctionMode):
         regions = [region for region in map(region_of, operands) if region is not None]
         flattens = name in ("flatten", "view", "reshape") and reason == "space is flattened"
         if self.releases and (flattens or all(region.mask for region in regions)):
+            if not all(region.mask for region in regions):
+                self.space.handed_over.append(name)
             clean = [self._released(value) for value in args]
             return func(*clean, **{key: self._released(value) for key, value in kwargs.items()})
         self.space.unknown.append(f"{name} ({reason})" if reason else name)
@@ -206,7 +234,12 @@ class ExactMode(TorchFunctionMode):
         return result
 
     def _released(self, value: Any) -> Any:
-        if region_of(value) is None:
+        region = region_of(value)
+        if region is None:
             return value
         # An alias carries no region, so the model's own operations on it go unseen.
-        return self.space.filled(value, 0.0).detach()
+        clean = self.space.filled(value, 0.0).detach()
+        if not self.space.noise or region.mask:
+            return clean
+        inside = self.space.inside(region, clean.dim())
+        return torch.where(inside, clean, torch.randn_like(clean) * self.space.noise)

@@ -51,6 +51,8 @@ class ExactPadding(nn.Module):
     others (an odd side in a UNet, say) there is no unpadded answer to compare with.
     in_place: padding is overwritten in place and only as far as the next window looks; set it to False
     for compilers that know whole tensors only.
+    handed_over, noise: the operations that hand over to the model's own mask, known likewise, and how
+    large the noise is that padding is given there: an answer that changes with it shows a mask that leaks.
     """
 
     spatial: Tuple[bool, ...]
@@ -64,6 +66,8 @@ class ExactPadding(nn.Module):
         self.spatial = ()
         self.heights = ()
         self.widths = ()
+        self.handed_over: Tuple[str, ...] = ()
+        self.noise = 0.0
         self._takes_mask = "pixel_mask" in inspect.signature(model.forward).parameters
 
     def forward(self, pixel_values: Tensor, valid_size: Tensor) -> Tuple[Tensor, ...]:
@@ -80,6 +84,7 @@ class ExactPadding(nn.Module):
     def _run(self, pixel_values: Tensor, valid_size: Tensor) -> Tuple[Tensor, ...]:
         height, width = (int(side) for side in shape_of(pixel_values)[-2:])
         space = Space(valid_size, height, width, self.in_place)
+        space.noise = self.noise
         whole = {2: space.whole(0), 3: space.whole(1)}
         pixels = space.attach(pixel_values.detach(), Region(dict(whole)))
         extra: Dict[str, Tensor] = {}
@@ -97,6 +102,7 @@ class ExactPadding(nn.Module):
             raise
         if space.unknown:
             raise UnknownOperation(space.unknown)
+        self.handed_over = tuple(sorted(set(space.handed_over)))
         outputs = list(tensors_of(answer))
         regions = [region_of(output) for output in outputs]
         self.spatial = tuple(region is not None for region in regions)

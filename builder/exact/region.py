@@ -15,6 +15,8 @@ from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Seq
 import torch
 from torch import Tensor
 
+from builder.exact.side import Known
+
 Table = Tuple[int, ...]
 _ATTRIBUTE = "_valid_region"
 _FRAME_SHARE = 0.1  # a position in a frame costs about ten times one in a pass over the whole
@@ -95,7 +97,10 @@ def shape_of(tensor: Tensor) -> List[int]:
 
 
 def plain(number: Any) -> int:
-    """A size that the model computed; torch.jit.trace hands out tensors for them."""
+    """A size that the model computed; torch.jit.trace hands out tensors for them. It stays what it is in
+    this bucket: pictures for which the model would compute another are not accepted from here on."""
+    if isinstance(number, Known):
+        number = number.freeze()
     with _untraced():
         return int(number)
 
@@ -109,6 +114,8 @@ class Space:
         self.in_place = in_place
         self.rows = torch.arange(valid_size.shape[0], device=valid_size.device)[:, None]
         self.unknown: List[str] = []
+        self.handed_over: List[str] = []  # the operations from which on the model's own mask is relied on
+        self.noise = 0.0  # how large what lies outside is there; 0 where the model is compiled
         self.runs = False  # the model just runs: it is neither traced nor exported
         self.seen = 0  # above 0 while an operation runs that the mode has seen
         self.reading = False  # while one runs that was named as a read
@@ -117,6 +124,17 @@ class Space:
         self._valid = (valid_size[:, 0], valid_size[:, 1])
         self._extents: Dict[Axis, Tensor] = {}
         self._inside: Dict[Any, Tensor] = {}
+
+    def note(self, side: int, table: Table) -> None:
+        """A number that the model made plain with int(); later ones that equal it are taken for it."""
+        if len(set(table)) > 1:
+            self.read[side, table[-1]] = Axis(side, table)
+
+    def followed(self, side: int, number: Any) -> Optional[Axis]:
+        """Where a number comes from, if it is a size of the picture, or was one before int() was called."""
+        if isinstance(number, Known):
+            return Axis(side, tuple(number.table)) if number.side == side else None  # type: ignore[arg-type]
+        return self.read.get((side, plain(number)))
 
     def whole(self, side: int) -> Axis:
         """The axis of the image itself."""

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from builder.exact.mode import handles
 from builder.exact.region import Axis, NotExact, Region, Space, plain, region_of, shape_of
+from builder.exact.side import Known, frozen
 
 _LINEAR = ("bilinear",)
 _NEAREST = ("nearest", "nearest-exact")
@@ -35,6 +36,9 @@ def interpolate(
     if antialias or mode not in (*_LINEAR, *_NEAREST):
         raise NotExact(f"mode {mode}" + (", antialias" if antialias else ""))
     sizes, scales = _both(size), _both(scale_factor)
+    if size is not None:
+        size = [side.plain() if isinstance(side, Known) else side for side in sizes]
+    scale_factor, scales = frozen(scale_factor), frozen(scales)
     outs = {}
     fixed = {}  # the ratio, where no row has its own
     for dim, axis in region.axes.items():
@@ -71,11 +75,11 @@ def _output(space: Space, axis: Axis, size: Any, scale: Optional[float]) -> Tupl
     if size is None:
         assert scale is not None
         return Axis(axis.side, tuple(int(n * float(scale)) for n in axis.table)), float(scale)
-    count = plain(size)
-    known = space.read.get((axis.side, count))
+    known = space.followed(axis.side, size)
     if known is None:
+        count = plain(size)
         return Axis(axis.side, (0,) + (count,) * (len(axis.table) - 1)), None
-    table = tuple(out if n else 0 for n, out in zip(axis.table, known.table))
+    table = tuple(max(0, out) if n else 0 for n, out in zip(axis.table, known.table))
     return Axis(axis.side, table), _ratio(axis, Axis(axis.side, table))
 
 

@@ -67,6 +67,10 @@ def adaptive_avg_pool2d(space: Space, input: Tensor, output_size: Any) -> Tensor
     sizes = output_size if isinstance(output_size, (list, tuple)) else (output_size, output_size)
     if any(size is None for size in sizes):
         raise NotExact("a side that keeps its length")
+    for dim, size in zip((2, 3), sizes):
+        axis = region.axes.get(dim)
+        if axis is not None and space.followed(axis.side, size) is not None:
+            raise NotExact("its size follows the image's")
     counts = [plain(size) for size in sizes]
     input = space.filled(input, 0.0)
     if counts == [1, 1] and set(region.axes) == {2, 3}:
@@ -75,8 +79,6 @@ def adaptive_avg_pool2d(space: Space, input: Tensor, output_size: Any) -> Tensor
     result = input
     for dim, count in zip((2, 3), counts):
         axis, have = region.axes.get(dim), shape_of(input)[dim]
-        if axis is not None and (axis.side, count) in space.read:
-            raise NotExact("its size follows the image's")
         size = space.extents(axis)[:, None, None] if axis else torch.tensor([[[have]]])
         bins = space.positions(count)[None, :, None]
         start = torch.div(bins * size, count, rounding_mode="floor")

@@ -114,6 +114,7 @@ class ImageTask(Task):
             heights, widths = ([side for side in each if side >= least] for each in (heights, widths))
         self.smallest = min(*heights, *widths)
         self.taken = TakenSizes(heights, widths)
+        self._check_mask(model)
         self.saved.update(smallest=self.smallest, heights=to_runs(heights), widths=to_runs(widths))
         (folder / SETTINGS).write_text(json.dumps(self.saved, indent=1), encoding="utf-8")
 
@@ -122,6 +123,24 @@ class ImageTask(Task):
 
     def reference(self, model: torch.nn.Module) -> torch.nn.Module:
         return Pictures(model, self.outputs)
+
+    def _check_mask(self, model: torch.nn.Module) -> None:
+        """Where the model's own pixel mask is relied on, its answer must not change with what is outside."""
+        exact: Any = model.exact
+        item = self.sample(self._within(tuple(side * 2 // 3 for side in self.buckets[0])), 0)
+        if not exact.handed_over or item.size == self.buckets[0]:
+            return
+        tensors = PaddingBuffers(self.inputs).fill(self.buckets[0], 1, [item])
+        rows = []
+        for exact.noise in (4.0, 0.0):
+            with torch.no_grad():
+                rows.append(self.unpad(tuple(output[0].numpy() for output in model(*tensors)), item))
+        for noisy, clean in zip(*rows):
+            if not np.abs(noisy - clean).max() <= self.config.tolerance * np.abs(clean).max():
+                raise ConfigError(
+                    "handler.model: it takes a pixel_mask, and does not keep padding out with it from "
+                    f"{', '.join(exact.handed_over)} on: the answer changes with what is outside a picture"
+                )
 
     def sizes_to_check(self, bucket: Bucket, smaller: Sequence[Bucket]) -> List[Size]:
         """Full, a step less, half and a bit, tall, wide, and one step beyond a smaller bucket."""

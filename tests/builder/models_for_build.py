@@ -79,7 +79,7 @@ class WithoutRows(Words):
 
 
 class EvenSides(torch.nn.Module):
-    """Like a UNet: halves the picture, doubles it, and joins nothing, but asks for even sides in Python."""
+    """Halves the picture and doubles it, and wants an even number of pixels: no side alone decides that."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -87,7 +87,7 @@ class EvenSides(torch.nn.Module):
         self.up = torch.nn.ConvTranspose2d(3, 3, 2, stride=2)
 
     def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
-        if pixel_values.shape[2] % 2 or pixel_values.shape[3] % 2:
+        if pixel_values.shape[2] * pixel_values.shape[3] % 2:
             raise ValueError("odd sides are not taken")
         return self.up(self.down(pixel_values))
 

@@ -171,3 +171,34 @@ def segformer() -> Any:
         num_labels=4,
     )
     return seeded(SegformerForSemanticSegmentation(config))
+
+
+class Attended(nn.Module):
+    """One query that attends to all positions of a picture, and looks at its mask, or does not."""
+
+    def __init__(self, masked: bool) -> None:
+        super().__init__()
+        self.masked = masked
+        self.layer = nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1), nn.BatchNorm2d(8))
+        self.query = nn.Parameter(torch.randn(8))
+
+    def forward(self, pixel_values: Tensor, pixel_mask: Tensor | None = None) -> Tensor:
+        x = self.layer(pixel_values)
+        if pixel_mask is None:
+            pixel_mask = torch.ones_like(pixel_values[:, 0])
+        inside = nn.functional.interpolate(pixel_mask[:, None].float(), size=x.shape[-2:])
+        x, inside = x.flatten(2), inside.flatten(1)
+        scores = torch.einsum("bcn,c->bn", x, self.query)
+        if self.masked:
+            scores = scores.masked_fill(inside == 0, -1e9)
+        return torch.einsum("bn,bcn->bc", scores.softmax(1), x)
+
+
+def attended() -> nn.Module:
+    torch.manual_seed(0)
+    return seeded(Attended(masked=True))
+
+
+def attended_unmasked() -> nn.Module:
+    torch.manual_seed(0)
+    return seeded(Attended(masked=False))

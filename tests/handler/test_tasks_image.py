@@ -517,6 +517,29 @@ def test_a_model_that_would_see_the_padding_is_refused_by_the_name_of_its_operat
     assert not list(tmp_path.glob("*.mar"))
 
 
+@pytest.mark.parametrize("allow_inexact", [False, True])
+def test_a_pixel_mask_that_keeps_nothing_out_is_refused_by_the_name_of_the_operation(
+    allow_inexact: bool, tmp_path: Path
+) -> None:
+    asked = {"task": "image-classification", "buckets": [[32, 40]], "allow_inexact": allow_inexact}
+    with pytest.raises(ConfigError, match=r"takes a pixel_mask, .* from flatten on"):
+        built(tmp_path, "unmasked", model=MODELS + "attended_unmasked", **asked)
+
+
+def test_a_pixel_mask_that_keeps_padding_out_is_relied_on(tmp_path: Path) -> None:
+    model = engine(
+        tmp_path, "masked", task="image-classification", model=MODELS + "attended", buckets=[[32, 40]]
+    )
+    reference = image_models.attended()
+    for size in [(32, 40), (13, 21), (30, 9)]:
+        picture = photograph("coffee.png", size)
+        with torch.no_grad():
+            expected = reference(normalised(picture, IMAGENET_MEAN, IMAGENET_STD))[0]
+        found = model(encoded(picture), function_to_apply="none", top_k=None)
+        by_label = {answer["label"]: answer["score"] for answer in found}
+        assert [by_label[f"LABEL_{i}"] for i in range(8)] == pytest.approx(expected.tolist(), abs=1e-4)
+
+
 def test_buckets_that_the_model_cannot_take_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="multiples of 2"):
         built(
