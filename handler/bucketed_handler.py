@@ -13,15 +13,15 @@ from typing import Any, Dict, List, Optional, Union
 
 from ts.torch_handler.base_handler import BaseHandler
 
-from handler import archive
-from handler.buckets import bucket_name
-from handler.config import HandlerConfig
-from handler.errors import BadRequest, ModelFailed, RequestError
-from handler.failures import EXITS, log_failure, survived
+from anyshape import archive
+from anyshape.buckets import bucket_name
+from anyshape.settings import HandlerConfig
+from anyshape.errors import BadRequest, ModelFailed, RequestError
+from anyshape.failures import EXITS, log_failure, survived
 from handler.metrics import report
-from handler.model import BucketedModel
-from handler.padding import Item
-from handler.process import prepare_process
+from anyshape.model import BucketedModel
+from anyshape.padding import Item
+from anyshape.process import prepare_process
 from handler.requests import Request, read_request
 from handler.responses import JSON, Response, answer_response, error_response
 from handler.traffic import Traffic

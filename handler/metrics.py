@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any, Sequence, Union
 
-from handler.buckets import bucket_name
-from handler.errors import RequestError
-from handler.model import BucketedModel, Output
-from handler.padding import Item
+from anyshape.buckets import bucket_name
+from anyshape.errors import RequestError
+from anyshape.model import BucketedModel, Output
+from anyshape.padding import Item
 from handler.responses import Response
 
 _UNITS = {"counter": "Count", "histogram": "Seconds"}

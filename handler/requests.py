@@ -14,7 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Dict, List, Mapping, Optional
 
-from handler.errors import BadRequest, InputTooLarge, UnprocessableInput, UnsupportedMediaType
+from anyshape.errors import BadRequest, InputTooLarge, UnprocessableInput, UnsupportedMediaType
 
 TEXT, IMAGE = "text", "image"
 _EXPECTED = {

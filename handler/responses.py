@@ -8,10 +8,10 @@ from typing import Any, Dict, Sequence
 import numpy as np
 import orjson
 
-from handler.buckets import bucket_name
-from handler.errors import InputTooLarge, RequestError
-from handler.model import BucketedModel, Output
-from handler.padding import Item
+from anyshape.buckets import bucket_name
+from anyshape.errors import InputTooLarge, RequestError
+from anyshape.model import BucketedModel, Output
+from anyshape.padding import Item
 
 JSON = "application/json"
 

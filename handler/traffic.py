@@ -15,7 +15,7 @@ from typing import Dict, Iterable, List, Tuple
 
 import numpy as np
 
-from handler.buckets import Size
+from anyshape.buckets import Size
 
 ROWS = 4096  # distinct sizes that are counted exactly: 100 KB a worker
 COARSE_ROWS = 4096  # after that, sizes are rounded up to a multiple of COARSE

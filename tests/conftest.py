@@ -14,8 +14,8 @@ import pytest
 import torch
 import yaml
 
-from builder.build import build
-from handler.model import BucketedModel
+from anyshape.building.build import build
+from anyshape.model import BucketedModel
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", ResourceWarning)  # TorchServe reads its version and leaves the file open

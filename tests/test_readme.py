@@ -23,7 +23,7 @@ import pytest
 import yaml
 from packaging.utils import canonicalize_name
 
-from handler.archive import read_recipe
+from anyshape.archive import read_recipe
 from tests.server.harness import free_ports
 
 ROOT = Path(__file__).resolve().parent.parent

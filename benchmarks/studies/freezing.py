@@ -23,8 +23,8 @@ def networks(name: str):
     import torch
 
     from benchmarks.studies import backends
-    from builder.exact import ExactPadding
-    from builder.fold import fold_batch_norms
+    from anyshape.building.exact import ExactPadding
+    from anyshape.building.fold import fold_batch_norms
 
     if name == "minilm":
         model, inputs = backends.minilm()
@@ -50,7 +50,7 @@ def run(argv: list[str]) -> int:
 
     from benchmarks.studies.backends import interleaved
     from benchmarks.studies.timing import CLOCKS
-    from handler.backends.base import quiet
+    from anyshape.backends.base import quiet
 
     torch.set_num_threads(options.threads)
     for name in [options.only] if options.only else SHAPES:

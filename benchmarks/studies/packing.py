@@ -25,12 +25,12 @@ import torch
 from benchmarks.paths import ROOT
 from benchmarks.serving import workloads
 from benchmarks.studies import timing
-from builder.build import build
-from handler.buckets import volume
-from handler.model import BucketedModel
-from handler.packing import POLICIES
-from handler.padding import Item
-from handler.process import keep_freed_memory
+from anyshape.building.build import build
+from anyshape.buckets import volume
+from anyshape.model import BucketedModel
+from anyshape.packing import POLICIES
+from anyshape.padding import Item
+from anyshape.process import keep_freed_memory
 
 DATA = {"short": "texts", "paragraphs": "texts", "mrpc": "texts", "coco": "images"}
 DEPTHS = (1, 8, 32, 64)

@@ -21,9 +21,9 @@ from rich.table import Table
 
 from benchmarks.paths import DATA
 from benchmarks.studies.timing import once
-from handler.buckets import Bucket, Size, call_shapes
-from handler.costs import CostTable
-from handler.packing import pack
+from anyshape.buckets import Bucket, Size, call_shapes
+from anyshape.costs import CostTable
+from anyshape.packing import pack
 
 LENGTHS = [(length,) for length in (16, 32, 64, 128, 256, 512)]
 SQUARES = [(side, side) for side in (500, 600, 640)]

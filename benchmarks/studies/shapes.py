@@ -20,10 +20,10 @@ import yaml
 
 from benchmarks.paths import ROOT, WORK
 from benchmarks.studies.packing import in_turns, read
-from builder.build import build
-from handler.archive import read_recipe
-from handler.model import BucketedModel
-from handler.process import keep_freed_memory
+from anyshape.building.build import build
+from anyshape.archive import read_recipe
+from anyshape.model import BucketedModel
+from anyshape.process import keep_freed_memory
 
 RECIPE = ROOT / "recipes" / "minilm-inductor.yaml"
 FIXED = [16, 32, 64, 128, 256, 512]
@@ -72,7 +72,7 @@ def archive(kind: str) -> Path:
 
 
 def resident(path: Path) -> dict[str, int]:
-    command = [sys.executable, "-m", "builder", "inspect", str(path), "--memory", "--json"]
+    command = [sys.executable, "-m", "anyshape", "inspect", str(path), "--memory", "--json"]
     told = json.loads(subprocess.run(command, cwd=ROOT, capture_output=True, check=True).stdout)["memory"]
     return {"warm_bytes": told["bytes_after_warm_up"] - told["bytes_before_loading"]}
 

@@ -17,8 +17,8 @@ from typing import Any
 import yaml
 
 from benchmarks.paths import ROOT
-from builder.build import build
-from handler.archive import read_recipe
+from anyshape.building.build import build
+from anyshape.archive import read_recipe
 
 SETS = {3: [128, 256, 512], 12: [16, 32, 48, 64, 96, 128, 160, 192, 256, 320, 384, 512]}
 
@@ -58,7 +58,7 @@ def measure(recipe: str, buckets: list[int]) -> dict[str, Any]:
         path = Path(folder) / f"{recipe}.yaml"
         path.write_text(yaml.safe_dump(settings), encoding="utf-8")
         built = build(path, Path(folder))
-        command = [sys.executable, "-m", "builder", "inspect", str(built.path), "--memory", "--json"]
+        command = [sys.executable, "-m", "anyshape", "inspect", str(built.path), "--memory", "--json"]
         told = json.loads(subprocess.run(command, cwd=ROOT, capture_output=True, check=True).stdout)
     memory = told["memory"]
     return {

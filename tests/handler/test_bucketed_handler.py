@@ -15,8 +15,8 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from handler.errors import ConfigError
-from handler.model import BucketedModel
+from anyshape.errors import ConfigError
+from anyshape.model import BucketedModel
 from tests.conftest import EDGES, LABELS, TextOf, assert_close, unpacked
 from tests.handler.frontend import Received, Sent, Worker
 

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 import yaml
 
-from handler.errors import InputTooLarge
+from anyshape.errors import InputTooLarge
 from handler.metrics import report
-from handler.model import BucketedModel, Output
-from handler.padding import Item
+from anyshape.model import BucketedModel, Output
+from anyshape.padding import Item
 from handler.responses import Response
 from tests.handler.frontend import METRICS, Sent, Worker
 

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from builder.build import build
-from handler.model import BucketedModel
+from anyshape.building.build import build
+from anyshape.model import BucketedModel
 from tests.conftest import TextOf, assert_close, mean_embedding, save_bert, unpacked, write_recipe
 from tests.handler.frontend import Sent, Worker
 from tests.handler.test_bucketed_handler import JSON, refused, sent_json

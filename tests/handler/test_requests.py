@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from handler.errors import (
+from anyshape.errors import (
     BadRequest,
     InputTooLarge,
     RequestError,

@@ -10,7 +10,7 @@ import pytest
 import torch
 import yaml
 
-from serve import ROOT
+from anyshape.server.torchserve import ROOT
 from tests.server.harness import ECHO, Server, make_archive
 
 BUCKETS = [16, 64, 128, 512]
@@ -21,7 +21,7 @@ Encode = Callable[[str], np.ndarray]
 @pytest.fixture(scope="session")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model store with echo.mar (version 1.0), echo2.mar (answers differently) and minilm.mar."""
-    from builder.build import build
+    from anyshape.building.build import build
 
     store = tmp_path_factory.mktemp("store")
     work = tmp_path_factory.mktemp("work")

@@ -20,7 +20,7 @@ from typing import Any
 
 import httpx
 
-from serve import ROOT, TorchServe
+from anyshape.server.torchserve import ROOT, TorchServe
 
 WAIT_SECONDS = 180.0
 

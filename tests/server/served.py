@@ -13,7 +13,7 @@ from typing import Optional
 
 import psutil
 
-from serve import ROOT
+from anyshape.server.torchserve import ROOT
 from tests.server.harness import write_config
 
 
@@ -27,7 +27,7 @@ class Served:
         self.command = [
             *(
                 sys.executable,
-                str(ROOT / "serve.py"),
+                str(ROOT / "anyshape.server.torchserve.py"),
                 "--config",
                 str(folder / "config.properties"),
             ),

@@ -11,8 +11,8 @@ import httpx
 import pytest
 import yaml
 
-from checks import ServeError, grpc_ports, port_of, too_many_threads
-from serve import ROOT
+from anyshape.server.checks import ServeError, grpc_ports, port_of, too_many_threads
+from anyshape.server.torchserve import ROOT
 from tests.server.harness import ECHO, RECIPE, make_archive
 from tests.server.served import Served
 
@@ -75,14 +75,14 @@ def test_it_runs_from_any_folder_into_any_folder(tmp_path: Path) -> None:
     """Copied, as it must not matter where it lies: in a path that Java's replacement would change, too."""
     project = tmp_path / "pro$1ject"
     project.mkdir()
-    for name in ("serve.py", "checks.py", "server_logs.py", "log4j2.xml", "metrics.yaml"):
+    for name in ("anyshape.server.torchserve.py", "checks.py", "server_logs.py", "log4j2.xml", "metrics.yaml"):
         shutil.copy(ROOT / name, project)
     shutil.copytree(ROOT / "handler", project / "handler")
     (tmp_path / "store").mkdir()
     make_archive(tmp_path / "store", "echo", ECHO, work=tmp_path)
     served = Served(tmp_path, "echo")
     served.run = tmp_path / "far" / "away" / "run"
-    served.command[1] = str(project / "serve.py")
+    served.command[1] = str(project / "anyshape.server.torchserve.py")
     served.command[served.command.index("--run") + 1] = os.path.relpath(served.run, tmp_path / "decoys")
     (tmp_path / "decoys").mkdir()
     served.folder = tmp_path / "decoys"
@@ -106,7 +106,7 @@ def recipe(workers: int, threads: int | None) -> str:
 
 def test_threads_of_all_workers_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    for module in ("checks", "handler.threads"):
+    for module in ("checks", "anyshape.threads"):
         monkeypatch.setattr(f"{module}.cores", lambda: 4)
     recipes = {
         "alone": recipe(1, None),

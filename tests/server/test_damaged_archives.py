@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from checks import ServeError, check_archive
+from anyshape.server.checks import ServeError, check_archive
 from tests.server.harness import ECHO, make_archive
 from tests.server.served import Served
 

@@ -15,11 +15,11 @@ import torch
 import yaml
 from PIL import Image
 
-from builder.build import build
+from anyshape.building.build import build
 from recipes.models.mobilenet import MobileNetV2, mobilenet_v2
-from serve import ROOT
-from tests.handler.image_models import encoded, normalised, photograph
-from tests.handler.test_images import BOMBS
+from anyshape.server.torchserve import ROOT
+from tests.image_models import encoded, normalised, photograph
+from tests.test_images import BOMBS
 from tests.server.harness import Server
 
 BUCKETS = [[112, 160], [160, 112], [160, 160]]

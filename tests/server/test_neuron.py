@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from builder.build import build
+from anyshape.building.build import build
 from tests.conftest import assert_close, write_recipe
-from tests.handler.test_backends_neuron import BACKENDS, STAND_INS
+from tests.backends.test_backends_neuron import BACKENDS, STAND_INS
 from tests.server.harness import Server
 
 TOO_MANY = "too-many"

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from serve import ROOT
+from anyshape.server.torchserve import ROOT
 from tests.server.conftest import BUCKETS
 from tests.server.harness import Server
 
@@ -19,8 +19,8 @@ LENGTHS = [3] * 20 + [9] * 12 + [20] * 10 + [30] * 6 + [70] * 4 + [100] * 3 + [2
 
 
 def plan(server: Server, *arguments: str) -> Any:
-    """What `python -m builder plan --server` prints as JSON."""
-    command = [sys.executable, "-m", "builder", "plan", "--server", server.torchserve.management]
+    """What `anyshape plan --server` prints as JSON."""
+    command = [sys.executable, "-m", "anyshape", "plan", "--server", server.torchserve.management]
     command += ["--model", "minilm", "--token", server.torchserve.key("management"), "--json", *arguments]
     ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stderr

@@ -16,7 +16,7 @@ import yaml
 from benchmarks.paths import ROOT
 from benchmarks.serving.systems.processes import Server, environment, free_ports, get_json, get_text
 from benchmarks.serving.systems.system import Running
-from serve import java_home
+from anyshape.server.torchserve import java_home
 
 MODEL = "model"
 

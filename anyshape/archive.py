@@ -1,0 +1,203 @@
+"""What is inside an archive: buckets.json and the files it vouches for."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import zipfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Dict, List, Mapping, Optional
+
+import yaml
+
+from anyshape.buckets import (
+    Bucket,
+    Shape,
+    bucket_name,
+    by_size,
+    call_shapes,
+    parse_bucket,
+    parse_buckets,
+)
+from anyshape.settings import HandlerConfig
+from anyshape.errors import ConfigError
+from anyshape.padding import InputSpec
+
+INDEX, RECIPE, MODELS, ASSETS = "buckets.json", "model-config.yaml", "models", "assets"
+FORMAT = 1
+
+
+@dataclass
+class Program:
+    """One compiled program: for one bucket, and for one batch size where the backend fixes it.
+
+    deviation: the largest difference from the unpadded model, relative to the output's largest magnitude.
+    seconds: what compiling took. size: bytes on disk that this bucket adds.
+    """
+
+    bucket: Bucket
+    batch_size: Optional[int]
+    file: str
+    sha256: str
+    deviation: Optional[float] = None
+    seconds: float = 0.0
+    size: int = 0
+
+    @property
+    def name(self) -> str:
+        return program_name(self.bucket, self.batch_size)
+
+
+def program_name(bucket: Bucket, batch_size: Optional[int]) -> str:
+    """``"128"``, or ``"128_b4"`` where the batch size is fixed."""
+    return bucket_name(bucket) + ("" if batch_size is None else f"_b{batch_size}")
+
+
+@dataclass
+class Index:
+    """buckets.json: everything that was decided when the archive was built.
+
+    largest_call: the most positions in a call of more than the smallest batch size, or None.
+    costs: measured seconds per bucket and batch size, on the machine that built it. plan: where the
+    buckets were planned from data, what the planner expected. weights: number of parameters. assets: the
+    sha256 of each file that the task needs.
+    """
+
+    task: str
+    backend: str
+    dtype: str
+    versions: Dict[str, str]
+    inputs: List[InputSpec]
+    programs: List[Program]
+    batch_sizes: List[int]
+    dynamic_batch: bool
+    tolerance: float
+    exact: bool = True
+    weights: int = 0
+    assets: Dict[str, str] = field(default_factory=dict)
+    costs: List[Dict[str, Any]] = field(default_factory=list)
+    plan: Optional[Dict[str, Any]] = None
+    backend_options: Dict[str, Any] = field(default_factory=dict)
+    largest_call: Optional[int] = None
+
+    @property
+    def shapes(self) -> List[Shape]:
+        """Bucket and batch size of every call that is warmed, measured and packed."""
+        return call_shapes(self.buckets, self.batch_sizes, self.largest_call)
+
+    @property
+    def buckets(self) -> List[Bucket]:
+        return sorted({p.bucket for p in self.programs}, key=by_size)
+
+    def to_json(self) -> Dict[str, Any]:
+        programs = [
+            {
+                "bucket": list(p.bucket),
+                "batch_size": p.batch_size,
+                "file": p.file,
+                "sha256": p.sha256,
+                "deviation": p.deviation,
+                "compile_seconds": round(p.seconds, 3),
+                "bytes": p.size,
+            }
+            for p in self.programs
+        ]
+        rest = {k: v for k, v in vars(self).items() if k not in ("programs", "inputs")}
+        inputs = [spec.to_json() for spec in self.inputs]
+        return {"format": FORMAT, **rest, "inputs": inputs, "buckets": programs}
+
+    @classmethod
+    def from_json(cls, value: Any) -> Index:
+        """Raises ConfigError if this is not a buckets.json that this version reads."""
+        try:
+            value = dict(value)
+            found = value.pop("format")
+            if found != FORMAT:
+                raise ConfigError(f"{INDEX} has format {found}; this handler reads format {FORMAT}")
+            programs = [
+                Program(
+                    parse_bucket(entry["bucket"]),
+                    entry["batch_size"],
+                    str(entry["file"]),
+                    str(entry["sha256"]),
+                    entry["deviation"],
+                    entry["compile_seconds"],
+                    entry["bytes"],
+                )
+                for entry in value.pop("buckets")
+            ]
+            inputs = [InputSpec.from_json(spec) for spec in value.pop("inputs")]
+            index = cls(programs=programs, inputs=inputs, **value)
+            parse_buckets(index.buckets)
+            if not all(type(size) is int and size > 0 for size in index.batch_sizes or [0]):
+                raise ValueError(f"batch_sizes is {index.batch_sizes}")
+            if type(index.largest_call) not in (int, type(None)):
+                raise ValueError(f"largest_call is {index.largest_call!r}")
+            return index
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise ConfigError(f"{INDEX} is not readable: {error!r}; build the archive again") from None
+
+
+def read_index(folder: Path) -> Index:
+    """Read buckets.json of an unpacked archive. Raises ConfigError if it is missing or broken."""
+    try:
+        value = json.loads((folder / INDEX).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{folder / INDEX} cannot be read: {error}") from None
+    return Index.from_json(value)
+
+
+def read_recipe(path: Path) -> Dict[str, Any]:
+    """A recipe as a mapping. Raises ConfigError if it is not YAML or not a mapping."""
+    try:
+        recipe = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} cannot be read as a recipe: {error}") from None
+    if not isinstance(recipe, Mapping):
+        raise ConfigError(f"{path} is not a recipe: it must be a mapping with a `handler:` section")
+    return dict(recipe)
+
+
+def read_config(folder: Path) -> HandlerConfig:
+    """The `handler:` section of the recipe in an unpacked archive."""
+    return HandlerConfig.from_mapping(read_recipe(folder / RECIPE).get("handler"))
+
+
+def check_files(folder: Path, index: Index) -> None:
+    """Compare every file that is loaded with its sha256. Raises ConfigError, which names the file."""
+    expected = {**index.assets, **{program.file: program.sha256 for program in index.programs}}
+    for name, wanted in expected.items():
+        path = folder / name
+        if folder.resolve() not in path.resolve().parents or not path.is_file():
+            raise ConfigError(f"{name} is named in {INDEX} but missing: build the archive again")
+        if sha256(path) != wanted:
+            raise ConfigError(f"{name} is damaged: its sha256 differs from {INDEX}; copy or build it again")
+
+
+def sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        for block in iter(lambda: file.read(1 << 20), b""):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def unpack(archive: Path, folder: Path) -> None:
+    """Unpack a .mar below `folder`. Raises ConfigError if it is no archive, damaged, or larger than the disk.
+
+    zipfile keeps every file below `folder`, whatever its name says.
+    """
+    try:
+        with zipfile.ZipFile(archive) as packed:
+            if INDEX not in packed.namelist():
+                raise ConfigError(f"{archive} is cut off, or no archive of bucketed models: no {INDEX} in it")
+            needed = sum(info.file_size for info in packed.infolist())
+            if needed > shutil.disk_usage(folder).free:
+                raise ConfigError(f"{archive} unpacks to {needed} bytes, more than the disk has free")
+            packed.extractall(folder)
+    except ConfigError:
+        raise
+    except Exception as error:  # a damaged header makes zipfile raise nearly anything
+        raise ConfigError(f"{archive} is not a readable archive: {error}") from None

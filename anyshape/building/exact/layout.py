@@ -1,0 +1,307 @@
+"""Operations that move values without mixing them: reshaping, slicing, joining, padding."""
+
+from __future__ import annotations
+
+from math import prod
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from anyshape.building.exact.mode import handles, together
+from anyshape.building.exact.region import Axis, NotExact, Region, Space, plain, region_of, shape_of
+from anyshape.building.exact.windows import alone, image
+
+
+def tracked(tensor: Tensor) -> Region:
+    region = region_of(tensor)
+    if region is None:
+        raise NotExact("another operand than the first depends on the image")
+    return region
+
+
+def moved(space: Space, region: Region, result: Tensor, origin: Dict[int, int], view: bool = True) -> Tensor:
+    """Attach `region` to a result whose dimension ``d`` was ``origin[d]``. Raises if one got lost."""
+    if region.batch not in origin.values():
+        raise NotExact("rows of the batch are separated or joined")
+    axes = {new: region.axes[old] for new, old in origin.items() if old in region.axes}
+    batch = next(new for new, old in origin.items() if old == region.batch)
+    outcome = Region(axes, batch, mask=region.mask)
+    outcome.view_of(region)
+    outcome.fill = region.fill
+    if not view:
+        outcome = Region(axes, batch, own=True, mask=region.mask)
+    return space.attach(result, outcome)
+
+
+def _reshape(method: str) -> Callable[..., Tensor]:
+    def reshape(space: Space, input: Tensor, *sizes: Any, **options: Any) -> Tensor:
+        region = tracked(input)
+        result: Tensor = getattr(torch.Tensor, method)(input, *sizes, **options)
+        before, after = shape_of(input), shape_of(result)
+        origin: Dict[int, int] = {}
+        for dim in sorted([region.batch, *region.axes]):
+            behind = prod(before[dim + 1 :])
+            for place in range(max(origin, default=-1) + 1, len(after)):
+                same = dim == region.batch == 0 == place or after[place] == before[dim]
+                if same and prod(after[place + 1 :]) == behind:
+                    origin[place] = dim
+                    break
+            else:
+                raise NotExact("space is flattened")
+        return moved(space, region, result, origin)
+
+    return reshape
+
+
+for _method in ("view", "reshape", "flatten", "unflatten", "squeeze", "unsqueeze"):
+    handles(_method)(_reshape(_method))
+
+
+@handles("permute")
+def permute(space: Space, input: Tensor, *dims: Any) -> Tensor:
+    order = dims[0] if len(dims) == 1 and isinstance(dims[0], (list, tuple)) else dims
+    origin = {new: old % input.dim() for new, old in enumerate(order)}
+    return moved(space, tracked(input), input.permute(*order), origin)
+
+
+@handles("transpose", "swapaxes", "swapdims")
+def transpose(space: Space, input: Tensor, dim0: int, dim1: int) -> Tensor:
+    order = list(range(input.dim()))
+    order[dim0], order[dim1] = order[dim1], order[dim0]
+    return permute(space, input, *order)
+
+
+@handles("expand")
+def expand(space: Space, input: Tensor, *sizes: Any) -> Tensor:
+    region = tracked(input)
+    result = input.expand(*sizes)
+    offset = result.dim() - input.dim()
+    return moved(space, region, result, {dim + offset: dim for dim in range(input.dim())})
+
+
+def _pieces(method: str) -> Callable[..., Tuple[Tensor, ...]]:
+    def pieces(space: Space, input: Tensor, parts: Any, dim: int = 0) -> Tuple[Tensor, ...]:
+        region = tracked(input)
+        dim %= input.dim()
+        if dim in region.axes or dim == region.batch:
+            raise NotExact("it splits the image or the batch")
+        origin = {each: each for each in range(input.dim())}
+        return tuple(
+            moved(space, region, piece, origin) for piece in getattr(torch.Tensor, method)(input, parts, dim)
+        )
+
+    return pieces
+
+
+for _method in ("chunk", "split", "tensor_split"):
+    handles(_method)(_pieces(_method))
+
+
+@handles("unbind")
+def unbind(space: Space, input: Tensor, dim: int = 0) -> Tuple[Tensor, ...]:
+    return tuple(select(space, input, dim, index) for index in range(shape_of(input)[dim]))
+
+
+@handles("select")
+def select(space: Space, input: Tensor, dim: int, index: int) -> Tensor:
+    items: List[Any] = [slice(None)] * input.dim()
+    items[dim] = index
+    return getitem(space, input, tuple(items))
+
+
+@handles("narrow")
+def narrow(space: Space, input: Tensor, dim: int, start: int, length: int) -> Tensor:
+    items: List[Any] = [slice(None)] * input.dim()
+    items[dim] = slice(start, start + length)
+    return getitem(space, input, tuple(items))
+
+
+@handles("getitem")
+def getitem(space: Space, input: Tensor, index: Any) -> Tensor:
+    """Numbers, slices, None and `...`; on the image's sides, slices whose start counts from the front."""
+    region = tracked(input)
+    items = list(index) if isinstance(index, tuple) else [index]
+    if any(isinstance(item, (Tensor, list, bool)) and not _number(item) for item in items):
+        raise NotExact("indexed by a tensor")
+    used = sum(item is not None and item is not Ellipsis for item in items)
+    if Ellipsis in items:
+        at = items.index(Ellipsis)
+        items[at : at + 1] = [slice(None)] * (input.dim() - used)
+    else:
+        items += [slice(None)] * (input.dim() - used)
+    origin: Dict[int, int] = {}
+    axes = dict(region.axes)
+    dim = 0
+    place = 0
+    for item in items:
+        if item is None:
+            place += 1
+            continue
+        if isinstance(item, slice):
+            if dim in axes:
+                axes[dim] = _sliced(space, axes[dim], item)
+            elif dim == region.batch and item != slice(None):
+                raise NotExact("rows of the batch are separated or joined")
+            origin[place] = dim
+            place += 1
+        elif dim in axes:
+            raise NotExact("one row or column of the image is taken")
+        dim += 1
+    cut = Region(axes, region.batch, mask=region.mask)
+    cut.view_of(region)
+    cut.fill = region.fill
+    return moved(space, cut, input[index], origin)
+
+
+def _number(item: Any) -> bool:
+    return isinstance(item, Tensor) and item.dim() == 0 and not item.dtype.is_floating_point
+
+
+def _sliced(space: Space, axis: Axis, item: slice) -> Axis:
+    start = 0 if item.start is None else plain(item.start)
+    step = 1 if item.step is None else plain(item.step)
+    other = None if item.stop is None else space.followed(axis.side, item.stop)
+    stop = other.table[-1] if other is not None else (None if item.stop is None else plain(item.stop))
+    if start < 0:
+        raise NotExact("a slice starts from the end of the image")
+    if stop is not None and stop <= 0 and other is not None:
+        raise NotExact("a slice ends where the size of the picture says, and nothing is left")
+
+    def extent(size: int, limit: int) -> int:
+        end = size if stop is None else (size + stop if stop < 0 else min(size, limit))
+        return max(0, -(-(end - start) // step)) if size and end > start else 0
+
+    limits = other.table if other is not None else [stop or 0] * len(axis.table)
+    return Axis(axis.side, tuple(extent(n, limit) for n, limit in zip(axis.table, limits)))
+
+
+@handles("cat", "concat", "concatenate")
+def cat(space: Space, tensors: Sequence[Tensor], dim: int = 0, axis: Optional[int] = None) -> Tensor:
+    result = torch.cat(list(tensors), dim if axis is None else axis)
+    dim = (dim if axis is None else axis) % result.dim()
+    for tensor in tensors:
+        region = region_of(tensor)
+        if region is not None and (dim in region.axes or dim == region.batch):
+            raise NotExact("images are joined side by side")
+    return space.attach(result, _joined(space, tensors, dim, result.dim()))
+
+
+def _joined(space: Space, tensors: Sequence[Tensor], dim: int, ndim: int) -> Region:
+    # The joined dimension may differ in length; what is combined position by position is the rest.
+    narrowed = []
+    for tensor in tensors:
+        region = region_of(tensor)
+        slim = tensor.detach().select(dim, 0).unsqueeze(dim)
+        if region is not None:
+            carried = Region(region.axes, region.batch, mask=region.mask)
+            space.attach(slim, carried)
+        narrowed.append(slim)
+    joined = together(space, ndim, narrowed)
+    joined.own = True
+    fills = {region.fill if region else None for region in map(region_of, tensors)}
+    joined.fill = fills.pop() if len(fills) == 1 else None
+    return joined
+
+
+@handles("stack")
+def stack(space: Space, tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
+    ndim = tensors[0].dim() + 1
+    return cat(space, [_reshape("unsqueeze")(space, each, dim % ndim) for each in tensors], dim % ndim)
+
+
+@handles("pad")
+def pad(
+    space: Space,
+    input: Tensor,
+    pad: Any,
+    mode: str = "constant",
+    value: Optional[float] = None,
+) -> Tensor:
+    region = tracked(input)
+    amounts = [plain(amount) for amount in pad]
+    axes = dict(region.axes)
+    sides: Dict[int, Tuple[int, int]] = {}
+    for pair, dim in zip(range(0, len(amounts), 2), range(input.dim() - 1, -1, -1)):
+        before, after = amounts[pair], amounts[pair + 1]
+        if dim == region.batch and (before or after):
+            raise NotExact("rows are added to the batch")
+        if dim in axes:
+            sides[dim] = before, after
+            limit = {"reflect": max(before, after), "circular": max(before, after) - 1}.get(mode, 0)
+            table = tuple(max(0, size + before + after) if size > limit else 0 for size in axes[dim].table)
+            axes[dim] = Axis(axes[dim].side, table)
+    fill = 0.0 if value is None else float(value)
+    if mode == "constant":
+        input = space.framed(input, fill, {dim: max(0, after) for dim, (_, after) in sides.items()})
+        result = F.pad(input, pad, mode, value)
+        outcome = Region(axes, region.batch, own=True, mask=region.mask)
+        outcome.fill = fill if (region_of(input) or region).fill == fill else None
+        return space.attach(result, outcome)
+    if mode not in ("reflect", "replicate", "circular") or image(input) is not region:
+        raise NotExact(f"mode {mode}")
+    result = input
+    for dim, (before, _) in sides.items():
+        size = space.extents(region.axes[dim])[:, None]
+        at = space.positions(axes[dim].table[-1])[None] - before
+        result = space.take(result, region, dim, _source(at, size, mode))
+    untracked = [
+        0 if dim in sides else amount
+        for dim, pair in zip((3, 2), (amounts[:2], amounts[2:]))
+        for amount in pair
+    ]
+    if any(untracked):
+        result = F.pad(result, untracked, mode)
+    return space.attach(result, Region(axes, region.batch, own=True, mask=region.mask))
+
+
+def _source(at: Tensor, size: Tensor, mode: str) -> Tensor:
+    """Which valid position a padded one repeats."""
+    if mode == "circular":
+        return torch.remainder(at, size)
+    if mode == "reflect":
+        at = at.abs()
+        at = torch.minimum(at, 2 * (size - 1) - at)
+    return torch.minimum(at.clamp(min=0), (size - 1).clamp(min=0))
+
+
+@handles("pixel_shuffle")
+def pixel_shuffle(space: Space, input: Tensor, upscale_factor: int) -> Tensor:
+    region = image(input)
+    axes = {
+        dim: Axis(axis.side, tuple(size * upscale_factor for size in axis.table))
+        for dim, axis in region.axes.items()
+    }
+    return space.attach(F.pixel_shuffle(input, upscale_factor), Region(axes, own=True))
+
+
+@handles("pixel_unshuffle")
+def pixel_unshuffle(space: Space, input: Tensor, downscale_factor: int) -> Tensor:
+    region = image(input)
+    axes = {}
+    for dim, axis in region.axes.items():
+        table = tuple(0 if n % downscale_factor else n // downscale_factor for n in axis.table)
+        axes[dim] = Axis(axis.side, table)
+    return space.attach(F.pixel_unshuffle(input, downscale_factor), Region(axes, own=True))
+
+
+@handles("prelu")
+def prelu(space: Space, input: Tensor, weight: Tensor) -> Tensor:
+    region = tracked(input)
+    alone(weight)
+    if region.batch != 0 or 1 in region.axes:
+        raise NotExact("dimension 1 is not the channels")
+    outcome = Region(dict(region.axes), own=True)
+    outcome.fill = 0.0 if region.fill == 0 else None
+    return space.attach(F.prelu(input, weight), outcome)
+
+
+@handles("linear")
+def linear(space: Space, input: Tensor, weight: Tensor, bias: Optional[Tensor] = None) -> Tensor:
+    region = tracked(input)
+    alone(weight, bias)
+    if input.dim() - 1 in region.axes:
+        raise NotExact("it mixes a side of the image")
+    result = F.linear(input, weight, bias)
+    return space.attach(result, Region(dict(region.axes), region.batch, own=True))

@@ -1,0 +1,245 @@
+"""The torch function mode that sees every operation of a model and keeps padding out of it."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Sequence, Tuple, TypeVar
+
+import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+from anyshape.building.exact import names, reads
+from anyshape.building.exact.region import Axis, NotExact, Region, Space, forget, region_of, shape_of
+from anyshape.building.exact.side import frozen, side_of
+
+Handler = Callable[..., Any]
+H = TypeVar("H", bound=Handler)
+HANDLERS: Dict[str, Handler] = {}
+
+# Operations that know what to do with a height or width; for others it is a number like any other.
+_FOLLOWS = {
+    *(
+        "adaptive_avg_pool2d",
+        "expand",
+        "flatten",
+        "getitem",
+        "interpolate",
+        "narrow",
+        "new_empty",
+        "new_ones",
+    ),
+    *("new_zeros", "repeat", "reshape", "setitem", "unflatten", "upsample", "view"),
+}
+_NUMBERS = {"as_tensor", "scalar_tensor", "tensor"}  # make a number a tensor
+
+
+def handles(*operations: str) -> Callable[[H], H]:
+    """Register ``handler(space, *args, **kwargs)`` for operations, by name; its parameters are theirs."""
+
+    def register(handler: H) -> H:
+        for operation in operations:
+            HANDLERS[operation] = handler
+        return handler
+
+    return register
+
+
+def tensors_in(values: Iterable[Any]) -> Iterator[Tensor]:
+    for value in values:
+        if isinstance(value, Tensor):
+            yield value
+        elif isinstance(value, (list, tuple)):
+            yield from tensors_in(value)
+
+
+def together(space: Space, ndim: int, operands: Sequence[Tensor]) -> Region:
+    """The region of operands that are broadcast together. Raises NotExact where they do not belong."""
+    found: Dict[int, List[Axis]] = {}
+    plain: Dict[int, int] = {}
+    batches = set()
+    mask = True
+    for tensor in operands:
+        region = region_of(tensor)
+        shape = shape_of(tensor)
+        offset = ndim - len(shape)
+        if region is not None:
+            batches.add(region.batch + offset)
+            mask = mask and region.mask
+        for dim in range(len(shape)):
+            axis = region.axes.get(dim) if region is not None else None
+            if axis is not None and shape[dim] > 1:
+                found.setdefault(dim + offset, []).append(axis)
+            elif region is None or dim != region.batch:
+                plain[dim + offset] = max(plain.get(dim + offset, 1), _length(shape[dim], dim))
+    if len(batches) > 1:
+        raise NotExact("rows of the batch are combined with something else")
+    for dim in found:
+        if plain.get(dim, 1) > 1:
+            raise NotExact(f"combined with a tensor of {plain[dim]} positions whose valid ones are not known")
+    return Region({d: space.merge(axes) for d, axes in found.items()}, batches.pop(), mask=mask)
+
+
+def _length(size: Any, dim: int) -> int:
+    # A symbolic size is the batch's; it is no tracked dimension.
+    return size if isinstance(size, int) else (1 if dim == 0 else 2)
+
+
+def pointwise(
+    space: Space, name: str, func: Callable[..., Any], args: Tuple[Any, ...], kwargs: Dict[str, Any]
+) -> Any:
+    """Positions stay apart: the padding's values change, its place does not."""
+    operands = list(tensors_in([*args, *kwargs.values()]))
+    regions = [region for region in map(region_of, operands) if region is not None]
+    fills = [region.fill for region in regions]
+    result = func(*args, **kwargs)
+    region = together(space, result.dim(), operands)
+    first = region_of(operands[0])
+    in_place = result is operands[0]
+    if first is None or not (in_place or name in names.SAME_MEMORY):
+        region.own = not in_place
+    else:
+        own = in_place and first.own
+        if in_place:
+            first.written()
+        region.view_of(first)
+        region.own = own
+    space.attach(result, region)
+    numbers = [*args, *(value for key, value in kwargs.items() if key != "alpha")]
+    others = len(operands) - len(regions)
+    others += sum(isinstance(value, (int, float)) and value != 0 for value in numbers)
+    cleared = all(fill == 0 for fill in fills)
+    if cleared and (
+        name in names.KEEPS_ZERO
+        or (name in names.ADDS and not others)
+        or name in names.SCALES
+        or (name in names.DIVIDES and first is not None and len(regions) == 1)
+    ):
+        region.fill = 0.0
+    return result
+
+
+class ExactMode(TorchFunctionMode):
+    """Runs each operation on tracked tensors through its handler.
+
+    What no handler knows is noted in ``space.unknown`` and run as it is, so that one pass names all.
+    releases: the model takes a pixel mask itself; flattening space into a sequence hands over to it.
+    """
+
+    def __init__(self, space: Space, releases: bool) -> None:
+        super().__init__()
+        self.space = space
+        self.releases = releases
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: Tuple[Any, ...] = (),
+        kwargs: Optional[Dict[str, Any]] = None,
+    ) -> Any:
+        kwargs = kwargs or {}
+        operands = list(tensors_in([*args, *kwargs.values()]))
+        if not any(map(reads.from_picture, operands)):
+            if getattr(func, "__name__", "") in _NUMBERS:
+                args = frozen(args)
+            return func(*args, **kwargs)
+        given = str(getattr(func, "__name__", ""))
+        self.space.seen += 1
+        try:
+            if given in reads.READS:
+                if reads.matters(operands, self.space.runs):
+                    self.space.unknown.append(f"{reads.READS[given]} ({reads.REASON})")
+                self.space.reading = True
+                return func(*args, **kwargs)
+            name = names.name_of(func)
+            if names.is_question(name):
+                return self._sides(name, operands[0], args, func(*args, **kwargs))
+            result = self._run(name, func, args, kwargs, operands)
+        finally:
+            self.space.seen -= 1
+            self.space.reading = False
+        if reads.depends(given, operands):
+            for tensor in tensors_in([result, *reads.written(given, args)]):
+                reads.mark(tensor, operands)
+        return result
+
+    def _run(
+        self,
+        name: str,
+        func: Callable[..., Any],
+        args: Tuple[Any, ...],
+        kwargs: Dict[str, Any],
+        operands: List[Tensor],
+    ) -> Any:
+        if name not in _FOLLOWS:
+            args = frozen(args)
+            kwargs = {key: frozen(value) for key, value in kwargs.items()}
+        if all(region_of(tensor) is None for tensor in operands):
+            return func(*args, **kwargs)
+        if name in reads.VALUES_OF_FIRST and region_of(operands[0]) is None:
+            return func(*args, **kwargs)  # a weight in the picture's dtype, say
+        try:
+            if kwargs.get("out") is not None:
+                raise NotExact("out= is not followed")
+            if name in HANDLERS:
+                handler = HANDLERS[name]
+                try:
+                    inspect.signature(handler).bind(self.space, *args, **kwargs)
+                except TypeError as error:
+                    raise NotExact(str(error)) from None
+                return handler(self.space, *args, **kwargs)
+            if name in names.POINTWISE:
+                return pointwise(self.space, name, func, args, kwargs)
+            raise NotExact("")
+        except NotExact as reason:
+            return self._unknown(name, str(reason), func, args, kwargs, operands)
+
+    def _sides(self, name: str, tensor: Tensor, args: Tuple[Any, ...], answer: Any) -> Any:
+        """Heights and widths that the model asks for, as numbers that know where they come from."""
+        region = region_of(tensor)
+        if region is None or name not in ("get:shape", "size"):
+            return answer
+        sides = {dim: side_of(self.space, axis) for dim, axis in region.axes.items()}
+        if isinstance(answer, tuple):
+            return torch.Size([sides.get(dim, number) for dim, number in enumerate(answer)])
+        dim = args[1] if len(args) > 1 else None
+        return sides.get(dim % tensor.dim(), answer) if isinstance(dim, int) else answer
+
+    def _unknown(
+        self,
+        name: str,
+        reason: str,
+        func: Callable[..., Any],
+        args: Tuple[Any, ...],
+        kwargs: Dict[str, Any],
+        operands: List[Tensor],
+    ) -> Any:
+        regions = [region for region in map(region_of, operands) if region is not None]
+        flattens = name in ("flatten", "view", "reshape") and reason == "space is flattened"
+        if self.releases and (flattens or all(region.mask for region in regions)):
+            if not all(region.mask for region in regions):
+                self.space.handed_over.append(name)
+            clean = [self._released(value) for value in args]
+            return func(*clean, **{key: self._released(value) for key, value in kwargs.items()})
+        self.space.unknown.append(f"{name} ({reason})" if reason else name)
+        result = func(*args, **kwargs)
+        # Follow the image where its shape allows, so that what comes after is checked as well.
+        for tensor in tensors_in([result]):
+            forget(tensor)
+            try:
+                self.space.attach(tensor, Region(dict(regions[0].axes), regions[0].batch))
+            except (NotExact, IndexError):
+                forget(tensor)
+        return result
+
+    def _released(self, value: Any) -> Any:
+        region = region_of(value)
+        if region is None:
+            return value
+        # An alias carries no region, so the model's own operations on it go unseen.
+        clean = self.space.filled(value, 0.0).detach()
+        if not self.space.noise or region.mask:
+            return clean
+        inside = self.space.inside(region, clean.dim())
+        return torch.where(inside, clean, torch.randn_like(clean) * self.space.noise)

@@ -1,0 +1,130 @@
+"""ExactPadding: a CNN that answers for a padded image as it would for the image alone."""
+
+from __future__ import annotations
+
+import inspect
+from contextlib import nullcontext
+from typing import Any, ContextManager, Dict, List, Tuple
+
+import torch
+from torch import Tensor, nn
+
+from anyshape.building.exact import layout, resample, statistics, windows
+from anyshape.building.exact.mode import ExactMode
+from anyshape.building.exact.region import Region, Space, region_of, shape_of
+from anyshape.building.exact.unseen import UnseenMode
+from anyshape.backends.base import tensors_of
+
+__all__ = ["ExactPadding", "UnknownOperation"]
+
+_REGISTERED = (layout, resample, statistics, windows)  # importing them registers their operations
+
+
+class UnknownOperation(Exception):
+    """The model uses operations whose answer for a padded image is not known to be exact.
+
+    operations: their torch names, with the reason where one is known.
+    """
+
+    def __init__(self, operations: List[str]) -> None:
+        self.operations = sorted(set(operations))
+        super().__init__(
+            "the answer would depend on the padding, for these operations are not known to be exact: "
+            + ", ".join(self.operations)
+        )
+
+
+class ExactPadding(nn.Module):
+    """Runs an unmodified model on padded images so that each answer is that of its image alone.
+
+    Before every operation that mixes positions, all that lies outside the row's own valid region is
+    set to what unpadded inference would see there: zeros for a convolution, −inf for max pooling;
+    averages divide by the valid area. Everything else runs as it is. A model whose forward takes a
+    `pixel_mask` gets one: its convolutions are made exact here, and from where it flattens the image
+    into a sequence its own mask keeps padding out.
+
+        exact = ExactPadding(model.eval())
+        traced = torch.jit.trace(exact, (pixels, valid_size))
+
+    spatial: which outputs are images still, known after the first forward pass.
+    heights, widths: the valid sizes that the unpadded model takes within this bucket, likewise; for
+    others (an odd side in a UNet, say) there is no unpadded answer to compare with.
+    in_place: padding is overwritten in place and only as far as the next window looks; set it to False
+    for compilers that know whole tensors only.
+    handed_over, noise: the operations that hand over to the model's own mask, known likewise, and how
+    large the noise is that padding is given there: an answer that changes with it shows a mask that leaks.
+    """
+
+    spatial: Tuple[bool, ...]
+    heights: Tuple[int, ...]
+    widths: Tuple[int, ...]
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+        self.in_place = True
+        self.spatial = ()
+        self.heights = ()
+        self.widths = ()
+        self.handed_over: Tuple[str, ...] = ()
+        self.noise = 0.0
+        self._takes_mask = "pixel_mask" in inspect.signature(model.forward).parameters
+
+    def forward(self, pixel_values: Tensor, valid_size: Tensor) -> Tuple[Tensor, ...]:
+        """pixel_values [B, C, H, W], valid_size [B, 2] int64 (height, width; 1 ≤ each ≤ H, W).
+
+        Returns the model's output tensors in a fixed order, then for each that is still spatial its
+        valid size, [B, 2] int64. Values outside it mean nothing. Raises UnknownOperation.
+        """
+        if not torch.is_inference_mode_enabled():
+            return self._run(pixel_values, valid_size)
+        with torch.inference_mode(False), torch.no_grad():  # padding is overwritten in place
+            return self._run(pixel_values.clone(), valid_size.clone())
+
+    def _run(self, pixel_values: Tensor, valid_size: Tensor) -> Tuple[Tensor, ...]:
+        height, width = (int(side) for side in shape_of(pixel_values)[-2:])
+        space = Space(valid_size, height, width, self.in_place)
+        space.noise = self.noise
+        whole = {2: space.whole(0), 3: space.whole(1)}
+        pixels = space.attach(pixel_values.detach(), Region(dict(whole)))
+        extra: Dict[str, Tensor] = {}
+        if self._takes_mask:
+            mask = space.inside(Region(dict(whole)), 4)[:, 0].to(torch.int64)
+            region = Region({1: whole[2], 2: whole[3]}, mask=True)
+            region.fill = 0.0
+            extra["pixel_mask"] = space.attach(mask, region)
+        try:
+            with _watching(space, pixel_values), ExactMode(space, releases=self._takes_mask):
+                answer = self.model(pixels, **extra)
+        except Exception as error:
+            if space.unknown:
+                raise UnknownOperation(space.unknown) from error
+            raise
+        if space.unknown:
+            raise UnknownOperation(space.unknown)
+        self.handed_over = tuple(sorted(set(space.handed_over)))
+        outputs = list(tensors_of(answer))
+        regions = [region_of(output) for output in outputs]
+        self.spatial = tuple(region is not None for region in regions)
+        self.heights, self.widths = (
+            tuple(size for size, taken in enumerate(accepted) if taken and size)
+            for accepted in space.accepted
+        )
+        sizes = [_size(space, o, region) for o, region in zip(outputs, regions) if region is not None]
+        return (*outputs, *sizes)
+
+
+def _watching(space: Space, pixels: Tensor) -> ContextManager[Any]:
+    """Where the model just runs, what is hidden from the torch function mode is seen as well."""
+    space.runs = type(pixels) is Tensor and torch._C._get_tracing_state() is None
+    return UnseenMode(space) if space.runs else nullcontext()
+
+
+def _size(space: Space, output: Tensor, region: Region) -> Tensor:
+    """[B, 2] int64: the valid height and width of an output; a side without padding counts in full."""
+    sides = {axis.side: space.extents(axis) for axis in region.axes.values()}
+    shape = shape_of(output)
+    for side in (0, 1):
+        if side not in sides:
+            sides[side] = torch.full_like(space.batch[:, 0], shape[side - 2])
+    return torch.stack([sides[0], sides[1]], dim=1)

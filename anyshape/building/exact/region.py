@@ -1,0 +1,261 @@
+"""Where a tensor of a padded batch is real: the valid region that travels with every activation.
+
+A *table* says how far one side of an activation is valid for every side that the image may have:
+``table[h]`` rows belong to an image ``h`` pixels high, the rest of the padded extent ``table[-1]`` is
+padding. 0 stands for a size that the unpadded model does not take (a kernel larger than its input, two
+branches that no longer fit together). Tables are plain whole numbers, computed once per layer with the
+layer's own output-size formula; at run time one look-up per distinct table gives each row's extent.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+
+import torch
+from torch import Tensor
+
+from anyshape.building.exact.side import Known
+
+Table = Tuple[int, ...]
+_ATTRIBUTE = "_valid_region"
+_FRAME_SHARE = 0.1  # a position in a frame costs about ten times one in a pass over the whole
+
+
+class NotExact(Exception):
+    """An operation, or the way it is used, whose padded result would not be the unpadded one."""
+
+
+class Axis(NamedTuple):
+    """One tracked dimension: which side of the image it comes from (0 height, 1 width), and its table."""
+
+    side: int
+    table: Table
+
+
+class Region:
+    """The valid region of one tensor.
+
+    axes: tracked dimension → Axis; batch: the dimension whose rows have different valid sizes;
+    own: the tensor's memory is its own (no view, no argument), so its padding may be overwritten;
+    mask: the tensor derives from the pixel mask that the model takes itself.
+    """
+
+    def __init__(
+        self, axes: Dict[int, Axis], batch: int = 0, *, own: bool = False, mask: bool = False
+    ) -> None:
+        self.axes = axes
+        self.batch = batch
+        self.own = own
+        self.mask = mask
+        self._fill: Optional[float] = None
+        self._filled_at = 0
+        self._writes = [0]  # shared by all views of one memory: how often it was written in place
+
+    @property
+    def fill(self) -> Optional[float]:
+        """The value that all padding holds, None if it is unknown. A write through a view forgets it."""
+        return self._fill if self._filled_at == self._writes[0] else None
+
+    @fill.setter
+    def fill(self, value: Optional[float]) -> None:
+        self._fill, self._filled_at = value, self._writes[0]
+
+    def written(self) -> None:
+        """The tensor's memory was written in place."""
+        self._writes[0] += 1
+
+    def view_of(self, other: Region) -> None:
+        """This tensor may share the other's memory."""
+        self._writes, self._filled_at, self.own = other._writes, other._filled_at, False
+
+
+def region_of(value: Any) -> Optional[Region]:
+    """The region that travels with a tensor, None for one that has no padding."""
+    return value.__dict__.get(_ATTRIBUTE) if isinstance(value, Tensor) else None
+
+
+def forget(tensor: Tensor) -> None:
+    tensor.__dict__.pop(_ATTRIBUTE, None)
+
+
+@contextmanager
+def _untraced() -> Iterator[None]:
+    """torch.jit.trace looks away: shapes are plain numbers, new tensors are constants."""
+    state = torch._C._get_tracing_state()
+    torch._C._set_tracing_state(None)  # type: ignore[attr-defined]
+    try:
+        yield
+    finally:
+        torch._C._set_tracing_state(state)  # type: ignore[attr-defined]
+
+
+def shape_of(tensor: Tensor) -> List[int]:
+    """The shape as plain numbers, while tracing too. Under export the batch size may be symbolic."""
+    with _untraced():
+        return list(tensor.shape)
+
+
+def plain(number: Any) -> int:
+    """A size that the model computed; torch.jit.trace hands out tensors for them. It stays what it is in
+    this bucket: pictures for which the model would compute another are not accepted from here on."""
+    if isinstance(number, Known):
+        number = number.freeze()
+    with _untraced():
+        return int(number)
+
+
+class Space:
+    """What one forward pass knows of its batch: every row's valid size, and what follows from it."""
+
+    def __init__(self, valid_size: Tensor, height: int, width: int, in_place: bool = True) -> None:
+        self.sides = (height, width)
+        self.batch = valid_size
+        self.in_place = in_place
+        self.rows = torch.arange(valid_size.shape[0], device=valid_size.device)[:, None]
+        self.unknown: List[str] = []
+        self.handed_over: List[str] = []  # the operations from which on the model's own mask is relied on
+        self.noise = 0.0  # how large what lies outside is there; 0 where the model is compiled
+        self.runs = False  # the model just runs: it is neither traced nor exported
+        self.seen = 0  # above 0 while an operation runs that the mode has seen
+        self.reading = False  # while one runs that was named as a read
+        self.read: Dict[Tuple[int, int], Axis] = {}
+        self.accepted = ([True] * (height + 1), [True] * (width + 1))
+        self._valid = (valid_size[:, 0], valid_size[:, 1])
+        self._extents: Dict[Axis, Tensor] = {}
+        self._inside: Dict[Any, Tensor] = {}
+
+    def note(self, side: int, table: Table) -> None:
+        """A number that the model made plain with int(); later ones that equal it are taken for it."""
+        if len(set(table)) > 1:
+            self.read[side, table[-1]] = Axis(side, table)
+
+    def followed(self, side: int, number: Any) -> Optional[Axis]:
+        """Where a number comes from, if it is a size of the picture, or was one before int() was called."""
+        if isinstance(number, Known):
+            return Axis(side, tuple(number.table)) if number.side == side else None  # type: ignore[arg-type]
+        return self.read.get((side, plain(number)))
+
+    def whole(self, side: int) -> Axis:
+        """The axis of the image itself."""
+        return Axis(side, tuple(range(self.sides[side] + 1)))
+
+    def extents(self, axis: Axis) -> Tensor:
+        """[B] int64: how far the axis is valid in each row of the batch."""
+        if axis == self.whole(axis.side):
+            return self._valid[axis.side]
+        if axis not in self._extents:
+            with _untraced():
+                table = torch.tensor(axis.table, device=self.batch.device)
+            self._extents[axis] = table.index_select(0, self._valid[axis.side])
+        return self._extents[axis]
+
+    def positions(self, count: int) -> Tensor:
+        """[count] int64: 0, 1, 2, ..."""
+        with _untraced():
+            return torch.arange(count, device=self.batch.device)
+
+    def attach(self, tensor: Tensor, region: Region) -> Tensor:
+        """Let `region` travel with `tensor`. Raises NotExact if its tables do not fit the shape."""
+        shape = shape_of(tensor)
+        for dim, axis in region.axes.items():
+            if shape[dim] != axis.table[-1]:
+                raise NotExact(f"its {shape[dim]} positions were expected to be {axis.table[-1]}")
+        for axis in region.axes.values():
+            accepted = self.accepted[axis.side]
+            for size, extent in enumerate(axis.table):
+                accepted[size] = accepted[size] and extent > 0
+        # A dimension that no accepted size leaves unfilled needs no tracking: pooled to 1×1, say.
+        region.axes = {d: a for d, a in region.axes.items() if set(a.table) - {0} != {a.table[-1]}}
+        forget(tensor)
+        if region.axes:
+            setattr(tensor, _ATTRIBUTE, region)
+        return tensor
+
+    def merge(self, axes: Sequence[Axis]) -> Axis:
+        """The axis of tensors that are combined position by position; sizes that differ are refused."""
+        first = axes[0]
+        for other in axes[1:]:
+            if other.side != first.side or other.table[-1] != first.table[-1]:
+                raise NotExact("heights and widths are combined with each other")
+            table = tuple(a if a == b else 0 for a, b in zip(first.table, other.table))
+            first = Axis(first.side, table)
+        return first
+
+    def per_row(self, values: Tensor, region: Region, dim: int, ndim: int) -> Tensor:
+        """[B, n] values, shaped to be broadcast along the batch dimension and `dim`."""
+        columns = shape_of(values)[1]
+        shape = [1] * ndim
+        shape[region.batch], shape[dim] = -1, columns
+        if region.batch > dim:
+            values = values.transpose(0, 1)
+        return values.reshape(shape)
+
+    def inside(self, region: Region, ndim: int) -> Tensor:
+        """Boolean, broadcastable to the tensor: True where a position is valid."""
+        key = (tuple(sorted(region.axes.items())), region.batch, ndim)
+        if key not in self._inside:
+            parts = []
+            for dim, axis in sorted(region.axes.items()):
+                valid = self.positions(axis.table[-1]) < self.extents(axis)[:, None]
+                parts.append(self.per_row(valid, region, dim, ndim))
+            self._inside[key] = parts[0] if len(parts) == 1 else parts[0] & parts[1]
+        return self._inside[key]
+
+    def area(self, region: Region, dims: Sequence[int], ndim: int) -> Tensor:
+        """Int64, broadcastable to the tensor: valid positions per row along the tracked `dims`.
+
+        0 where the unpadded model has no answer: an average is then NaN, and no number that looks like one.
+        """
+        counts = [self.extents(region.axes[dim]) for dim in dims]
+        total = counts[0] if len(counts) == 1 else counts[0] * counts[1]
+        return self.per_row(total[:, None], region, (region.batch + 1) % ndim, ndim)
+
+    def filled(self, tensor: Tensor, value: float) -> Tensor:
+        """The tensor with all its padding set to `value`; the tensor itself where that is so already."""
+        region = region_of(tensor)
+        if region is None or region.fill == value:
+            return tensor
+        inside = self.inside(region, tensor.dim())
+        if tensor.dtype == torch.bool:
+            result = tensor & inside if value == 0 else tensor | ~inside
+        else:
+            other = torch.full((), value, dtype=tensor.dtype, device=tensor.device)
+            result = torch.where(inside, tensor, other)
+        region = Region(region.axes, region.batch, own=True, mask=region.mask)
+        region.fill = value
+        setattr(result, _ATTRIBUTE, region)
+        return result
+
+    def framed(self, tensor: Tensor, value: float, widths: Mapping[int, int]) -> Tensor:
+        """The tensor with the padding that lies right behind its valid positions set to `value`, as far
+        as `widths` says: dimension → positions. A window looks no further, and a frame is a small part
+        of the whole. Written in place, for padding means nothing and overwriting it hurts nobody; where
+        the memory is not the tensor's own, all padding is set in a copy."""
+        region = region_of(tensor)
+        if region is None or region.fill == value or not any(widths.values()):
+            return tensor
+        shape = shape_of(tensor)
+        share = sum(width / shape[dim] for dim, width in widths.items())
+        if not self.in_place or not region.own or share > _FRAME_SHARE:
+            return self.filled(tensor, value)
+        other = torch.full((), value, dtype=tensor.dtype, device=tensor.device)
+        for dim, width in widths.items():
+            if not width:
+                continue
+            extent = self.extents(region.axes[dim])[:, None]
+            at = (extent + self.positions(width)[None]).clamp(max=shape[dim] - 1)
+            # Where a row has no padding the last position is met, and keeps its value.
+            outside = (at >= extent).reshape([-1, width] + [1] * (len(shape) - 2))
+            # AOTInductor does this in place; after scatter_ it would copy the whole.
+            view = tensor.movedim((region.batch, dim), (0, 1))
+            view.index_put_((self.rows, at), torch.where(outside, other, view[self.rows, at]))
+        region.written()
+        return tensor
+
+    def take(self, tensor: Tensor, region: Region, dim: int, index: Tensor) -> Tensor:
+        """Along `dim`, every row's own positions: `index` is [B, n] int64."""
+        shape = shape_of(tensor)
+        placed = self.per_row(index, region, dim, tensor.dim())
+        shape[region.batch] = shape[dim] = -1
+        return torch.gather(tensor, dim, placed.expand(shape))

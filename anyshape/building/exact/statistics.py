@@ -1,0 +1,231 @@
+"""Operations that sum, average or compare over positions: reductions, norms, softmax, global pooling."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Optional, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from anyshape.building.exact.layout import tracked
+from anyshape.building.exact.mode import handles
+from anyshape.building.exact.region import NotExact, Region, Space, plain, shape_of
+from anyshape.building.exact.windows import alone, image
+
+_EMPTY = {"sum": 0.0, "mean": 0.0, "amax": -math.inf, "amin": math.inf, "max": -math.inf}
+_EMPTY.update({"min": math.inf, "argmax": -math.inf, "argmin": math.inf})
+
+
+def _reduction(name: str) -> Any:
+    def reduce(space: Space, input: Tensor, dim: Any = None, keepdim: bool = False, **rest: Any) -> Any:
+        if isinstance(dim, Tensor):
+            raise NotExact("two tensors: use torch.maximum or torch.minimum")
+        region = tracked(input)
+        ndim = input.dim()
+        dims = (
+            [plain(d) % ndim for d in (dim if isinstance(dim, (list, tuple)) else [dim])]
+            if (dim is not None)
+            else list(range(ndim))
+        )
+        if region.batch in dims:
+            raise NotExact("it mixes the rows of the batch")
+        own = [d for d in dims if d in region.axes]
+        method = getattr(torch.Tensor, name)
+        if own and name not in _EMPTY:
+            raise NotExact("over a side of the image")
+        if own and name == "mean":
+            total = torch.Tensor.sum(space.filled(input, 0.0), dim, keepdim, **rest)
+            others = math.prod(shape_of(input)[d] for d in dims if d not in own)
+            area = space.area(region, own, ndim) * others
+            shape = [1] * total.dim()
+            shape[region.batch - (0 if keepdim else sum(d < region.batch for d in dims))] = -1
+            result = total / area.reshape(shape).to(total.dtype)
+        else:
+            result = method(space.filled(input, _EMPTY[name]) if own else input, dim, keepdim, **rest)
+        kept = [d for d in range(ndim) if keepdim or d not in dims]
+        axes = {kept.index(d): a for d, a in region.axes.items() if d not in dims}
+        for each in result if isinstance(result, tuple) else (result,):
+            space.attach(each, Region(dict(axes), kept.index(region.batch), own=True))
+        return result
+
+    return reduce
+
+
+for _name in (
+    *_EMPTY,
+    *("any", "all", "prod", "std", "var", "logsumexp"),
+):
+    handles(_name)(_reduction(_name))
+
+
+@handles("adaptive_avg_pool2d")
+def adaptive_avg_pool2d(space: Space, input: Tensor, output_size: Any) -> Tensor:
+    """Bin i of n covers positions ⌊i·size/n⌋ to ⌈(i+1)·size/n⌉ of the valid size."""
+    region = image(input)
+    sizes = output_size if isinstance(output_size, (list, tuple)) else (output_size, output_size)
+    if any(size is None for size in sizes):
+        raise NotExact("a side that keeps its length")
+    for dim, size in zip((2, 3), sizes):
+        axis = region.axes.get(dim)
+        if axis is not None and space.followed(axis.side, size) is not None:
+            raise NotExact("its size follows the image's")
+    counts = [plain(size) for size in sizes]
+    input = space.filled(input, 0.0)
+    if counts == [1, 1] and set(region.axes) == {2, 3}:
+        area = space.area(region, (2, 3), 4).to(input.dtype)
+        return space.attach(input.sum((2, 3), keepdim=True) / area, Region({}))
+    result = input
+    for dim, count in zip((2, 3), counts):
+        axis, have = region.axes.get(dim), shape_of(input)[dim]
+        size = space.extents(axis)[:, None, None] if axis else torch.tensor([[[have]]])
+        bins = space.positions(count)[None, :, None]
+        start = torch.div(bins * size, count, rounding_mode="floor")
+        end = torch.div((bins + 1) * size + count - 1, count, rounding_mode="floor")
+        at = space.positions(have)[None, None]
+        weight = ((at >= start) & (at < end)).to(input.dtype) / (end - start).to(input.dtype)
+        weight = weight[:, None]  # [B, 1, count, have]
+        result = weight @ result if dim == 2 else result @ weight.transpose(-1, -2)
+    return space.attach(result, Region({}))
+
+
+@handles("adaptive_max_pool2d")
+def adaptive_max_pool2d(
+    space: Space, input: Tensor, output_size: Any, return_indices: bool = False
+) -> Tensor:
+    image(input)
+    sizes = output_size if isinstance(output_size, (list, tuple)) else (output_size, output_size)
+    if return_indices or list(sizes) != [1, 1]:
+        raise NotExact("only to 1×1 without indices")
+    return space.filled(input, -math.inf).amax((2, 3), keepdim=True)
+
+
+def _along(name: str, padding: Optional[float]) -> Any:
+    def along(space: Space, input: Tensor, dim: Any = None, *rest: Any, **options: Any) -> Tensor:
+        region = tracked(input)
+        if not isinstance(dim, int):
+            raise NotExact("its dim must be given as one number")
+        if dim % input.dim() == region.batch:
+            raise NotExact("it mixes the rows of the batch")
+        if dim % input.dim() in region.axes:
+            if padding is None:
+                raise NotExact("over a side of the image")
+            input = space.filled(input, padding)
+        options.pop("_stacklevel", None)
+        result = getattr(torch, name)(input, dim, *rest, **options)
+        return space.attach(result, Region(dict(region.axes), region.batch, own=True))
+
+    return along
+
+
+for _name, _padding in (("softmax", -math.inf), ("log_softmax", -math.inf), ("cumsum", None)):
+    handles(_name)(_along(_name, _padding))
+
+
+@handles("glu")
+def glu(space: Space, input: Tensor, dim: int = -1) -> Tensor:
+    region = tracked(input)
+    if dim % input.dim() in (region.batch, *region.axes):
+        raise NotExact("it halves the image or the batch")
+    return space.attach(F.glu(input, dim), Region(dict(region.axes), region.batch, own=True))
+
+
+@handles("normalize")
+def normalize(
+    space: Space, input: Tensor, p: float = 2.0, dim: int = 1, eps: float = 1e-12, out: None = None
+) -> Tensor:
+    region = tracked(input)
+    if dim % input.dim() in (region.batch, *region.axes):
+        raise NotExact("over a side of the image or the batch")
+    result = F.normalize(input, p, dim, eps)
+    return space.attach(result, Region(dict(region.axes), region.batch, own=True))
+
+
+@handles("batch_norm")
+def batch_norm(
+    space: Space,
+    input: Tensor,
+    running_mean: Optional[Tensor],
+    running_var: Optional[Tensor],
+    weight: Optional[Tensor] = None,
+    bias: Optional[Tensor] = None,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Tensor:
+    region = tracked(input)
+    alone(running_mean, running_var, weight, bias)
+    if training or running_mean is None:
+        raise NotExact("statistics of the batch: call model.eval()")
+    if 1 in region.axes or region.batch != 0:
+        raise NotExact("dimension 1 is not the channels")
+    result = F.batch_norm(input, running_mean, running_var, weight, bias, False, momentum, eps)
+    return space.attach(result, Region(dict(region.axes), own=True))
+
+
+@handles("group_norm")
+def group_norm(
+    space: Space,
+    input: Tensor,
+    num_groups: int,
+    weight: Optional[Tensor] = None,
+    bias: Optional[Tensor] = None,
+    eps: float = 1e-5,
+) -> Tensor:
+    """Mean and variance of the valid positions alone, in two passes."""
+    region = image(input)
+    alone(weight, bias)
+    shape = shape_of(input)
+    per_group = shape[1] // num_groups
+    others = math.prod(shape[d] for d in (2, 3) if d not in region.axes)
+    count = space.area(region, sorted(region.axes), 4).to(input.dtype) * per_group * others
+
+    def average(values: Tensor) -> Tensor:
+        channels = space.filled(values, 0.0).sum((2, 3), keepdim=True)
+        groups = channels.reshape(-1, num_groups, per_group, 1).sum(2, keepdim=True) / count
+        return groups.expand(-1, -1, per_group, -1).reshape(-1, shape[1], 1, 1)
+
+    centred = input - average(input)
+    space.attach(centred, Region(dict(region.axes), own=True))
+    squares = centred * centred
+    space.attach(squares, Region(dict(region.axes), own=True))
+    result = centred * torch.rsqrt(average(squares) + eps)
+    for each, combine in ((weight, torch.mul), (bias, torch.add)):
+        if each is not None:
+            result = combine(result, each.reshape(1, -1, 1, 1))
+    return space.attach(result, Region(dict(region.axes), own=True))
+
+
+@handles("instance_norm")
+def instance_norm(
+    space: Space,
+    input: Tensor,
+    running_mean: Optional[Tensor] = None,
+    running_var: Optional[Tensor] = None,
+    weight: Optional[Tensor] = None,
+    bias: Optional[Tensor] = None,
+    use_input_stats: bool = True,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Tensor:
+    if not use_input_stats:
+        return batch_norm(space, input, running_mean, running_var, weight, bias, False, momentum, eps)
+    return group_norm(space, input, shape_of(input)[1], weight, bias, eps)
+
+
+@handles("layer_norm")
+def layer_norm(
+    space: Space,
+    input: Tensor,
+    normalized_shape: Sequence[int],
+    weight: Optional[Tensor] = None,
+    bias: Optional[Tensor] = None,
+    eps: float = 1e-5,
+) -> Tensor:
+    region = tracked(input)
+    alone(weight, bias)
+    if any(dim >= input.dim() - len(normalized_shape) for dim in (region.batch, *region.axes)):
+        raise NotExact("over a side of the image")
+    result = F.layer_norm(input, normalized_shape, weight, bias, eps)
+    return space.attach(result, Region(dict(region.axes), region.batch, own=True))

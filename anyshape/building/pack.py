@@ -1,0 +1,116 @@
+"""Packs a folder of compiled models into one .mar with TorchServe's own archiver."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Iterator
+
+from anyshape.building.errors import BuildError
+from anyshape import archive
+
+HANDLER = Path(__file__).resolve().parent.parent / "handler"
+WORK = ".building-"  # how a folder in the store is called while an archive is packed in it
+
+
+def check_names(name: str, store: Path) -> None:
+    """Raise BuildError, before anything is compiled, if an archive `name` cannot be put into `store`."""
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", name):
+        raise BuildError(
+            f"the archive is named after the recipe's file, and TorchServe does not take {name!r} as a name: "
+            "rename the file; letters, digits, _, . and - are allowed, a letter or a digit first"
+        )
+    try:
+        store.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BuildError(f"the store {store} cannot be made ({error.strerror}): choose another") from None
+    if not os.access(store, os.W_OK | os.X_OK):
+        raise BuildError(f"the store {store} cannot be written to: choose another, or change its permissions")
+
+
+def pack(folder: Path, name: str, version: str, store: Path) -> Path:
+    """Pack `folder` (models/, assets/, buckets.json, model-config.yaml) as `store/name.mar`.
+
+    The archiver runs in a process of its own, because it deletes whatever lies at $TMPDIR/<name> first; the
+    finished archive is moved into the store in one step. Raises BuildError if the archiver fails.
+    """
+    check_names(name, store)
+    with _work_folder(store) as work:
+        content, staging, out = (work / part for part in ("content", "staging", "out"))
+        for path in (staging, out):
+            path.mkdir()
+        shutil.copytree(HANDLER, content / "handler", ignore=shutil.ignore_patterns("__pycache__"))
+        for part in (archive.MODELS, archive.ASSETS):
+            shutil.copytree(folder / part, content / part, copy_function=_link)
+        shutil.copy(folder / archive.INDEX, content / archive.INDEX)
+        command = [
+            *(sys.executable, "-m", "model_archiver.model_packaging"),
+            *("--model-name", name, "--version", version),
+            *("--handler", str(HANDLER / "bucketed_handler.py")),
+            *("--config-file", str((folder / archive.RECIPE).resolve())),
+            *("--extra-files", content.name),  # relative: it takes a comma for the end of a path
+            *("--export-path", out.name, "--archive-format", "zip-store"),
+        ]
+        environment = {**os.environ, "TMPDIR": str(staging.resolve()), "TEMP": str(staging.resolve())}
+        result = subprocess.run(
+            command, cwd=work, env=environment, capture_output=True, text=True, check=False
+        )
+        packed = out / f"{name}.mar"
+        if result.returncode != 0 or not packed.is_file():
+            detail = (result.stderr.strip() or result.stdout.strip() or "it said nothing").splitlines()[-1]
+            raise BuildError(f"torch-model-archiver failed: {detail}")
+        final = store / f"{name}.mar"
+        os.replace(packed, final)
+        return final
+
+
+@contextlib.contextmanager
+def _work_folder(store: Path) -> Iterator[Path]:
+    """A folder on the store's own disk, so that the last move cannot leave half a file behind.
+
+    It is locked for as long as its process lives: what lies there unlocked was left by one that was killed,
+    and is removed.
+    """
+    with _locked(store):  # a folder is made and locked in one step, as others see it
+        for left in store.glob(f"{WORK}*"):
+            with contextlib.suppress(OSError), _locked(left, fcntl.LOCK_NB):
+                shutil.rmtree(left, ignore_errors=True)
+        work = Path(tempfile.mkdtemp(dir=store, prefix=WORK))
+        lock = contextlib.ExitStack()
+        lock.enter_context(_locked(work))
+    with lock:
+        try:
+            yield work
+        finally:
+            shutil.rmtree(work)
+
+
+@contextlib.contextmanager
+def _locked(folder: Path, how: int = 0) -> Iterator[None]:
+    """Hold the folder's lock; a process that ends in whatever way lets go of it. Raises OSError with LOCK_NB
+    if another holds it, or where the disk knows no locks."""
+    held = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | how)
+        except OSError:
+            if how:
+                raise  # somebody's work stays; one's own goes on without a lock
+        yield
+    finally:
+        os.close(held)
+
+
+def _link(source: str, target: str) -> None:
+    """A hard link where the disk allows it: models are large, and the archiver copies them again."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy(source, target)

@@ -1,0 +1,104 @@
+"""Compiles a model once for every bucket, and for every batch size where the backend fixes it."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any, Dict, List, Optional, Tuple
+
+import torch
+
+from anyshape.building.errors import BuildError, first_line
+from anyshape.building.exact import UnknownOperation
+from anyshape.building.progress import Progress
+from anyshape.building.values import check_export, check_values, place_of
+from anyshape import archive
+from anyshape.archive import MODELS, Program, program_name
+from anyshape.backends.base import Backend, Tensors
+from anyshape.buckets import Bucket, Size, call_shapes
+from anyshape.settings import HandlerConfig
+from anyshape.errors import ConfigError
+from anyshape.padding import PaddingBuffers
+from anyshape.tasks.base import Task
+
+
+def compile_programs(
+    backend: Backend,
+    model: torch.nn.Module,
+    task: Task,
+    config: HandlerConfig,
+    batch_sizes: List[int],
+    folder: Path,
+    progress: Progress,
+) -> List[Program]:
+    """Compile `model` for every bucket of the recipe and save the programs below `folder`.
+
+    Raises BuildError or ConfigError for a model that does not compile, or whose programs would be wrong.
+    """
+    buckets: Any = config.buckets
+    keys: List[Tuple[Bucket, Optional[int]]] = [(bucket, None) for bucket in buckets]
+    if not backend.dynamic_batch:
+        keys = list(call_shapes(buckets, batch_sizes, config.largest_call))
+    wanted = keys[-1:] if backend.dynamic_shapes else keys
+    progress.stage("compiling", len(wanted))
+    compiled: Dict[str, Any] = {}
+    seconds: Dict[str, float] = {}
+    checked = set()
+    for bucket, batch_size in wanted:
+        name = program_name(bucket, batch_size)
+        rows = batch_size or min(2, batch_sizes[-1])
+        started = time.perf_counter()
+        try:
+            if backend.freezes_values and bucket not in checked:
+                check_values(model, task.inputs, examples(task, bucket, rows))
+                checked.add(bucket)
+            compiled[name] = backend.compile(model, example(task, bucket, rows), bucket)
+        except UnknownOperation as error:
+            raise BuildError(f"handler.model: {error}") from None
+        except (BuildError, ConfigError):
+            raise
+        except Exception as error:
+            check_export(error)
+            raise BuildError(
+                f"bucket {name} does not compile: {first_line(error)}, at {place_of(error)}"
+            ) from error
+        seconds[name] = time.perf_counter() - started
+        progress.step(name)
+    if backend.dynamic_shapes:
+        compiled = {program_name(*key): compiled[name] for key in keys}
+    try:
+        files = backend.save(compiled, folder / MODELS)
+    except Exception as error:  # what can be compiled cannot always be written
+        raise BuildError(
+            f"handler.model: {backend.name} compiles it, but cannot save it ({first_line(error)}): choose "
+            "another handler.backend, or write that part of the model with torch's own operations"
+        ) from error
+    sizes = backend.sizes(folder / MODELS, files)
+    return [
+        Program(
+            bucket,
+            batch_size,
+            f"{MODELS}/{files[name]}",
+            archive.sha256(folder / MODELS / files[name]),
+            seconds=seconds.get(name, 0.0),
+            size=sizes[name],
+        )
+        for bucket, batch_size in keys
+        for name in [program_name(bucket, batch_size)]
+    ]
+
+
+def example(task: Task, bucket: Bucket, rows: int) -> Tensors:
+    """Inputs to compile with. Rows of different sizes, so that nothing about the padding becomes fixed."""
+    return _filled(task, bucket, rows, task.sizes_to_check(bucket, []))
+
+
+def examples(task: Task, bucket: Bucket, rows: int) -> List[Tensors]:
+    """That example, then one for each size that is checked, all its rows as long as that."""
+    sizes = task.sizes_to_check(bucket, [])
+    return [_filled(task, bucket, rows, chosen) for chosen in (sizes, *([size] for size in sizes))]
+
+
+def _filled(task: Task, bucket: Bucket, rows: int, sizes: List[Size]) -> Tensors:
+    items = [task.sample(sizes[i % len(sizes)], i) for i in range(rows)]
+    return tuple(t.clone() for t in PaddingBuffers(task.inputs).fill(bucket, rows, items))

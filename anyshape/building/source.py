@@ -1,0 +1,206 @@
+"""Finds the model that a recipe names: a hub id, a folder, a package's folder or a function."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+from pathlib import Path
+from typing import Any, Dict, List, Optional, Sequence
+
+import torch
+
+from anyshape.building.errors import BuildError, first_line
+from anyshape.building.pooling import SentenceModel
+from anyshape.building.sentence_folder import Sentence, read_sentence, with_options
+from anyshape.building.text_assets import save_text
+from anyshape.settings import HandlerConfig
+
+PACKAGE = "package:"
+UNUSED = ("pooler",)  # parts of a bare model that no task asks: they may be missing from its file
+NAMED = 3  # weights that a message names
+
+
+class Source:
+    """Where the model and the tokenizer of a recipe come from.
+
+    `model` in the recipe is one of
+        bert-base-cased            a hub id, fetched by transformers (or found in its cache)
+        ./my-model                 a folder in Hugging Face layout, relative to the recipe or to here
+        package:my_package/model   a folder inside an installed package
+        my_module:make_model       a function without arguments that returns an nn.Module; the module is
+                                   found beside the recipe, here, or among the installed ones
+    """
+
+    def __init__(self, config: HandlerConfig, folder: Path) -> None:
+        self.config = config
+        self.folder = folder
+
+    def model(self, auto_class: str, subfolder: str = "") -> torch.nn.Module:
+        """The model in eval mode and float32; `auto_class` is the transformers class that loads it.
+
+        Raises BuildError if it cannot be found or loaded, or if its file lacks weights that the task uses:
+        transformers would draw them at random, other ones at every build.
+        """
+        name = self.config.model
+        model = self._call(name) if _is_factory(name) else self._load(name, auto_class, subfolder)
+        if not isinstance(model, torch.nn.Module):
+            raise BuildError(f"handler.model: {name} returned {type(model).__name__}, not an nn.Module")
+        return model.eval()
+
+    def _load(self, name: str, auto_class: str, subfolder: str) -> Any:
+        import transformers
+
+        where = self._resolve("model", name)
+        loader = getattr(transformers, auto_class)
+        # Weights of another shape are allowed here, so that they can be named.
+        options = {"subfolder": subfolder, "output_loading_info": True, "ignore_mismatched_sizes": True}
+        try:
+            # float32 whatever the checkpoint holds: the recipe's dtype decides, later and in one place.
+            try:
+                model, info = loader.from_pretrained(where, dtype=torch.float32, **options)
+            except TypeError:  # transformers before 4.56 calls it torch_dtype
+                model, info = loader.from_pretrained(where, torch_dtype=torch.float32, **options)
+        except Exception as error:  # a folder may hold anything, and transformers raises anything
+            raise BuildError(f"handler.model: {name} cannot be loaded: {first_line(error)}") from error
+        # A bare encoder may lack a pooler that nothing asks for; a head must be there.
+        _check_weights(name, info, UNUSED if auto_class == "AutoModel" else ())
+        return model
+
+    def sentence(self) -> Sentence:
+        """How the model makes one vector of a text: what its files say, and the recipe's task_options.
+
+        Raises BuildError, which names the file or the key.
+        """
+        name, found = self.config.model, Sentence()
+        if not _is_factory(name):
+            where = self._resolve("model", name)
+            try:
+                found = read_sentence(lambda file: _file(where, file))
+            except BuildError as error:
+                raise BuildError(f"handler.model: {name}: {error}") from None
+        return with_options(found, self.config.task_options)
+
+    def sentence_model(self) -> SentenceModel:
+        """The model with its pooling and what follows it, in eval mode and float32. Raises BuildError."""
+        sentence = self.sentence()
+        transformer = self.model("AutoModel", sentence.transformer)
+        model = SentenceModel(transformer, sentence.pooling, sentence.after, sentence.dimensions)
+        return model.eval()
+
+    def save_text(self, model: torch.nn.Module, folder: Path, sentence: Optional[Sentence] = None) -> None:
+        """Write what a task on text needs beside the compiled model. Raises BuildError or ConfigError."""
+        tokenizer = self.tokenizer(sentence.transformer) if sentence else self.tokenizer()
+        save_text(self.config, tokenizer, model, folder, sentence)
+
+    def tokenizer(self, subfolder: str = "") -> Any:
+        """The tokenizer of the recipe's `tokenizer`, or of its model. Raises BuildError."""
+        import transformers
+
+        name = self.config.tokenizer or self.config.model
+        if _is_factory(name):
+            raise BuildError("handler.tokenizer is missing: a model made by a function brings none")
+        where = self._resolve("tokenizer" if self.config.tokenizer else "model", name)
+        inside = "" if self.config.tokenizer else subfolder
+        try:
+            return transformers.AutoTokenizer.from_pretrained(where, subfolder=inside)
+        except Exception as error:
+            raise BuildError(f"handler.tokenizer: {name} cannot be loaded: {first_line(error)}") from error
+
+    def image_processor(self) -> Any:
+        """The image processor in the model's folder or hub repository, or None for a function's model."""
+        if _is_factory(self.config.model):
+            return None
+        import transformers
+
+        try:
+            return transformers.AutoImageProcessor.from_pretrained(
+                self._resolve("model", self.config.model), use_fast=False
+            )
+        except (OSError, ValueError):
+            return None
+
+    def _resolve(self, key: str, name: str) -> str:
+        if name.startswith(PACKAGE):
+            package, _, inside = name[len(PACKAGE) :].partition("/")
+            try:
+                spec = importlib.util.find_spec(package)
+            except (ImportError, ValueError):  # of a package inside one that does not exist, or of no name
+                spec = None
+            if spec is None or not spec.submodule_search_locations:
+                raise BuildError(f"handler.{key}: the package {package} is not installed: pip install it")
+            path = Path(spec.submodule_search_locations[0]) / inside
+            if not path.is_dir():
+                raise BuildError(f"handler.{key}: the package {package} has no folder {inside!r}")
+            return str(path)
+        for base in (self.folder, Path()):
+            if (base / name).is_dir():
+                return str(base / name)
+        return name
+
+    def _call(self, name: str) -> Any:
+        module_name, _, function = name.partition(":")
+        for folder in (str(Path.cwd()), str(self.folder)):
+            if folder not in sys.path:
+                sys.path.insert(0, folder)
+        try:
+            factory = getattr(importlib.import_module(module_name), function)
+        except Exception as error:  # the module's own errors, too
+            raise BuildError(f"handler.model: {name} cannot be found: {first_line(error)}") from error
+        try:
+            return factory()
+        except Exception as error:
+            raise BuildError(f"handler.model: {name} failed: {first_line(error)}") from error
+
+
+def _is_factory(name: str) -> bool:
+    return ":" in name and not name.startswith(PACKAGE) and "/" not in name
+
+
+def _file(where: str, name: str) -> Optional[Path]:
+    """A file of a model in a folder or on the hub, or None if the model has none of this name.
+
+    Raises BuildError if the hub cannot be asked: that it has none would then be a guess.
+    """
+    if Path(where).is_dir():
+        path = Path(where) / name
+        return path if path.is_file() else None
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+
+    try:
+        return Path(hf_hub_download(where, name))
+    except LocalEntryNotFoundError as error:
+        raise BuildError(
+            f"{name} is not in the cache, and the hub cannot be asked for it: {first_line(error)}"
+        ) from error
+    except EntryNotFoundError:
+        return None
+    except Exception as error:  # no such model, no access, no network
+        raise BuildError(f"cannot be loaded: {first_line(error)}") from error
+
+
+def _check_weights(name: str, info: Dict[str, Any], unused: Sequence[str]) -> None:
+    """Raises BuildError that names the weights which a model's file lacks or has in other shapes."""
+    other = sorted(info["mismatched_keys"])
+    if other:
+        key, found, wanted = other[0]
+        more = f", and {len(other) - 1} more" if len(other) > 1 else ""
+        raise BuildError(
+            f"handler.model: {name} has weights of another shape than its config.json says: {key} is "
+            f"{tuple(found)} and not {tuple(wanted)}{more}"
+        )
+    missing = [key for key in sorted(info["missing_keys"]) if not set(key.split(".")) & set(unused)]
+    if not missing:
+        return
+    strange = sorted(info["unexpected_keys"])
+    instead = f", but for {_named(strange)}" if strange else ""
+    raise BuildError(
+        f"handler.model: {name} has no weights for {_named(missing)}{instead}: it was saved for another "
+        "task, or under other names"
+    )
+
+
+def _named(keys: List[str]) -> str:
+    shown = ", ".join(keys[:NAMED])
+    return shown if len(keys) <= NAMED else f"{shown} and {len(keys) - NAMED} more"

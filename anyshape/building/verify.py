@@ -1,0 +1,155 @@
+"""Compares every bucket of what was built with the unpadded eager model, and reads its answers."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any, Callable, Dict, List, Optional, Sequence
+
+import numpy as np
+import torch
+
+from anyshape.building.errors import BuildError, last_line
+from anyshape.archive import program_name
+from anyshape.backends.base import as_tuple
+from anyshape.buckets import Bucket, Size, bucket_name, contains, largest_sides, volume
+from anyshape.errors import ModelFailed
+from anyshape.model import BucketedModel, Output
+from anyshape.packing import Call
+from anyshape.padding import Item, PaddingBuffers
+
+
+def deviations(
+    model: BucketedModel,
+    reference: torch.nn.Module,
+    progress: Optional[Callable[[Bucket], None]] = None,
+) -> Dict[str, float]:
+    """For each program, the largest deviation from `reference` over items of several sizes.
+
+    Items run in the bucket as they would when served, at every batch size and mixed with others; the
+    reference gets each one alone, unpadded. A deviation is the largest absolute difference in an output,
+    relative to the largest magnitude in that output of the reference. NaN counts as infinite.
+
+    `reference` must be fresh and nothing that was compiled: an item of the largest size is its first and its
+    last. Raises BuildError where the reference itself does not run or changes when it runs, where a program
+    does not run, or where the task cannot read what it gives.
+    """
+    worst: Dict[str, float] = {}
+    done: List[Bucket] = []
+    largest = model.task.sample(max(_sizes(model, max(model.buckets, key=volume), []), key=volume), 0)
+    fresh = _unpadded(model, reference, largest)
+    for bucket in model.buckets:
+        sizes = _sizes(model, bucket, done)
+        items = [model.task.sample(size, seed) for seed, size in enumerate(sizes)]
+        expected = [_unpadded(model, reference, item) for item in items]
+        for batch_size in (rows for shape, rows in model.index.shapes if shape == bucket):
+            name = program_name(bucket, None if model.backend.dynamic_batch else batch_size)
+            for call_items in _calls(len(items), batch_size):
+                members = [items[i] for i in call_items]
+                shape = largest_sides(m.size for m in members) if model.backend.dynamic_shapes else bucket
+                outputs = _run(model, Call(shape, batch_size, tuple(call_items)), members)
+                for i, output in zip(call_items, outputs):
+                    _read(model, output, items[i])
+                    found = max(deviation(a, b) for a, b in zip(output.row, expected[i]))
+                    worst[name] = max(worst.get(name, 0.0), found)
+        done.append(bucket)
+        if progress is not None:
+            progress(bucket)
+    changed = max(map(deviation, _unpadded(model, reference, largest), fresh))
+    if np.isfinite(changed) and changed > model.index.tolerance:  # what is not finite deviates in any case
+        raise BuildError(
+            f"handler.model: it changes when it runs: its answer for an item of {bucket_name(largest.size)} "
+            f"differs by {changed:.1e} once others have run, so none can be called right. Switch off what "
+            "does that (BigBird: attention_type: original_full in its config.json)"
+        )
+    return worst
+
+
+def _sizes(model: BucketedModel, bucket: Bucket, done: Sequence[Bucket]) -> List[Size]:
+    sizes: List[Size] = model.task.sizes_to_check(bucket, [b for b in done if contains(bucket, b)])
+    return sizes
+
+
+def _run(model: BucketedModel, call: Call, items: Sequence[Item]) -> List[Output]:
+    """The call's outputs. Raises BuildError, which says what to try."""
+    try:
+        return model.run_call(call, items)
+    except Exception as error:  # compiled programs refuse in many ways
+        hint = ""
+        for _, rows in (shape for shape in model.index.shapes if shape[0] == call.bucket):
+            if rows != call.batch_size and _runs(model, Call(call.bucket, rows, (0,)), items[:1]):
+                hint = (
+                    "; it runs with another number of rows, so it fixes its batch size: list a single one "
+                    f"in handler.batch_sizes, as in [{rows}]"
+                )
+        if isinstance(error, IndexError):
+            hint = "; every output needs a row per input"
+        raise BuildError(
+            f"bucket {bucket_name(call.bucket)} does not run with {call.batch_size} rows, as when it is "
+            f"served ({last_line(error)}){hint}"
+        ) from error
+
+
+def _runs(model: BucketedModel, call: Call, items: Sequence[Item]) -> bool:
+    try:
+        return len(model.run_call(call, items)) == 1
+    except Exception:
+        return False
+
+
+def _read(model: BucketedModel, output: Output, item: Item) -> None:
+    """Have the task make its answer, as for a request. Raises BuildError if it cannot."""
+    try:
+        model.task.answer(output.row, item, {})
+    except ModelFailed:
+        return  # not a number: its deviation is infinite
+    except Exception as error:
+        shapes = ", ".join(str(list(np.shape(part))) for part in output.row)
+        raise BuildError(
+            f"handler.task: {model.task.name} cannot read what the model gives for an item of "
+            f"{bucket_name(item.size)}, of shape {shapes} ({last_line(error)}): choose the task that "
+            "fits the model, or wrap the model so that it gives what this one reads"
+        ) from error
+
+
+def _calls(count: int, batch_size: int) -> List[List[int]]:
+    """Every item in some call of this batch size; the last call may have rows to spare."""
+    order = iter(range(count))
+    calls: List[List[int]] = []
+    while True:
+        call = list(itertools.islice(order, batch_size))
+        if not call:
+            return calls
+        calls.append(call)
+
+
+def _unpadded(model: BucketedModel, reference: torch.nn.Module, item: Item) -> Sequence[Any]:
+    tensors = PaddingBuffers(model.index.inputs).fill(item.size, 1, [item])
+    try:
+        with torch.no_grad():
+            outputs = as_tuple(reference(*tensors))
+    except Exception as error:  # models refuse in many ways
+        hint = ": if it takes multiples of a number only, say so in handler.task_options.multiple_of"
+        raise BuildError(
+            f"the model takes no item of {bucket_name(item.size)} ({last_line(error)})"
+            + (hint if model.task.sides == 2 else "")
+        ) from error
+    try:
+        return model.task.unpad(tuple(output.numpy()[0] for output in outputs), item)
+    except IndexError as error:
+        shapes = ", ".join(str(list(output.shape)) for output in outputs)
+        raise BuildError(
+            f"handler.model: its outputs for one item of {bucket_name(item.size)} have the shapes {shapes}: "
+            f"every output needs a row per input, and {model.task.name} the dimensions of its own kind"
+        ) from error
+
+
+def deviation(found: Any, expected: Any) -> float:
+    """The largest absolute difference relative to the largest magnitude; infinite if shapes differ or NaN."""
+    if np.shape(found) != np.shape(expected):
+        return float("inf")
+    if np.size(expected) == 0:
+        return 0.0
+    difference = np.max(np.abs(np.asarray(found, np.float64) - np.asarray(expected, np.float64)))
+    scale = float(np.max(np.abs(expected))) or 1.0
+    result = float(difference) / scale
+    return result if np.isfinite(result) else float("inf")

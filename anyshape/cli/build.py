@@ -1,0 +1,62 @@
+"""`anyshape build RECIPE`: a model and a recipe become one archive."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from anyshape.building.build import Built, build
+from anyshape.cli.tables import ProgressBar, bucket_table, megabytes
+
+HELP = """Compile the model that RECIPE names once per bucket, compare every bucket with the unpadded
+model, measure it, and pack everything into STORE/<recipe's name>.mar.
+
+  anyshape build recipes/minilm.yaml
+  anyshape build my/recipe.yaml --store /srv/model_store --model-version 2.0
+"""
+
+
+def add_parser(commands: Any) -> None:
+    parser = commands.add_parser(
+        "build",
+        help="turn a model and a recipe into one .mar",
+        description=HELP,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("recipe", type=Path, metavar="RECIPE", help="the YAML file of the archive")
+    parser.add_argument("--store", type=Path, default=Path("model_store"), help="default: model_store")
+    parser.add_argument("--model-version", default="1.0", help="TorchServe's model version, default: 1.0")
+    parser.add_argument("--json", action="store_true", help="print buckets.json, not tables")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    with ProgressBar() as progress:
+        built = build(args.recipe, args.store, args.model_version, progress)
+    if args.json:
+        extra = {"path": str(built.path), "bytes": built.bytes, "resident_bytes": built.resident_bytes}
+        print(json.dumps({**extra, **built.index.to_json()}))
+        return 0
+    console = Console()
+    console.print(bucket_table(built.index))
+    console.print(summary(built))
+    return 0
+
+
+def summary(built: Built) -> str:
+    compared = all(program.deviation is not None for program in built.index.programs)
+    if not compared:
+        return (
+            f"{built.path}: {megabytes(built.bytes)}, {built.index.weights / 1e6:.1f} million weights. "
+            "[bold]Nothing was compared or measured[/bold]: it was compiled off the device."
+        )
+    exact = "" if built.index.exact else " [bold]Answers are inexact[/bold]: allow_inexact is set."
+    return (
+        f"{built.path}: {megabytes(built.bytes)}, {built.index.weights / 1e6:.1f} million weights; "
+        f"resident memory with every bucket warm (and the eager model that it was compared with): "
+        f"{megabytes(built.resident_bytes)}.{exact}"
+    )

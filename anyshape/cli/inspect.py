@@ -1,0 +1,91 @@
+"""`anyshape inspect X.mar`: what is inside an archive."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any, Dict
+
+from rich.console import Console
+from rich.table import Table
+
+from anyshape.building.packed import read_packed
+from anyshape.cli.tables import bucket_table, megabytes
+from anyshape.archive import Index
+from anyshape.model import BucketedModel
+from anyshape.process import resident_bytes
+from anyshape.threads import cores
+
+HELP = """Print what is inside an archive: the buckets, how exact they are, what a call costs, the files.
+
+  anyshape inspect model_store/minilm.mar
+  anyshape inspect model_store/minilm.mar --memory   # load and warm it, too
+"""
+
+
+def add_parser(commands: Any) -> None:
+    parser = commands.add_parser(
+        "inspect",
+        help="print what is inside a .mar",
+        description=HELP,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("archive", type=Path, metavar="X.mar")
+    parser.add_argument("--memory", action="store_true", help="load and warm it, and measure what that takes")
+    parser.add_argument("--json", action="store_true", help="print it as JSON and nothing else")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    packed = read_packed(args.archive)
+    index = Index.from_json(packed.index)
+    found: Dict[str, Any] = {"model": packed.model, "archive_bytes": args.archive.stat().st_size}
+    if args.memory:
+        found["memory"] = memory(args.archive)
+    if args.json:
+        print(json.dumps({**found, **index.to_json(), "files": packed.files}))
+        return 0
+    console = Console()
+    console.print(f"[bold]{packed.name}[/bold] version {packed.version}")
+    console.print(bucket_table(index))
+    rows = "any number of rows up to" if index.dynamic_batch else "rows per call:"
+    sizes = index.batch_sizes[-1:] if index.dynamic_batch else index.batch_sizes
+    bound = "" if index.largest_call is None else f", at most {index.largest_call} positions in all"
+    console.print(
+        f"{rows} {', '.join(str(size) for size in sizes)}{bound}; {index.weights / 1e6:.1f} million weights"
+    )
+    if index.plan is not None:
+        console.print(f"planned from data: expected waste {index.plan['waste']:.3f} (padded ÷ real)")
+    for key, value in found.get("memory", {}).items():
+        console.print(f"{key.replace('_', ' ')}: {megabytes(value) if 'bytes' in key else value}")
+    table = Table(title="files", title_justify="left")
+    table.add_column("file")
+    table.add_column("bytes", justify="right")
+    for name, size in packed.files.items():
+        table.add_row(name, megabytes(size))
+    console.print(table)
+    console.print(f"versions: {', '.join(f'{k} {v}' for k, v in index.versions.items())}")
+    return 0
+
+
+def memory(path: Path) -> Dict[str, Any]:
+    """Load and warm the archive in this process, and say what that took and what the buckets share."""
+    before = resident_bytes()
+    model = BucketedModel.load(path, warm=False)
+    loaded = resident_bytes()
+    model.warm_up()
+    storages = {
+        parameter.data_ptr()
+        for program in model.programs.values()
+        if hasattr(program, "parameters")
+        for parameter in program.parameters()
+    }
+    return {
+        "bytes_before_loading": before,
+        "bytes_after_loading": loaded,
+        "bytes_after_warm_up": resident_bytes(),
+        "programs": len(model.programs),
+        "distinct_parameter_tensors": len(storages),
+        "cores": cores(),
+    }

@@ -1,0 +1,274 @@
+"""`anyshape plan`: propose buckets from data, show what they save, say whether they fit."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Dict, List, Mapping, Optional
+
+from anyshape.building.errors import BuildError
+from anyshape.building.packed import read_packed
+from anyshape.building.planning import inputs
+from anyshape.building.planning.costs import AreaCost, Cost, FlopsCost, MeasuredCost
+from anyshape.building.planning.errors import PlanError
+from anyshape.building.planning.inputs import Histogram, Traffic
+from anyshape.building.planning.plan import make_plan, memory_bucket_limit, neuron_bucket_limit, plan_waste
+from anyshape.building.planning.show import show_plan, show_traffic
+from anyshape.buckets import contains
+
+HELP = "propose buckets from the lengths or sizes that really come"
+DESCRIPTION = """\
+Propose the buckets that waste least compute on the inputs that really come.
+
+Waste is padded ÷ real cost: 1.25 means that a quarter more is computed than the inputs need.
+One dimension (tokens) is solved exactly. Two dimensions (height x width) are searched by greedy choice
+and swaps; --exact adds a proved optimum over a coarse grid of sides. A plan always holds the
+maximum of each side.
+"""
+EXAMPLES = """\
+where the data may come from
+  --lengths FILE   JSON: a list of token counts [37, 120], of pairs [length, count], a histogram
+                   {"37": 12}, or named counts {"pair": [0, 3, 9]} (index = length; pick with --field).
+                   Or a text file, one input per line, with --tokenizer.
+  --sizes FILE     JSON: [[height, width], ...] or [[height, width, count], ...]; with --width-first
+                   [width, height], as COCO has it.
+  --images DIR     a folder of pictures; only their headers are read, as the server reads them.
+  --server URL     what the model named by --model has seen on a running server (management address)
+                   since it was registered, or with --since FILE since FILE was saved, which holds an
+                   earlier answer of URL/models/NAME?customized=true.
+
+what a bucket costs (--cost)
+  area      positions, real or padded. The default.
+  flops     modelled operations of a transformer encoder (--hidden-size, default 768).
+  measured  seconds from a table: --costs FILE, a JSON list of
+            {"bucket": [128], "batch_size": 1, "seconds": 0.01} or an archive that was measured, or the
+            server's own. The default where there is such a table.
+
+how many (--buckets)
+  A number, or auto: the knee of the waste curve. Fewer if the memory does not hold them:
+  --weights N                            Inferentia: round(1e9 / N) per NeuronCore, more or less with
+                                         another --memory-limit than its 2 GB
+  --memory-limit 2GB --bytes-per-bucket 92MB --workers 2
+  --memory-limit 2GB --costs model.mar   with the bytes of the archive's own buckets
+
+examples
+  anyshape plan --lengths tests/data/mrpc_test_token_lengths.json --field pair --buckets 4
+  anyshape plan --sizes tests/data/coco_val2017_sizes.json --width-first --align 32 --plot plan.png
+  anyshape plan --server http://127.0.0.1:8081 --model minilm --token-file run/key_file.json
+"""
+UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "B": 1, "": 1}
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a --costs file brings: a cost table, and for an archive the bytes of its buckets."""
+
+    table: List[Mapping[str, Any]]
+    bytes_per_bucket: Optional[float] = None
+    shared_bytes: int = 0
+
+
+def add_parser(subparsers: Any) -> None:
+    """Add `plan` to the builder's commands; its `run` is found as `args.run`."""
+    parser: argparse.ArgumentParser = subparsers.add_parser(
+        "plan",
+        help=HELP,
+        description=DESCRIPTION,
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    source = parser.add_argument_group("data (one of)").add_mutually_exclusive_group(required=True)
+    source.add_argument("--lengths", type=Path, metavar="FILE", help="token counts, or raw texts")
+    source.add_argument("--sizes", type=Path, metavar="FILE", help="heights and widths")
+    source.add_argument("--images", type=Path, metavar="DIR", help="a folder of pictures")
+    source.add_argument("--texts", type=Path, metavar="FILE", help="raw texts, one per line")
+    source.add_argument("--server", metavar="URL", help="a running server's management address")
+    parser.add_argument("--field", metavar="NAME", help="which of several histograms in --lengths")
+    parser.add_argument("--width-first", action="store_true", help="--sizes says [width, height]")
+    parser.add_argument("--tokenizer", metavar="T", help="hub id, folder, or package:NAME/FOLDER")
+    parser.add_argument("--model", metavar="NAME", help="the model's name on the --server")
+    parser.add_argument("--since", type=Path, metavar="FILE", help="an earlier answer of the --server")
+    parser.add_argument("--token-file", type=Path, metavar="FILE", help="the server's key_file.json")
+    parser.add_argument("--token", metavar="T", help="the management token itself")
+    parser.add_argument("--buckets", type=_buckets, default="auto", metavar="K", help="or auto")
+    parser.add_argument("--align", type=int, default=1, metavar="N", help="sides: multiples of N")
+    parser.add_argument("--exact", action="store_true", help="prove it by integer programming")
+    parser.add_argument("--cost", choices=["area", "flops", "measured"], help="what to minimise")
+    parser.add_argument("--costs", type=Path, metavar="FILE", help="a measured table, or an archive")
+    parser.add_argument("--hidden-size", type=int, default=768, metavar="D", help="for --cost flops")
+    parser.add_argument("--memory-limit", type=_bytes, metavar="SIZE", help="such as 2GB")
+    parser.add_argument("--bytes-per-bucket", type=_bytes, metavar="SIZE", help="such as 92MB")
+    parser.add_argument("--weights", type=int, metavar="N", help="parameters, for Inferentia's rule")
+    parser.add_argument("--workers", type=int, default=1, metavar="N", help="each loads every bucket")
+    parser.add_argument("--plot", type=Path, metavar="PNG", help="draw the plan")
+    parser.add_argument("--json", action="store_true", help="print JSON and nothing else on stdout")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Plan and print. Returns 0, or 1 after one line on stderr that says what to do."""
+    try:
+        _run(args)
+    except (BuildError, PlanError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _run(args: argparse.Namespace) -> None:
+    if args.since and not args.server:
+        raise PlanError("--since needs --server: it leaves out what that server had seen before")
+    traffic = _traffic(args) if args.server else None
+    histogram = traffic.histogram if traffic else _read(args)
+    measured = _read_costs(args.costs) if args.costs else Measured([])
+    table: List[Mapping[str, Any]] = measured.table
+    if traffic and not table:
+        table = traffic.costs
+    cost = _cost(args, table)
+    plan = make_plan(
+        histogram,
+        args.buckets,
+        cost,
+        align=args.align,
+        exact=args.exact,
+        limit=_limit(args, measured),
+    )
+    comparison = _compare(traffic, plan.buckets, cost) if traffic else None
+    if args.plot:
+        from anyshape.building.planning.plot import draw_plan  # matplotlib, which only --plot needs
+
+        draw_plan(plan, args.plot)
+    if args.json:
+        for note in plan.notes:
+            print(f"note: {note}", file=sys.stderr)
+        answer = plan.figures()
+        if comparison:
+            answer["traffic"] = comparison
+        print(json.dumps(answer))
+        return
+    show_plan(plan)
+    if comparison:
+        show_traffic(comparison)
+    if args.plot:
+        print(f"drawn in {args.plot}")
+
+
+def _read(args: argparse.Namespace) -> Histogram:
+    if args.lengths:
+        return inputs.read_lengths(args.lengths, args.field, args.tokenizer)
+    if args.texts:
+        return inputs.read_texts(args.texts, args.tokenizer)
+    if args.sizes:
+        return inputs.read_sizes(args.sizes, args.width_first)
+    histogram, others = inputs.read_images(args.images)
+    if others:
+        print(f"note: left out {others} file(s) that the server would not read as pictures", file=sys.stderr)
+    return histogram
+
+
+def _traffic(args: argparse.Namespace) -> Traffic:
+    if not args.model:
+        raise PlanError("--server needs --model NAME: which model's traffic to plan from")
+    token = args.token
+    if token is None and args.token_file:
+        token = inputs.read_token(args.token_file)
+    traffic = inputs.read_server(args.server, args.model, token)
+    return inputs.read_since(args.since, traffic) if args.since else traffic
+
+
+def _cost(args: argparse.Namespace, table: List[Mapping[str, Any]]) -> Cost:
+    wanted = args.cost or ("measured" if table else "area")
+    if wanted == "flops":
+        return FlopsCost(args.hidden_size)
+    if wanted == "area":
+        return AreaCost()
+    if not table:
+        raise PlanError("--cost measured needs a table: --costs FILE, or a --server that measured")
+    return MeasuredCost(table)
+
+
+def _read_costs(path: Path) -> Measured:
+    """A JSON table, or an archive's buckets.json with its table and the bytes of its buckets."""
+    if path.suffix != ".mar" and not zipfile.is_zipfile(path):
+        return Measured(inputs.read_table(path))
+    packed = read_packed(path)
+    try:
+        stored = sum(packed.files[name] for name in {entry["file"] for entry in packed.index["buckets"]})
+        added: Dict[str, int] = {}
+        for entry in packed.index["buckets"]:
+            name = str(entry["bucket"])
+            added[name] = added.get(name, 0) + int(entry["bytes"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise PlanError(f"{path} is no archive that this builder reads: build it again") from error
+    # What the files hold beyond what each bucket adds, such as weights shared by all, counts once.
+    shared = max(0, stored - sum(added.values()))
+    return Measured(packed.index.get("costs") or [], max(added.values(), default=0) or None, shared)
+
+
+def _limit(args: argparse.Namespace, measured: Measured) -> Optional[int]:
+    """How many buckets the memory holds, or None if nothing was said of memory."""
+    if args.weights is not None:
+        return neuron_bucket_limit(args.weights, args.memory_limit or 2_000_000_000)
+    per_bucket = args.bytes_per_bucket or measured.bytes_per_bucket
+    if args.memory_limit is None:
+        if args.bytes_per_bucket:
+            raise PlanError("--bytes-per-bucket needs --memory-limit, such as 2GB")
+        return None
+    if not per_bucket:
+        raise PlanError(
+            "--memory-limit needs to know what a bucket takes: --bytes-per-bucket 92MB, --weights N "
+            "(Inferentia), or --costs with an archive"
+        )
+    return memory_bucket_limit(args.memory_limit, per_bucket, args.workers, measured.shared_bytes)
+
+
+def _compare(traffic: Traffic, buckets: Any, cost: Cost) -> Dict[str, Any]:
+    """Present against proposed buckets, on the items that the present ones take.
+
+    "waste" is by `cost`; "positions" is padded ÷ real positions, which the server's own counters show.
+    """
+    fits = {
+        size: count
+        for size, count in traffic.histogram.items()
+        if any(contains(bucket, size) for bucket in traffic.buckets)
+    }
+    if not fits:
+        raise PlanError("none of the sizes seen fits a present bucket: nothing to compare with")
+    sides = {"present": traffic.buckets, "proposed": buckets}
+    answer: Dict[str, Any] = {
+        name: {
+            "buckets": [list(bucket) for bucket in chosen],
+            "waste": plan_waste(fits, chosen, cost),
+            "positions": plan_waste(fits, chosen),
+        }
+        for name, chosen in sides.items()
+    }
+    answer["saving"] = 1 - answer["proposed"]["waste"] / answer["present"]["waste"]
+    answer["items"] = sum(traffic.histogram.values())
+    answer["larger_than_present"] = answer["items"] - sum(fits.values())
+    return answer
+
+
+def _buckets(text: str) -> Any:
+    if text == "auto":
+        return text
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"a positive whole number or auto, not {text!r}")
+    return int(text)
+
+
+def _bytes(text: str) -> int:
+    """ "2GB" → 2,000,000,000; GiB and the like are powers of two."""
+    match = re.fullmatch(r"([0-9.]+)\s*([KMG]?I?B?)", text.strip().upper())
+    try:
+        value = int(float(match[1]) * UNITS[match[2]]) if match else 0
+    except (ValueError, KeyError, OverflowError):
+        value = 0
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"a size such as 2GB or 512MiB, not {text!r}")
+    return value

@@ -1,0 +1,66 @@
+"""Tables and progress bars for people: what was built, what is inside an archive."""
+
+from __future__ import annotations
+
+from typing import Any, Optional
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from anyshape.archive import Index
+
+
+class ProgressBar:
+    """A bar per stage of a build, on stderr, so that stdout stays clean."""
+
+    def __init__(self) -> None:
+        self.bar = Progress(
+            TextColumn("{task.description:<36}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[what]}"),
+            console=Console(stderr=True),
+        )
+        self._task: Optional[TaskID] = None
+
+    def __enter__(self) -> ProgressBar:
+        self.bar.start()
+        return self
+
+    def __exit__(self, *exception: Any) -> None:
+        self.bar.stop()
+
+    def stage(self, name: str, steps: int) -> None:
+        self._task = self.bar.add_task(name, total=steps, what="")
+
+    def step(self, what: str) -> None:
+        if self._task is not None:
+            self.bar.update(self._task, advance=1, what=what)
+
+
+def megabytes(count: float) -> str:
+    return f"{count / 1e6:.1f} MB" if count >= 1e5 else f"{count / 1e3:.1f} kB"
+
+
+def bucket_table(index: Index) -> Table:
+    """One row per compiled program: bucket, seconds to compile, bytes, largest deviation, cost."""
+    table = Table(title=f"{index.task} · {index.backend} · {index.dtype}", title_justify="left")
+    table.add_column("bucket")
+    for column in ("compiled in", "adds", "deviation", "rows: a call"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for program in index.programs:
+        costs = {
+            entry["batch_size"]: entry["seconds"]
+            for entry in index.costs
+            if tuple(entry["bucket"]) == program.bucket and program.batch_size in (None, entry["batch_size"])
+        }
+        table.add_row(
+            program.name,
+            f"{program.seconds:.2f} s",
+            megabytes(program.size),
+            "not measured" if program.deviation is None else f"{program.deviation:.1e}",
+            "\n".join(f"{rows}: {seconds * 1e3:.1f} ms" for rows, seconds in sorted(costs.items())),
+        )
+    return table

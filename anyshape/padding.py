@@ -1,0 +1,130 @@
+"""Padding items into the buffers of a call, and cutting the padding off what comes back."""
+
+from __future__ import annotations
+
+import math
+import threading
+from dataclasses import dataclass, field
+from typing import Any, Dict, Mapping, Optional, Sequence, Tuple
+
+import numpy as np
+import torch
+
+from anyshape.buckets import Bucket, Size, contains
+
+DATA, MASK, SIZE = "data", "mask", "size"
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """One input tensor of the compiled model.
+
+    kind `data` is what the item brings, padded with `pad`; `mask` is 1 over the item and 0 over the
+    padding; `size` is the item's own sides, one row of whole numbers. A call's tensor has the shape
+    ``[batch, *bucket]``, with `channels` between the two where it is not None; `size` is
+    ``[batch, len(bucket)]``. dtype is `int64` or `float32`.
+    """
+
+    name: str
+    dtype: str
+    kind: str = DATA
+    pad: float = 0
+    channels: Optional[int] = None
+
+    def shape(self, bucket: Bucket, batch_size: int) -> Tuple[int, ...]:
+        if self.kind == SIZE:
+            return (batch_size, len(bucket))
+        channels = () if self.channels is None else (self.channels,)
+        return (batch_size, *channels, *bucket)
+
+    def to_json(self) -> Dict[str, Any]:
+        return dict(vars(self))
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> InputSpec:
+        return cls(**value)
+
+
+@dataclass
+class Item:
+    """One input of one request after preprocessing.
+
+    size: its sides before padding: ``(tokens,)`` or ``(height, width)``.
+    data: for each `data` input of the model, by name, an array (or list) of that size.
+    changed: how a policy changed it (`"truncated 600 to 512 tokens"`), or None.
+    origin: what the task needs to answer in the caller's terms, such as the picture's own size.
+    """
+
+    size: Size
+    data: Dict[str, Any]
+    changed: Optional[str] = None
+    origin: Dict[str, Any] = field(default_factory=dict)
+
+
+class PaddingBuffers:
+    """Memory for input tensors that is kept from call to call, as much as the largest call needed.
+
+    `fill` writes items straight into it: no per-row tensors, no concatenation. What `fill` returns is
+    valid until the next `fill` of the same thread: every thread has memory of its own, until it ends.
+    """
+
+    def __init__(self, inputs: Sequence[InputSpec]) -> None:
+        self.inputs = tuple(inputs)
+        self._kept = _Kept(self.inputs)
+
+    def fill(self, bucket: Bucket, batch_size: int, items: Sequence[Item]) -> Tuple[torch.Tensor, ...]:
+        """The model's inputs for `items`, padded to `bucket`; rows to spare repeat the first item.
+
+        A repeated row is real data: an all-zero attention mask can give NaN, which fails a whole call on
+        some accelerators. Raises ValueError if an item does not fit or there are more items than rows.
+        """
+        if not 1 <= len(items) <= batch_size:
+            raise ValueError(f"{len(items)} items do not fill a call of {batch_size} rows")
+        for item in items:
+            if not contains(bucket, item.size):
+                raise ValueError(f"an item of size {item.size} does not fit the bucket {bucket}")
+        tensors = self._tensors(bucket, batch_size)
+        for spec, tensor in zip(self.inputs, tensors):
+            rows = tensor.numpy()
+            for row, item in enumerate(items):
+                _write(spec, rows[row], item)
+            rows[len(items) :] = rows[0]
+        return tensors
+
+    def _tensors(self, bucket: Bucket, batch_size: int) -> Tuple[torch.Tensor, ...]:
+        kept, tensors = self._kept.flat, []
+        for i, spec in enumerate(self.inputs):
+            shape = spec.shape(bucket, batch_size)
+            needed = math.prod(shape)
+            if len(kept[i]) < needed:
+                kept[i] = torch.empty(needed, dtype=kept[i].dtype)
+            tensors.append(kept[i][:needed].view(shape))
+        return tuple(tensors)
+
+
+class _Kept(threading.local):
+    """One flat tensor per input, made anew in every thread that asks."""
+
+    def __init__(self, inputs: Sequence[InputSpec]) -> None:
+        self.flat = [torch.empty(0, dtype=getattr(torch, spec.dtype)) for spec in inputs]
+
+
+def _write(spec: InputSpec, row: np.ndarray[Any, Any], item: Item) -> None:
+    if spec.kind == SIZE:
+        row[:] = item.size
+        return
+    value: Any = 1 if spec.kind == MASK else item.data[spec.name]
+    if len(item.size) == 1:
+        (length,) = item.size
+        row[..., :length] = value
+        row[..., length:] = spec.pad
+    else:
+        height, width = item.size
+        row[..., :height, :width] = value
+        row[..., height:, :] = spec.pad
+        row[..., :height, width:] = spec.pad
+
+
+def crop(output: np.ndarray[Any, Any], size: Sequence[int], first_axis: int) -> np.ndarray[Any, Any]:
+    """The part of `output` that belongs to the item: its axes from `first_axis` on, cut to `size`."""
+    return output[(slice(None),) * first_axis + tuple(slice(side) for side in size)]

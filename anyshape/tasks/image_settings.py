@@ -1,0 +1,69 @@
+"""How a model wants its pictures: decided once, when the archive is built."""
+
+from __future__ import annotations
+
+from typing import Any, Dict, List, Mapping
+
+from anyshape.errors import ConfigError
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+def image_settings(asked: Mapping[str, Any], model: Any, processor: Any) -> Dict[str, Any]:
+    """mean, std, rescale, channels and multiple_of: the recipe's, else the model's own, else its image
+    processor's, else ImageNet's; for a grey picture the average of ImageNet's colours.
+
+    The model's own are attributes that say what they are for, `image_` and the option: any network may have
+    `channels` or a `stride`. timm's models carry mean and std in their `pretrained_cfg`.
+
+    `asked` are the recipe's task options, `processor` may be None. Raises ConfigError, which names the
+    option.
+    """
+    if getattr(processor, "do_flip_channel_order", False):
+        raise ConfigError("handler.model: its image processor swaps red and blue, which is not supported")
+    config = getattr(model, "config", None)
+    timm = getattr(model, "pretrained_cfg", None)
+    timm = timm if isinstance(timm, Mapping) else {}
+    brought: Dict[str, Any] = {
+        "mean": getattr(processor, "image_mean", timm.get("mean")),
+        "std": getattr(processor, "image_std", timm.get("std")),
+        "rescale": getattr(processor, "rescale_factor", None),
+        "channels": getattr(config, "num_channels", None),
+        "multiple_of": getattr(processor, "size_divisor", None),
+    }
+    if getattr(processor, "do_normalize", None) is False:
+        brought.update(mean=[0.0], std=[1.0])
+    if getattr(processor, "do_rescale", None) is False:
+        brought["rescale"] = 1
+
+    def setting(option: str, default: Any) -> Any:
+        values = (asked.get(option), getattr(model, f"image_{option}", None), brought[option])
+        return next((value for value in values if value is not None), default)
+
+    grey = setting("channels", None) == 1
+    mean = _numbers("mean", setting("mean", [sum(IMAGENET_MEAN) / 3] if grey else IMAGENET_MEAN))
+    std = _numbers("std", setting("std", [sum(IMAGENET_STD) / 3] if grey else IMAGENET_STD))
+    (rescale,) = _numbers("rescale", [setting("rescale", 1 / 255)])
+    channels = setting("channels", max(len(mean), len(std)))
+    multiple = setting("multiple_of", 1)
+    if isinstance(channels, bool) or channels not in (1, 3):
+        raise ConfigError(f"handler.task_options.channels must be 1 (grey) or 3 (RGB), not {channels!r}")
+    if isinstance(multiple, bool) or not isinstance(multiple, int) or multiple < 1:
+        raise ConfigError(
+            f"handler.task_options.multiple_of must be a positive whole number, not {multiple!r}"
+        )
+    for name, values in (("mean", mean), ("std", std)):
+        if len(values) not in (1, channels):
+            raise ConfigError(
+                f"handler.task_options.{name} must be {channels} numbers, one for each channel, not {values}"
+            )
+    if 0 in std:
+        raise ConfigError("handler.task_options.std must not be 0: pixels are divided by it")
+    return {"mean": mean, "std": std, "rescale": rescale, "channels": channels, "multiple_of": multiple}
+
+
+def _numbers(option: str, values: Any) -> List[float]:
+    numbers = values if isinstance(values, (list, tuple)) else ()
+    if not numbers or any(isinstance(n, bool) or not isinstance(n, (int, float)) for n in numbers):
+        raise ConfigError(f"handler.task_options.{option} must be numbers, not {values!r}")
+    return [float(number) for number in numbers]

@@ -1,0 +1,121 @@
+"""Sentence embeddings: one vector per text, as sentence-transformers' `encode` gives it."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from typing import Any, Dict, List, Sequence, Tuple, Union
+
+import torch
+
+from anyshape.settings import HandlerConfig
+from anyshape.errors import RequestError, UnprocessableInput
+from anyshape.padding import Item
+from anyshape.tasks.base import Parameters, Row, finite, text_or_none
+from anyshape.tasks.text import Text, TextTask
+
+POOLING_MASK = "pooling_mask"
+
+
+class SentenceEmbedding(TextTask):
+    """One vector per text. Pooling and what follows it are inside the compiled model.
+
+    A prompt is put before the text (before the first of a pair): the one that the request brings or names,
+    else the model's own for such requests. Where the model does not pool a prompt's tokens, the mask that it
+    pools by is an input of its own.
+    """
+
+    name = "sentence-embedding"
+    parameters = {**TextTask.parameters, "prompt": text_or_none, "prompt_name": text_or_none}
+    options = {
+        "pooling": None,
+        "normalize": None,
+        "include_prompt": None,
+        "prompts": None,
+        "default_prompt": None,
+        "max_length": None,
+        "dimensions": None,
+    }
+
+    def __init__(self, config: HandlerConfig, folder: Path) -> None:
+        super().__init__(config, folder)
+        saved = self.saved["sentence"]
+        self.max_length = saved["max_length"]
+        self.prompts: Dict[str, str] = saved["prompts"]
+        self.default_prompt = self.prompts.get(saved["default_prompt"], "")
+        self.special_ids = set(saved["special_ids"])
+
+    # Building
+
+    @classmethod
+    def load_model(cls, config: HandlerConfig, source: Any) -> torch.nn.Module:
+        module: torch.nn.Module = source.sentence_model()
+        return module
+
+    @classmethod
+    def save(cls, config: HandlerConfig, source: Any, model: torch.nn.Module, folder: Path) -> None:
+        source.save_text(model.transformer, folder, source.sentence())
+
+    def sample(self, size: Tuple[int, ...], seed: int) -> Item:
+        item = super().sample(size, seed)
+        if POOLING_MASK in self.names:  # prompts of any length, none among them
+            prompt = random.Random(seed).randrange(size[0])
+            item.data[POOLING_MASK] = [0] * prompt + [1] * (size[0] - prompt)
+        return item
+
+    # Serving
+
+    def check_parameters(self, parameters: Parameters) -> Dict[str, Any]:
+        checked = super().check_parameters(parameters)
+        name = checked.get("prompt_name")
+        if name is not None and name not in self.prompts:
+            known = ", ".join(sorted(self.prompts)) or "none"
+            raise UnprocessableInput(f"the model has no prompt of that prompt_name; it has {known}")
+        return checked
+
+    def _prompt(self, parameters: Parameters) -> str:
+        """The prompt of a request; its own text goes before a name, and the empty text means none."""
+        if parameters.get("prompt") is not None:
+            return str(parameters["prompt"])
+        name = parameters.get("prompt_name")
+        return self.default_prompt if name is None else self.prompts[name]
+
+    def _prepared(self, text: Text, parameters: Parameters) -> Text:
+        prompt = self._prompt(parameters)
+        if not prompt:
+            return text
+        if isinstance(text, tuple):
+            return self._checked(prompt + text[0]), text[1]
+        return self._checked(prompt + text)
+
+    def read(
+        self, inputs: Sequence[Any], parameters: Sequence[Parameters]
+    ) -> List[Union[Item, RequestError]]:
+        items = super().read(inputs, parameters)
+        if POOLING_MASK not in self.names:
+            return items
+        lengths: Dict[str, int] = {}  # of this batch's prompts, each tokenised once
+        for i, item in enumerate(items):
+            if isinstance(item, Item):
+                prompt = self._prompt(parameters[i])
+                if prompt not in lengths:
+                    lengths[prompt] = self._prompt_length(prompt)
+                items[i] = self._without_prompt(item, lengths[prompt])
+        return items
+
+    def _prompt_length(self, prompt: str) -> int:
+        """Its tokens as encode counts them: with special ones before it, without a special one after it."""
+        if not prompt:
+            return 0
+        ids = self.tokenizer.encode(prompt).ids[: self.limit]
+        return len(ids) - (1 if ids and ids[-1] in self.special_ids else 0)
+
+    def _without_prompt(self, item: Item, prompt: int) -> Union[Item, RequestError]:
+        (length,) = item.size
+        if prompt >= length:
+            return UnprocessableInput("nothing of the input is left to pool: the prompt is all of it")
+        item.data[POOLING_MASK] = [0] * prompt + [1] * (length - prompt)
+        return item
+
+    def answer(self, row: Row, item: Item, parameters: Parameters) -> Any:
+        return finite(row[0])

@@ -1,0 +1,62 @@
+"""Tasks on text: token embeddings and classification, of single texts and of pairs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from anyshape.settings import HandlerConfig
+from anyshape.padding import Item, crop
+from anyshape.tasks.base import Parameters, Row, boolean, finite, one_of, positive_int_or_none, top_classes
+from anyshape.tasks.text import TextTask
+
+
+class FeatureExtraction(TextTask):
+    """One vector per token, as the pipeline `feature-extraction` gives them: ``[1][tokens][width]``."""
+
+    name = "feature-extraction"
+
+    @classmethod
+    def load_model(cls, config: HandlerConfig, source: Any) -> torch.nn.Module:
+        module: torch.nn.Module = source.model("AutoModel")
+        return module
+
+    def unpad(self, row: Row, item: Item) -> Row:
+        return (crop(row[0], item.size, 0),)
+
+    def answer(self, row: Row, item: Item, parameters: Parameters) -> Any:
+        return finite(row[0])[None]
+
+
+class TextClassification(TextTask):
+    """Labels with scores, best first: the best one, or `top_k` of them."""
+
+    name = "text-classification"
+    parameters = {
+        "truncation": boolean,
+        "top_k": positive_int_or_none,
+        "function_to_apply": one_of("softmax", "sigmoid", "none"),
+    }
+
+    @classmethod
+    def load_model(cls, config: HandlerConfig, source: Any) -> torch.nn.Module:
+        module: torch.nn.Module = source.model("AutoModelForSequenceClassification")
+        return module
+
+    def answer(self, row: Row, item: Item, parameters: Parameters) -> Any:
+        labels = self.saved["labels"]
+        if len(labels) != len(row[0]):
+            labels = [f"LABEL_{i}" for i in range(len(row[0]))]
+        function = parameters.get("function_to_apply") or self._usual_function(len(labels))
+        top_k = parameters.get("top_k", 1)
+        answers = top_classes(row[0], labels, top_k, function)
+        return answers if "top_k" in parameters else answers[0]
+
+    def _usual_function(self, classes: int) -> str:
+        """What the pipeline does with the scores of such a model."""
+        if self.saved["problem_type"] == "regression":
+            return "none"
+        if self.saved["problem_type"] == "multi_label_classification" or classes == 1:
+            return "sigmoid"
+        return "softmax"

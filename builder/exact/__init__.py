@@ -1,5 +1,0 @@
-"""Exact padding: see `ExactPadding`."""
-
-from builder.exact.module import ExactPadding, UnknownOperation
-
-__all__ = ["ExactPadding", "UnknownOperation"]

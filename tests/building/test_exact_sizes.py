@@ -1,0 +1,147 @@
+"""Sizes that a model reads and works with in Python: followed, or kept for the pictures that agree."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from anyshape.building.exact import ExactPadding, UnknownOperation
+from anyshape.building.exact.region import Axis, Space
+from anyshape.building.exact.side import side_of
+from tests.building.models_for_exact import Call, around, largest_deviation, padded, pictures
+
+BUCKET = (24, 20)
+
+
+def pooled_to_a_number_of_rows(x: Tensor) -> Tensor:
+    return x * F.adaptive_avg_pool2d(x, 24 if x.shape[1] else 1).mean((2, 3), keepdim=True)
+
+
+def resized_to_the_buckets_own_size(x: Tensor) -> Tensor:
+    return F.interpolate(x, size=(24, 20), mode="bilinear") if x.shape[2] > 0 else x
+
+
+def cut_to_even_rows(x: Tensor) -> Tensor:
+    return x[:, :, :-1] if x.shape[2] % 2 else x
+
+
+def padded_to_fours(x: Tensor) -> Tensor:
+    height, width = x.shape[-2:]
+    return F.pad(x, (0, (4 - width) % 4, 0, 0 * height))
+
+
+def padded_as_tensorflow_does(x: Tensor) -> Tensor:
+    height, width = x.size(2), x.size(-1)
+    tall, wide = (max((-(-side // 3) - 1) * 3 + 5 - side, 0) for side in (height, width))
+    x = F.pad(x, (wide // 2, wide - wide // 2, tall // 2, tall - tall // 2))
+    return F.avg_pool2d(x, 5, 3)
+
+
+def padded_as_timm_does(x: Tensor) -> Tensor:
+    amounts = [max((math.ceil(side / 3) - 1) * 3 + 5 - side, 0) for side in x.shape[-2:]]
+    if any(amount > 0 for amount in amounts):
+        x = F.pad(x, [half for a in reversed(amounts) for half in (a // 2, a - a // 2)])
+    return F.avg_pool2d(x, 5, 3)
+
+
+def divided_by_its_height(x: Tensor) -> Tensor:
+    return x.sum(2, keepdim=True) / (x.shape[2] // 10 + 1) + x
+
+
+def scaled_by_a_ratio(x: Tensor) -> Tensor:
+    return F.interpolate(x, scale_factor=(40 / (x.shape[2] - x.shape[2] % 4), 1), mode="nearest")
+
+
+def asks_for_a_multiple(x: Tensor) -> Tensor:
+    assert x.shape[3] % 5 == 0, "five at a time"
+    return x * 2
+
+
+def resized_only_where_needed(x: Tensor) -> Tensor:
+    low = F.interpolate(F.max_pool2d(x, 2), scale_factor=2)
+    return x + (low if low.shape == x.shape else F.interpolate(low, size=x.shape[-2:]))
+
+
+def halved_by_arithmetic(x: Tensor) -> Tensor:
+    return x[:, :, : x.shape[2] // 2, : x.size()[3] - 1] * 2
+
+
+def resized_by_arithmetic(x: Tensor) -> Tensor:
+    _, _, height, width = x.shape
+    return F.interpolate(x, size=(height * 2 - 1, width // 2 + 1), mode="bilinear")
+
+
+def after_int(x: Tensor) -> Tensor:
+    size = [int(side) for side in x.shape[-2:]]
+    return x + F.interpolate(F.avg_pool2d(x, 3), size=size, mode="bilinear")
+
+
+def narrowed(x: Tensor) -> Tensor:
+    return F.pad(x, (0, 2, 0, 1)).narrow(2, 0, x.shape[2]).narrow(3, 1, x.shape[3])
+
+
+Sides = Iterable[int]
+MODELS: dict[str, tuple[Callable[[Tensor], Tensor], Sides, Sides]] = {
+    "pooling, by coincidence": (pooled_to_a_number_of_rows, range(1, 25), range(1, 21)),
+    "size, by coincidence": (resized_to_the_buckets_own_size, range(1, 25), range(1, 21)),
+    "branch": (cut_to_even_rows, range(2, 25, 2), range(1, 21)),
+    "padding": (padded_to_fours, range(1, 25), range(4, 21, 4)),
+    "padding as TensorFlow's": (padded_as_tensorflow_does, range(3, 25, 3), range(2, 21, 3)),
+    "padding as timm's": (padded_as_timm_does, range(3, 25, 3), range(2, 21, 3)),
+    "number": (divided_by_its_height, range(20, 25), range(1, 21)),
+    "ratio": (scaled_by_a_ratio, range(24, 25), range(1, 21)),
+    "assertion": (asks_for_a_multiple, range(1, 25), range(5, 21, 5)),
+    "resized where needed": (resized_only_where_needed, range(2, 25, 2), range(2, 21, 2)),
+    "slice": (halved_by_arithmetic, range(2, 25), range(2, 21)),
+    "interpolation": (resized_by_arithmetic, range(1, 25), range(1, 21)),
+    "after int()": (after_int, range(3, 25), range(3, 21)),
+    "narrow": (narrowed, range(1, 25), range(1, 21)),
+}
+
+
+@pytest.mark.parametrize("traced", [False, True])
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
+def test_every_size_that_is_accepted_is_answered_as_for_the_picture_alone(name: str, traced: bool) -> None:
+    function, heights, widths = MODELS[name]
+    model = around(Call(function))
+    exact: Any = ExactPadding(model)
+    run = exact
+    with torch.no_grad():
+        example = padded(pictures([BUCKET, (12, 10)]), BUCKET)
+        run = torch.jit.trace(exact, example, check_trace=False) if traced else exact
+        run(*example)
+    assert exact.heights == tuple(heights)
+    assert exact.widths == tuple(widths)
+    sizes = [(h, exact.widths[i % len(exact.widths)]) for i, h in enumerate(exact.heights)]
+    sizes += [(exact.heights[-1], w) for w in exact.widths]
+    error, _ = largest_deviation(model, sizes, BUCKET, exact=exact, run=run)
+    assert error < 2e-5
+
+
+def test_a_pooling_that_follows_the_picture_is_named() -> None:
+    model = around(Call(lambda x: x + F.adaptive_avg_pool2d(F.pad(x, (0, 1, 0, 1)), x.shape[-2:])))
+    with torch.no_grad(), pytest.raises(UnknownOperation, match="its size follows the image's"):
+        ExactPadding(model)(*padded(pictures([(9, 11)]), BUCKET))
+
+
+def test_a_size_is_a_number_that_knows_the_others() -> None:
+    space = Space(torch.tensor([[5, 5]]), 8, 8)
+    side = side_of(space, Axis(0, tuple(range(9))))
+    assert (side, side + 1, 3 * side, side // 3, 20 - side, side % 3, hash(side)) == (8, 9, 24, 2, 12, 2, 8)
+    assert (side * 2 - side).table == tuple(range(9))  # type: ignore[attr-defined]
+    assert type(side - side) is int
+    assert side / 2 == 4.0
+    assert [0] * side == [0] * 8
+    assert list(range(side)) == list(range(8))
+    space = Space(torch.tensor([[5, 5]]), 8, 8)
+    side = side_of(space, Axis(0, tuple(range(9))))
+    assert side > 3
+    assert space.accepted[0] == [False] * 4 + [True] * 5
+    assert space.accepted[1] == [True] * 9

@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from anyshape.building.verify import deviation, deviations
+from anyshape.model import BucketedModel
+from tests.conftest import BUCKETS
+
+
+@pytest.mark.parametrize(
+    ("found", "expected", "result"),
+    [
+        ([1.0, 2.0], [1.0, 2.0], 0.0),
+        ([1.0, 2.5], [1.0, 2.0], 0.25),
+        ([1.0, -4.0], [1.0, -4.4], 0.4 / 4.4),
+        ([0.5], [0.0], 0.5),
+        ([], [], 0.0),
+        ([1.0], [[1.0]], float("inf")),
+        ([1.0, 2.0], [1.0], float("inf")),
+        ([float("nan"), 1.0], [1.0, 1.0], float("inf")),
+        ([float("nan")], [float("nan")], float("inf")),
+        ([float("inf")], [1.0], float("inf")),
+    ],
+)
+def test_a_deviation_is_relative_to_the_largest_magnitude(found: Any, expected: Any, result: float) -> None:
+    with np.errstate(all="ignore"):
+        assert deviation(np.asarray(found), np.asarray(expected)) == pytest.approx(result)
+
+
+@pytest.fixture
+def model(embedding_archive_folder: Path) -> BucketedModel:
+    return BucketedModel.load(embedding_archive_folder, warm=False)
+
+
+@pytest.fixture(scope="module")
+def reference(encoder_folder: Path, embedding: BucketedModel) -> torch.nn.Module:
+    from transformers import AutoModel
+
+    return embedding.task.reference(AutoModel.from_pretrained(encoder_folder)).eval()
+
+
+def test_every_program_is_compared(model: BucketedModel, reference: torch.nn.Module) -> None:
+    told: list[Any] = []
+    found = deviations(model, reference, told.append)
+    assert told == [(bucket,) for bucket in BUCKETS]
+    assert set(found) == {str(bucket) for bucket in BUCKETS}
+    assert all(0 <= worst < 1e-5 for worst in found.values())
+
+
+@pytest.mark.parametrize(("row", "rows"), [(0, 1), (0, 2), (1, 2), (0, 4), (3, 4)])
+def test_a_program_that_is_wrong_in_one_row_of_one_batch_size_is_found(
+    row: int, rows: int, model: BucketedModel, reference: torch.nn.Module
+) -> None:
+    whole = model.programs["16"]
+
+    def wrong(*tensors: torch.Tensor) -> Any:
+        (output,) = whole(*tensors)
+        output = output.clone()
+        if len(output) == rows:
+            output[row] += 0.01
+        return (output,)
+
+    model.programs = {**model.programs, "16": wrong}
+    found = deviations(model, reference)
+    assert found["16"] > 1e-3
+    assert all(worst < 1e-5 for name, worst in found.items() if name != "16")
+
+
+@pytest.mark.parametrize("length", [1, 16, 15, 9])
+def test_a_program_that_is_wrong_at_one_length_is_found(
+    length: int, model: BucketedModel, reference: torch.nn.Module
+) -> None:
+    """One token, exactly full, one less, and one more than the bucket before."""
+    whole = model.programs["16"]
+
+    def wrong(input_ids: torch.Tensor, mask: torch.Tensor, *rest: torch.Tensor) -> Any:
+        (output,) = whole(input_ids, mask, *rest)
+        return (output + 0.01 * (mask.sum(1, keepdim=True) == length),)
+
+    model.programs = {**model.programs, "16": wrong}
+    assert deviations(model, reference)["16"] > 1e-3
