@@ -8,9 +8,7 @@ import shutil
 import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Optional
-
-import yaml
+from typing import Any, Dict, List, Optional
 
 from anyshape.buckets import (
     Bucket,
@@ -21,9 +19,10 @@ from anyshape.buckets import (
     parse_bucket,
     parse_buckets,
 )
-from anyshape.settings import HandlerConfig
 from anyshape.errors import ConfigError
 from anyshape.padding import InputSpec
+from anyshape.recipe import Recipe
+from anyshape.settings import Settings
 
 INDEX, RECIPE, MODELS, ASSETS = "buckets.json", "model-config.yaml", "models", "assets"
 FORMAT = 1
@@ -81,6 +80,14 @@ class Index:
     plan: Optional[Dict[str, Any]] = None
     backend_options: Dict[str, Any] = field(default_factory=dict)
     largest_call: Optional[int] = None
+
+    @property
+    def why_inexact(self) -> str:
+        """Why the answers may deviate, for an archive that is not exact."""
+        compared = all(program.deviation is not None for program in self.programs)
+        return (
+            "the archive was built with allow_inexact" if compared else "nothing was compared off the device"
+        )
 
     @property
     def shapes(self) -> List[Shape]:
@@ -149,20 +156,17 @@ def read_index(folder: Path) -> Index:
     return Index.from_json(value)
 
 
-def read_recipe(path: Path) -> Dict[str, Any]:
-    """A recipe as a mapping. Raises ConfigError if it is not YAML or not a mapping."""
-    try:
-        recipe = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} cannot be read as a recipe: {error}") from None
-    if not isinstance(recipe, Mapping):
-        raise ConfigError(f"{path} is not a recipe: it must be a mapping with a `handler:` section")
-    return dict(recipe)
+def read_settings(folder: Path) -> Settings:
+    """What serves, by the recipe in an unpacked archive. Raises ConfigError, which names the key."""
+    return Settings.of(Recipe.read(folder / RECIPE).handler)
 
 
-def read_config(folder: Path) -> HandlerConfig:
-    """The `handler:` section of the recipe in an unpacked archive."""
-    return HandlerConfig.from_mapping(read_recipe(folder / RECIPE).get("handler"))
+def check_settings(settings: Settings, index: Index) -> None:
+    """The recipe in an archive may be edited, but not what was compiled. Raises ConfigError otherwise."""
+    for key in ("task", "backend", "dtype", "buckets", "batch_sizes", "largest_call"):
+        asked, built = getattr(settings, key), getattr(index, key)
+        if asked != built:
+            raise ConfigError(f"handler.{key} is {asked}, but the archive was built for {built}")
 
 
 def check_files(folder: Path, index: Index) -> None:

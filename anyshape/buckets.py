@@ -65,6 +65,11 @@ def contains(bucket: Bucket, size: Size) -> bool:
     return all(side >= needed for side, needed in zip(bucket, size))
 
 
+def fits(size: Size, buckets: Iterable[Bucket]) -> bool:
+    """Whether an item of `size` fits any of `buckets`: the one place where that is decided."""
+    return any(contains(bucket, size) for bucket in buckets)
+
+
 def largest_sides(buckets: Iterable[Bucket]) -> Size:
     """The largest length (or height and width) that any bucket takes: what an error message names."""
     return tuple(max(sides) for sides in zip(*buckets))

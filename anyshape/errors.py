@@ -1,6 +1,6 @@
 """The errors that a client sees, each tied to its HTTP status.
 
-    RequestError
+    Refused
     ├── BadRequest              400  the body cannot be read
     ├── InputTooLarge           413  larger than the largest bucket, or than a limit of the recipe
     ├── UnsupportedMediaType    415  the wrong kind of body
@@ -18,7 +18,7 @@ from __future__ import annotations
 from typing import Any, Dict
 
 
-class RequestError(Exception):
+class Refused(Exception):
     """A refusal of one request. `code` is the HTTP status, `phrase` its fixed ASCII reason."""
 
     code = 500
@@ -29,23 +29,23 @@ class RequestError(Exception):
         return {"code": self.code, "type": type(self).__name__, "message": str(self)}
 
 
-class BadRequest(RequestError):
+class BadRequest(Refused):
     code, phrase = 400, "Bad Request"
 
 
-class InputTooLarge(RequestError):
+class InputTooLarge(Refused):
     code, phrase = 413, "Request Entity Too Large"
 
 
-class UnsupportedMediaType(RequestError):
+class UnsupportedMediaType(Refused):
     code, phrase = 415, "Unsupported Media Type"
 
 
-class UnprocessableInput(RequestError):
+class UnprocessableInput(Refused):
     code, phrase = 422, "Unprocessable Entity"
 
 
-class ModelFailed(RequestError):
+class ModelFailed(Refused):
     code, phrase = 500, "Internal Server Error"
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from anyshape.buckets import Size
-from anyshape.errors import BadRequest, InputTooLarge, RequestError, UnprocessableInput
+from anyshape.errors import BadRequest, InputTooLarge, Refused, UnprocessableInput
 
 # What Pillow reads with compiled code: no outside programs, no vector formats, no loops in Python. Not PPM:
 # its header is read byte by byte in Python, and a comment in it may be as long as the body.
@@ -107,7 +107,7 @@ def decode(picture: Picture, channels: int) -> Any:
         pixels = _rgb(upright) if channels == 3 else _grey(upright)
         if pixels.shape[:2] != picture.size:
             raise ValueError(f"its header says {picture.size} (height, width), it has {pixels.shape[:2]}")
-    except RequestError:
+    except Refused:
         raise
     except Exception as error:
         raise BadRequest(f"the picture is damaged: {str(error) or type(error).__name__}") from None

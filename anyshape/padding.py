@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 import threading
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Dict, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 import torch
 
 from anyshape.buckets import Bucket, Size, contains
+from anyshape.items import Item
 
 DATA, MASK, SIZE = "data", "mask", "size"
 
@@ -22,7 +23,7 @@ class InputSpec:
     kind `data` is what the item brings, padded with `pad`; `mask` is 1 over the item and 0 over the
     padding; `size` is the item's own sides, one row of whole numbers. A call's tensor has the shape
     ``[batch, *bucket]``, with `channels` between the two where it is not None; `size` is
-    ``[batch, len(bucket)]``. dtype is `int64` or `float32`.
+    ``[batch, len(bucket)]``. dtype is `int64` or `float32`. `blank` is the value that any model takes.
     """
 
     name: str
@@ -30,6 +31,7 @@ class InputSpec:
     kind: str = DATA
     pad: float = 0
     channels: Optional[int] = None
+    blank: float = 0
 
     def shape(self, bucket: Bucket, batch_size: int) -> Tuple[int, ...]:
         if self.kind == SIZE:
@@ -45,20 +47,10 @@ class InputSpec:
         return cls(**value)
 
 
-@dataclass
-class Item:
-    """One input of one request after preprocessing.
-
-    size: its sides before padding: ``(tokens,)`` or ``(height, width)``.
-    data: for each `data` input of the model, by name, an array (or list) of that size.
-    changed: how a policy changed it (`"truncated 600 to 512 tokens"`), or None.
-    origin: what the task needs to answer in the caller's terms, such as the picture's own size.
-    """
-
-    size: Size
-    data: Dict[str, Any]
-    changed: Optional[str] = None
-    origin: Dict[str, Any] = field(default_factory=dict)
+def blank(inputs: Sequence[InputSpec], size: Size) -> Item:
+    """An item to warm and measure a call with: what it costs does not depend on the values."""
+    data = {s.name: np.full(s.shape(size, 1)[1:], s.blank, s.dtype) for s in inputs if s.kind == DATA}
+    return Item(size, data)
 
 
 class PaddingBuffers:

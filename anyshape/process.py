@@ -1,4 +1,4 @@
-"""What must be set once in a worker's process, before anything is loaded: threads, memory, log, backend."""
+"""What must be set once in a worker's process, before anything is loaded: threads, memory, backend."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ import os
 import torch
 
 from anyshape.backends import create_backend
-from anyshape.settings import HandlerConfig
-from handler.logs import keep_short
+from anyshape.settings import Settings
 from anyshape.threads import threads_per_worker
 
 
@@ -57,14 +56,13 @@ def give_back_freed_memory() -> None:
         library.malloc_trim(0)
 
 
-def prepare_process(config: HandlerConfig, workers: int) -> None:
-    """Set the threads, keep freed memory, shorten the log, and let the backend prepare the process.
+def prepare_process(settings: Settings, workers: int) -> None:
+    """Set the threads, keep freed memory, and let the backend prepare the process.
 
     Raises ConfigError where the backend cannot run so many workers.
     """
-    threads = threads_per_worker(config, workers)
+    threads = threads_per_worker(settings, workers)
     torch.set_num_threads(threads)
     os.environ.setdefault("RAYON_NUM_THREADS", str(threads))
     keep_freed_memory()
-    keep_short()
-    create_backend(config.backend, config.backend_options).prepare_process(workers)
+    create_backend(settings.backend, settings.backend_options).prepare_process(workers)

@@ -1,37 +1,72 @@
-"""Finds the strategies: every class with a `name` in the modules of a package.
+"""Strategies by name: a table {name: "module:Class"}, and nothing is imported before it is named.
 
-Adding a task or a backend means adding one file; nothing lists them.
+A recipe may name a class of its own instead, as in `task: my_task:MyTask`: the file my_task.py stands beside
+the recipe and is packed into the archive.
 """
 
 from __future__ import annotations
 
+import hashlib
 import importlib
-import pkgutil
-from typing import Dict, List, Type, TypeVar
+import importlib.util
+import sys
+from pathlib import Path
+from typing import Any, Mapping, Optional, Type, TypeVar
 
 from anyshape.errors import ConfigError
 
 Strategy = TypeVar("Strategy")
 
 
-def discover(package: str, base: Type[Strategy]) -> Dict[str, Type[Strategy]]:
-    """Import every module of `package` and return the named subclasses of `base`, by name."""
-    for module in pkgutil.iter_modules(importlib.import_module(package).__path__):
-        importlib.import_module(f"{package}.{module.name}")
-    found: Dict[str, Type[Strategy]] = {}
-    waiting: List[Type[Strategy]] = [base]
-    while waiting:
-        cls = waiting.pop()
-        waiting.extend(cls.__subclasses__())
-        name = cls.__dict__.get("name", "")
-        if name:
-            found[name] = cls
+def load(
+    table: Mapping[str, str], base: Type[Strategy], name: str, key: str, folder: Optional[Path] = None
+) -> Type[Strategy]:
+    """The class called `name` in `table`, or the one that ``module:Class`` names in a file of `folder`.
+
+    Raises ConfigError that names the recipe's `key` and lists what there is.
+    """
+    if name not in table and not is_own(name):
+        known = ", ".join(sorted(table))
+        raise ConfigError(f"handler.{key} must be one of {known}, or module:Class of your own, not {name!r}")
+    module, _, class_name = table.get(name, name).partition(":")
+    try:
+        code = importlib.import_module(module) if name in table else _own_module(module, folder)
+        found: Any = getattr(code, class_name)
+    except Exception as error:  # somebody's own module may raise anything
+        said = (str(error).strip() or "it says no more").splitlines()[0]
+        raise ConfigError(
+            f"handler.{key}: {name} cannot be loaded: {type(error).__name__}: {said}"
+        ) from error
+    if not (isinstance(found, type) and issubclass(found, base)):
+        raise ConfigError(f"handler.{key}: {name} is no {base.__module__}.{base.__name__}")
     return found
 
 
-def find(package: str, base: Type[Strategy], name: str, key: str) -> Type[Strategy]:
-    """The strategy called `name`. Raises ConfigError that lists what there is; `key` is the recipe's."""
-    found = discover(package, base)
-    if name not in found:
-        raise ConfigError(f"handler.{key} must be one of {', '.join(sorted(found))}, not {name!r}")
-    return found[name]
+def is_own(name: str) -> bool:
+    """Whether `name` points to a class in a file (``module:Class``) rather than into a table."""
+    module, _, class_name = name.partition(":")
+    return module.isidentifier() and class_name.isidentifier()
+
+
+def own_file(name: str, folder: Path) -> Path:
+    """Where the file of ``module:Class`` lies."""
+    return folder / f"{name.partition(':')[0]}.py"
+
+
+def _own_module(module: str, folder: Optional[Path]) -> Any:
+    """The module in `folder`, under a name by its content: two archives may each have a my_task.py."""
+    if folder is None or not (folder / f"{module}.py").is_file():
+        return importlib.import_module(module)
+    path = folder / f"{module}.py"
+    name = f"{module}_{hashlib.sha256(path.read_bytes()).hexdigest()[:12]}"
+    if name not in sys.modules:
+        spec = importlib.util.spec_from_file_location(name, path)
+        assert spec is not None
+        assert spec.loader is not None
+        sys.modules[name] = loaded = importlib.util.module_from_spec(spec)
+        try:
+            spec.loader.exec_module(loaded)
+        except BaseException:
+            del sys.modules[name]
+            raise
+    return sys.modules[name]

@@ -6,14 +6,14 @@ import os
 from pathlib import Path
 from typing import Iterator, Optional, Tuple
 
-from anyshape.settings import HandlerConfig
+from anyshape.settings import Settings
 
 
-def threads_per_worker(config: HandlerConfig, workers: int) -> int:
+def threads_per_worker(settings: Settings, workers: int) -> int:
     """Intra-op threads: the recipe's, else OMP_NUM_THREADS, else cores ÷ workers, so that threads × workers
     never exceed the cores."""
-    if config.threads is not None:
-        return config.threads
+    if settings.threads is not None:
+        return settings.threads
     if os.environ.get("OMP_NUM_THREADS", "").isdecimal():
         return max(1, int(os.environ["OMP_NUM_THREADS"]))
     return max(1, cores() // max(1, workers))

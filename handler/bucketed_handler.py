@@ -1,7 +1,7 @@
 """TorchServe's face: initialize, preprocess, inference, postprocess, describe.
 
-TorchServe imports this module and takes the one class in it. Everything else is in the package `handler`,
-which travels beside it in the archive.
+TorchServe imports this module and takes the one class in it. What else knows TorchServe is in the package
+`handler`, the engine in `anyshape`; both travel beside this file in the archive.
 """
 
 from __future__ import annotations
@@ -9,70 +9,76 @@ from __future__ import annotations
 import logging
 import time
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Union
+from typing import Any, Dict, List, Sequence
 
 from ts.torch_handler.base_handler import BaseHandler
 
-from anyshape import archive
+from anyshape.archive import RECIPE
 from anyshape.buckets import bucket_name
-from anyshape.settings import HandlerConfig
-from anyshape.errors import BadRequest, ModelFailed, RequestError
+from anyshape.errors import BadRequest, ModelFailed, Refused
 from anyshape.failures import EXITS, log_failure, survived
-from handler.metrics import report
+from anyshape.items import Item, OutputOrRefused
 from anyshape.model import BucketedModel
-from anyshape.padding import Item
 from anyshape.process import prepare_process
-from handler.requests import Request, read_request
+from anyshape.recipe import Recipe, read_yaml
+from anyshape.settings import Settings
+from handler.batch import Batch
+from handler.context import Context, Metrics, header
+from handler.logs import keep_short
+from handler.metrics import report
+from handler.requests import Request, RequestOrRefused, read_request
 from handler.responses import JSON, Response, answer_response, error_response
 from handler.traffic import Traffic
 
 logger = logging.getLogger(__name__)
 
-ReadRequest = Union[Request, RequestError]  # read, or the error that it deserves
-
 
 class BucketedHandler(BaseHandler):  # type: ignore[misc]  # TorchServe is untyped
     """Serves an archive of bucketed models. Every request of a batch gets its own answer or its own error."""
 
-    def initialize(self, context: Any) -> None:
+    def initialize(self, context: Context) -> None:
         """Load the bucketed models beside this file, check them against buckets.json, warm every shape.
 
         Raises ConfigError: TorchServe logs it and does not call the worker ready.
         """
         folder = Path(context.system_properties["model_dir"])
-        recipe = context.model_yaml_config or archive.read_recipe(folder / archive.RECIPE)
-        config = HandlerConfig.from_mapping(recipe.get("handler"))
-        prepare_process(config, int(recipe.get("maxWorkers") or recipe.get("minWorkers") or 1))
+        recipe = Recipe.from_mapping(context.model_yaml_config or read_yaml(folder / RECIPE))
+        self.settings = Settings.of(recipe.handler)
+        keep_short()
+        prepare_process(self.settings, recipe.workers)
         started = time.perf_counter()
-        self.model = BucketedModel(folder, config)
+        self.model = BucketedModel(folder, self.settings)
         self.model.warm_up(
             lambda bucket, rows, seconds: logger.info(
                 "warmed bucket %s with %d rows: %.2f ms", bucket_name(bucket), rows, seconds * 1e3
             )
         )
+        self.notes = {} if self.model.index.exact else {"X-Inexact": self.model.index.why_inexact}
         self.traffic = Traffic(folder, len(self.model.buckets[0]))
         self.context = context
         self.initialized = True
         logger.info("ready after %.1f s: %s", time.perf_counter() - started, self.model.describe())
 
-    def handle(self, data: List[Dict[str, Any]], context: Any) -> List[Any]:
+    def handle(self, data: List[Dict[str, Any]], context: Context) -> List[Any]:
         """Answer a batch. Never raises for a prediction: whatever escaped would fail the whole batch."""
         if _is_description(data, context):
             return self.describe_handle()
         started = time.perf_counter()
-        requests = self.preprocess(data, context)
+        requests = self._read(data, context)
         responses = self._respond(requests, context.metrics, started)
         self._send(responses, context)
         return [response.body for response in responses]
 
-    def _respond(self, requests: List[ReadRequest], metrics: Any, started: float) -> List[Response]:
+    def _respond(
+        self, requests: Sequence[RequestOrRefused], metrics: Metrics, started: float
+    ) -> List[Response]:
         """One response per request. If something fails that nobody thought of, each is answered alone."""
         try:
-            items, places = self._items(requests)
+            batch = self.preprocess(requests)
             read = time.perf_counter()
-            outputs = self.inference(items)
+            outputs = self.inference(batch)
             ran = time.perf_counter()
-            responses = self.postprocess(requests, items, outputs, places)
+            responses = self.postprocess(batch, outputs)
         except EXITS:
             raise
         except BaseException as error:
@@ -82,24 +88,22 @@ class BucketedHandler(BaseHandler):  # type: ignore[misc]  # TorchServe is untyp
             each = [self._respond([request], metrics, time.perf_counter()) for request in requests]
             return [response for (response,) in each]
         with survived("the sizes of a batch were not counted"):
-            self.traffic.record(item.size for item in items if isinstance(item, Item))
+            self.traffic.record(item.size for item in batch.items if isinstance(item, Item))
         with survived("the metrics of a batch were not counted"):
             seconds = time.perf_counter() - started
-            report(metrics, self.model, items, outputs, responses, ran - read, seconds)
+            report(metrics, batch.items, outputs, responses, ran - read, seconds)
         return responses
 
-    def preprocess(self, data: List[Dict[str, Any]], context: Any) -> List[ReadRequest]:
-        """Read the rows of the batch into requests, or into the error that each one deserves."""
-        task, config = self.model.task, self.model.config
-        most = config.max_request_characters or 2 * config.max_characters
-        requests: List[ReadRequest] = []
+    def _read(self, data: List[Dict[str, Any]], context: Context) -> List[RequestOrRefused]:
+        """The rows of the batch as requests, or as the error that each one deserves."""
+        requests: List[RequestOrRefused] = []
         for i, row in enumerate(data):
             try:
-                content_type = _header(context, i, "content-type")
-                request = read_request(row, content_type, task.body, config.max_items, most)
-                request.parameters = task.check_parameters(request.parameters)
+                content_type = header(context, i, "content-type")
+                request = read_request(row, content_type, self.model.task.body, self.settings)
+                request.parameters = self.model.task.check_parameters(request.parameters)
                 requests.append(request)
-            except RequestError as error:
+            except Refused as error:
                 requests.append(error)
             except EXITS:
                 raise
@@ -108,7 +112,7 @@ class BucketedHandler(BaseHandler):  # type: ignore[misc]  # TorchServe is untyp
                 requests.append(BadRequest("the request could not be read; the server's log says why"))
         return requests
 
-    def _items(self, requests: List[ReadRequest]) -> Any:
+    def preprocess(self, requests: Sequence[RequestOrRefused]) -> Batch:
         """All inputs of the batch as items, in one call of the task, and where each request's items are."""
         inputs: List[Any] = []
         parameters: List[Dict[str, Any]] = []
@@ -119,19 +123,19 @@ class BucketedHandler(BaseHandler):  # type: ignore[misc]  # TorchServe is untyp
                 inputs.extend(request.inputs)
                 parameters.extend([request.parameters] * len(request.inputs))
             places.append(slice(start, len(inputs)))
-        return self.model.task.read(inputs, parameters), places
+        return Batch(list(requests), self.model.task.read(inputs, parameters), places)
 
-    def inference(self, items: Any) -> Any:
+    def inference(self, batch: Batch) -> List[OutputOrRefused]:
         """Pack the items into calls and run them."""
-        return self.model.run(items)
+        return self.model.run(batch.items)
 
-    def postprocess(self, requests: Any, items: Any, outputs: Any, places: Any) -> List[Response]:
+    def postprocess(self, batch: Batch, outputs: Sequence[OutputOrRefused]) -> List[Response]:
         """One response per request, in the order of the batch."""
         responses = []
-        for request, place in zip(requests, places):
+        for request, place in zip(batch.requests, batch.places):
             try:
-                responses.append(self._answer(request, items[place], outputs[place]))
-            except RequestError as error:
+                responses.append(self._answer(request, batch, outputs, place))
+            except Refused as error:
                 responses.append(error_response(error))
             except Exception as error:
                 log_failure("an answer failed", error)
@@ -139,17 +143,22 @@ class BucketedHandler(BaseHandler):  # type: ignore[misc]  # TorchServe is untyp
                 responses.append(error_response(failed))
         return responses
 
-    def _answer(self, request: Any, items: Any, outputs: Any) -> Response:
-        if isinstance(request, RequestError):
+    def _answer(
+        self, request: RequestOrRefused, batch: Batch, outputs: Sequence[OutputOrRefused], place: slice
+    ) -> Response:
+        if isinstance(request, Refused):
             raise request
-        answers = []
-        for i, (item, output) in enumerate(zip(items, outputs)):
-            if isinstance(output, RequestError):
+        answers, done = [], []
+        for i, (item, output) in enumerate(zip(batch.items[place], outputs[place])):
+            if isinstance(output, Refused):
                 raise type(output)(f"inputs[{i}]: {output}") if request.many else output
+            assert isinstance(item, Item)
             answers.append(self.model.task.answer(output.row, item, request.parameters))
-        return answer_response(self.model, answers if request.many else answers[0], items, outputs)
+            done.append((item, output))
+        answer = answers if request.many else answers[0]
+        return answer_response(answer, done, self.settings.max_response_bytes, self.notes)
 
-    def _send(self, responses: List[Response], context: Any) -> None:
+    def _send(self, responses: List[Response], context: Context) -> None:
         for i, response in enumerate(responses):
             with survived("the headers of an answer could not be set"):
                 if response.code != 200:
@@ -166,20 +175,12 @@ class BucketedHandler(BaseHandler):  # type: ignore[misc]  # TorchServe is untyp
         return [described]
 
 
-def _header(context: Any, i: int, name: str) -> Optional[str]:
-    """A request's header. The frontend passes names on as the client wrote them: many write lower case."""
-    for key, value in context.get_all_request_header(i).items():
-        if key.lower() == name and isinstance(value, str):
-            return value
-    return None
-
-
-def _is_description(data: List[Dict[str, Any]], context: Any) -> bool:
+def _is_description(data: List[Dict[str, Any]], context: Context) -> bool:
     """Whether the management API asks what is served: alone, with an empty row and the header `describe`.
 
     A prediction that has the header is answered as if it had not. Its row has a body, be it an empty one;
     only a form without fields leaves it empty, and text may.
     """
-    if data != [{}] or _header(context, 0, "describe") != "True":
+    if data != [{}] or header(context, 0, "describe") != "True":
         return False
-    return (_header(context, 0, "content-type") or JSON).startswith(JSON)
+    return (header(context, 0, "content-type") or JSON).startswith(JSON)

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any, Sequence, Union
+from typing import Sequence
 
 from anyshape.buckets import bucket_name
-from anyshape.errors import RequestError
-from anyshape.model import BucketedModel, Output
-from anyshape.padding import Item
+from anyshape.items import Item, ItemOrRefused, Output, OutputOrRefused, padding_ratio
+from handler.context import Metrics
 from handler.responses import Response
 
 _UNITS = {"counter": "Count", "histogram": "Seconds"}
 
 
 def report(
-    metrics: Any,
-    model: BucketedModel,
-    items: Sequence[Union[Item, RequestError]],
-    outputs: Sequence[Union[Output, RequestError]],
+    metrics: Metrics,
+    items: Sequence[ItemOrRefused],
+    outputs: Sequence[OutputOrRefused],
     responses: Sequence[Response],
     model_seconds: float,
     total_seconds: float,
@@ -30,13 +28,12 @@ def report(
     for code, count in Counter(r.code for r in responses if r.code != 200).items():
         _add(metrics, "request_errors", count, "counter", Code=str(code))
     if done:
-        ratio = model.padding_ratio([item for item, _ in done], [output for _, output in done])
-        _add(metrics, "padding_ratio", ratio, "histogram")
+        _add(metrics, "padding_ratio", padding_ratio(done), "histogram")
     _add(metrics, "model_seconds", model_seconds, "histogram")
     _add(metrics, "handler_seconds", total_seconds - model_seconds, "histogram")
 
 
-def _add(metrics: Any, name: str, value: float, kind: str, **labels: str) -> None:
+def _add(metrics: Metrics, name: str, value: float, kind: str, **labels: str) -> None:
     from ts.metrics.dimension import Dimension  # TorchServe's own, only in its workers
     from ts.metrics.metric_type_enum import MetricTypes
 

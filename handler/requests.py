@@ -12,9 +12,10 @@ import json
 import reprlib
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any, Dict, List, Mapping, Optional
+from typing import Any, Dict, List, Mapping, Optional, Union
 
-from anyshape.errors import BadRequest, InputTooLarge, UnprocessableInput, UnsupportedMediaType
+from anyshape.errors import BadRequest, InputTooLarge, Refused, UnprocessableInput, UnsupportedMediaType
+from anyshape.settings import Settings
 
 TEXT, IMAGE = "text", "image"
 _EXPECTED = {
@@ -37,17 +38,16 @@ class Request:
     parameters: Dict[str, Any] = field(default_factory=dict)
 
 
+RequestOrRefused = Union[Request, Refused]  # read, or the error that it deserves
+
+
 def read_request(
-    row: Mapping[str, Any],
-    content_type: Optional[str],
-    body: str,
-    max_items: int,
-    max_characters: int = 200_000,
+    row: Mapping[str, Any], content_type: Optional[str], body: str, settings: Settings
 ) -> Request:
     """One row of the batch as a request. `body` is what the task takes: text or image.
 
-    An image input is bytes, a text input whatever JSON held: the task checks it. `max_characters` are those
-    of all texts together. An empty body is the empty text only where the content type says that it is text.
+    An image input is bytes, a text input whatever JSON held: the task checks it. An empty body is the empty
+    text only where the content type says that it is text.
     Raises BadRequest, InputTooLarge, UnsupportedMediaType or UnprocessableInput.
     """
     kind = (content_type or "").split(";")[0].strip().lower()
@@ -65,18 +65,18 @@ def read_request(
     request = _from_json(value, body)
     if not request.inputs:
         raise BadRequest('"inputs" is an empty list: send at least one input')
-    if len(request.inputs) > max_items:
+    if len(request.inputs) > settings.max_items:
         raise InputTooLarge(
-            f"{len(request.inputs)} inputs in one request are more than the limit of {max_items}"
+            f"{len(request.inputs)} inputs in one request are more than the limit of {settings.max_items}"
         )
     if body == IMAGE:
         request.inputs = [_from_base64(item) for item in request.inputs]
         return request
     characters = sum(map(_characters, request.inputs))
-    if characters > max_characters:
+    if characters > settings.max_request_characters:
         raise InputTooLarge(
             f"the texts of one request have {characters} characters together, more than the limit of "
-            f"{max_characters}: send fewer at once"
+            f"{settings.max_request_characters}: send fewer at once"
         )
     return request
 

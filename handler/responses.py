@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Dict, Sequence
+from typing import Any, Dict, Mapping, Sequence, Tuple
 
 import numpy as np
 import orjson
 
 from anyshape.buckets import bucket_name
-from anyshape.errors import InputTooLarge, RequestError
-from anyshape.model import BucketedModel, Output
-from anyshape.padding import Item
+from anyshape.errors import InputTooLarge, Refused
+from anyshape.items import Item, Output, padding_ratio
 
 JSON = "application/json"
 
@@ -38,36 +37,30 @@ def _contiguous(value: Any) -> Any:
     raise TypeError(f"{type(value).__name__} cannot be written as JSON")
 
 
-def error_response(error: RequestError) -> Response:
+def error_response(error: Refused) -> Response:
     return Response(encode(error.body()), error.code, error.phrase)
 
 
 def answer_response(
-    model: BucketedModel, answer: Any, items: Sequence[Item], outputs: Sequence[Output]
+    answer: Any, done: Sequence[Tuple[Item, Output]], limit: int, notes: Mapping[str, str]
 ) -> Response:
-    """A good answer, with headers that say how it came about.
+    """A good answer, with headers that say how it came about; `notes` are those that every answer carries.
 
-    Raises InputTooLarge if it is larger than the recipe allows: TorchServe kills a worker that sends more
-    than max_response_size.
+    Raises InputTooLarge if it has more than `limit` bytes: TorchServe kills a worker that sends more than
+    max_response_size.
     """
     body = encode(answer)
-    limit = model.config.max_response_bytes
     if len(body) > limit:
         raise InputTooLarge(
             f"the answer has {len(body)} bytes, more than the limit of {limit}: send fewer inputs at once"
         )
     headers = {
-        "X-Bucket": ",".join(bucket_name(output.bucket) for output in outputs),
-        "X-Batch-Size": ",".join(str(output.batch_size) for output in outputs),
-        "X-Padding-Ratio": f"{model.padding_ratio(items, outputs):.3f}",
+        **notes,
+        "X-Bucket": ",".join(bucket_name(output.bucket) for _, output in done),
+        "X-Batch-Size": ",".join(str(output.batch_size) for _, output in done),
+        "X-Padding-Ratio": f"{padding_ratio(done):.3f}",
     }
-    changed = [f"{i}: {item.changed}" for i, item in enumerate(items) if item.changed]
+    changed = [f"{i}: {item.changed}" for i, (item, _) in enumerate(done) if item.changed]
     if changed:
         headers["X-Truncated"] = "; ".join(changed)
-    if not model.index.exact:
-        compared = all(program.deviation is not None for program in model.index.programs)
-        why = (
-            "the archive was built with allow_inexact" if compared else "nothing was compared off the device"
-        )
-        headers["X-Inexact"] = why
     return Response(body, headers=headers)

@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps, PngImagePlugin
 
-from anyshape.errors import BadRequest, InputTooLarge, RequestError, UnprocessableInput
+from anyshape.errors import BadRequest, InputTooLarge, Refused, UnprocessableInput
 from anyshape.images import decode, normalise, open_picture, resize
 from tests.image_models import encoded, photograph
 
@@ -249,7 +249,7 @@ def test_a_damaged_file_is_read_or_refused_nothing_else(format: str, data: st.Da
         picture = open_picture(bytes(raw), 10_000)
         answer: Any = decode(picture, 3).shape
         allowed: Any = [(*picture.size, 3)]
-    except RequestError as error:
+    except Refused as error:
         answer, allowed = error.code, (400, 413, 422)
     assert answer in allowed
 

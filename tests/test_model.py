@@ -14,14 +14,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from anyshape.building.build import build
 from anyshape.archive import INDEX, RECIPE
 from anyshape.backends.torchscript import TorchScript
 from anyshape.buckets import parse_bucket
+from anyshape.building.build import build
 from anyshape.errors import ConfigError, InputTooLarge, ModelFailed
-from anyshape.model import BucketedModel, Output
+from anyshape.items import Item, Output
+from anyshape.model import BucketedModel
 from anyshape.packing import POLICIES, Call
-from anyshape.padding import Item
 from tests.conftest import (
     BUCKETS,
     EDGES,

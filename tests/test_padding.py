@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from anyshape.padding import MASK, SIZE, InputSpec, Item, PaddingBuffers, crop
+from anyshape.items import Item
+from anyshape.padding import MASK, SIZE, InputSpec, PaddingBuffers, crop
 
 TEXT = (
     InputSpec("input_ids", "int64", pad=99),

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from anyshape.settings import HandlerConfig
 from anyshape.process import prepare_process
+from anyshape.settings import HandlerConfig
 
 CONFIG = {"task": "sentence-embedding", "model": "m:f", "buckets": [16]}
 

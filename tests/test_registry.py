@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import pytest
 
-from handler import backends, tasks
 from anyshape.backends import create_backend
 from anyshape.backends.base import Backend
 from anyshape.errors import ConfigError
@@ -11,6 +10,7 @@ from anyshape.tasks import task_class
 from anyshape.tasks.base import Task
 from anyshape.tasks.sentence_embedding import SentenceEmbedding
 from anyshape.tasks.text import TextTask
+from handler import backends, tasks
 
 
 def test_every_named_class_is_found_under_its_name() -> None:

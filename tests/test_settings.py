@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 import yaml
 
-from anyshape.settings import HandlerConfig
 from anyshape.errors import ConfigError
+from anyshape.settings import HandlerConfig
 
 GOOD = {"task": "sentence-embedding", "model": "package:m/model", "buckets": [16, 64]}
 

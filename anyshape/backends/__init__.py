@@ -1,13 +1,24 @@
-"""How a bucketed model is compiled, saved, loaded and run: one small class per file."""
+"""How compiled programs are loaded and run: the serving half of each backend, one small class per file."""
 
 from __future__ import annotations
 
-from typing import Any, Mapping
+from pathlib import Path
+from typing import Any, Mapping, Optional
 
 from anyshape.backends.base import Backend
-from anyshape.registry import find
+from anyshape.registry import load
+
+BACKENDS = {
+    "inductor": "anyshape.backends.inductor:Inductor",
+    "neuron": "anyshape.backends.neuron:Neuron",
+    "neuronx": "anyshape.backends.neuronx:NeuronX",
+    "torchscript": "anyshape.backends.torchscript:TorchScript",
+}
 
 
-def create_backend(name: str, options: Mapping[str, Any], key: str = "backend") -> Backend:
-    """The backend called `name`. Raises ConfigError for a name or an option that does not exist."""
-    return find(__name__, Backend, name, key)(options)
+def create_backend(name: str, options: Mapping[str, Any], folder: Optional[Path] = None) -> Backend:
+    """The backend called `name`, or ``module:Class`` in a file of `folder`.
+
+    Raises ConfigError for a name or an option that does not exist.
+    """
+    return load(BACKENDS, Backend, name, "backend", folder)(options)

@@ -1,4 +1,4 @@
-"""What every backend does: compile → save → load → run."""
+"""What every backend does in a worker: check that programs can run here, load them, run them."""
 
 from __future__ import annotations
 
@@ -10,35 +10,29 @@ from typing import Any, Callable, ClassVar, Dict, Iterator, Mapping, Sequence, T
 
 import torch
 
-from anyshape.buckets import Bucket
 from anyshape.errors import ConfigError
 
 Tensors = Tuple[torch.Tensor, ...]
-Program = Callable[..., Tensors]  # takes the model's inputs one by one, gives a tuple of outputs
+Run = Callable[
+    ..., Tensors
+]  # a loaded program: takes the model's inputs one by one, gives a tuple of outputs
 
 
 class Backend:
-    """A way to compile a model for a fixed shape and to run it.
+    """A way to run a model that was compiled for fixed shapes. Its other half compiles (`building.backends`).
 
     dynamic_batch: a compiled model takes any number of rows, so one program per bucket serves every
         batch size; otherwise there is one program per bucket and batch size.
-    shares_weights: the programs of an archive hold one copy of the weights.
     dynamic_shapes: one program, compiled for the largest bucket, takes every smaller shape as well.
-    runs_here: programs can run on the machine that compiles them, so that the build can check them.
-    freezes_values: what the model's Python code reads of a tensor stays as it was when it was compiled;
-        otherwise compiling refuses such code itself.
-    in_place: tensors may be written to where they are; compilers that know only whole tensors say no.
     options: the keys of `backend_options` that it understands, with their defaults.
+    compiler: for a backend of one's own, ``module:Class`` of the half that compiles.
     """
 
     name: ClassVar[str] = ""
-    dynamic_batch: bool = False
-    shares_weights: ClassVar[bool] = False
-    dynamic_shapes: bool = False
-    runs_here: bool = True
-    freezes_values: ClassVar[bool] = True
-    in_place: ClassVar[bool] = True
+    compiler: ClassVar[str] = ""
     options: ClassVar[Mapping[str, Any]] = {}
+    dynamic_batch: bool = False
+    dynamic_shapes: bool = False
 
     def __init__(self, options: Mapping[str, Any]) -> None:
         """Raises ConfigError for an option that this backend does not have."""
@@ -52,20 +46,8 @@ class Backend:
         """Set what must be set in a fresh process, one of `workers`, before anything is loaded: environment,
         imports. Raises ConfigError where the machine has no room for so many workers."""
 
-    def compile(self, model: torch.nn.Module, example: Tensors, bucket: Bucket) -> Any:
-        """Compile `model` for `bucket`: for the shapes and dtypes of `example`."""
-        raise NotImplementedError
-
-    def save(self, compiled: Mapping[str, Any], folder: Path) -> Dict[str, str]:
-        """Write all compiled programs below `folder`; returns the file name of each program."""
-        raise NotImplementedError
-
-    def sizes(self, folder: Path, files: Mapping[str, str]) -> Dict[str, int]:
-        """Bytes on disk that each program adds, without what it shares with the others."""
-        return {name: (folder / file).stat().st_size for name, file in files.items()}
-
-    def load(self, folder: Path, files: Mapping[str, str]) -> Dict[str, Program]:
-        """Load the programs that `save` wrote, by name."""
+    def load(self, folder: Path, files: Mapping[str, str]) -> Dict[str, Run]:
+        """Load the programs that the compiler saved, by name; `files` are relative to `folder`."""
         raise NotImplementedError
 
     def versions(self) -> Dict[str, str]:
@@ -90,15 +72,6 @@ class Backend:
 def as_tuple(outputs: Any) -> Tensors:
     """A model's outputs as a tuple, whether it gave one tensor or several."""
     return (outputs,) if isinstance(outputs, torch.Tensor) else tuple(outputs)
-
-
-def tensors_of(answer: Any) -> Iterator[torch.Tensor]:
-    """The tensors of a nested output, in its own order; a dictionary's by insertion."""
-    if isinstance(answer, torch.Tensor):
-        yield answer
-    elif isinstance(answer, (Mapping, list, tuple)):
-        for value in answer.values() if isinstance(answer, Mapping) else answer:
-            yield from tensors_of(value)
 
 
 @contextmanager

@@ -14,8 +14,7 @@ from typing import Any, ClassVar, Dict, Mapping, Optional, Sequence
 
 import torch
 
-from anyshape.backends.base import Backend, Program, Tensors, quiet
-from anyshape.buckets import Bucket
+from anyshape.backends.base import Backend, Run, quiet
 from anyshape.errors import ConfigError
 
 logger = logging.getLogger(__name__)
@@ -36,8 +35,7 @@ class NeuronBackend(Backend):
     """
 
     module: ClassVar[str] = ""
-    compiler: ClassVar[str] = ""
-    in_place = False
+    package: ClassVar[str] = ""  # the compiler's distribution
     options = {"compiler_args": None, "compiler_workdir": None, "dynamic_batch": False, "off_device": False}
 
     def __init__(self, options: Mapping[str, Any]) -> None:
@@ -77,20 +75,9 @@ class NeuronBackend(Backend):
                 f"requirements-{self.name}.txt, which says from where"
             ) from None
 
-    def compiler_options(self) -> Dict[str, Any]:
-        """The recipe's options that the SDK's trace takes as they are."""
-        keys = ("compiler_args", "compiler_workdir")
-        return {key: self.settings[key] for key in keys if self.settings[key] is not None}
-
-    def save(self, compiled: Mapping[str, Any], folder: Path) -> Dict[str, str]:
-        with quiet():
-            for name, program in compiled.items():
-                torch.jit.save(program, str(folder / f"{name}.pt"))
-        return {name: f"{name}.pt" for name in compiled}
-
-    def load(self, folder: Path, files: Mapping[str, str]) -> Dict[str, Program]:
+    def load(self, folder: Path, files: Mapping[str, str]) -> Dict[str, Run]:
         self.sdk()
-        programs: Dict[str, Program] = {}
+        programs: Dict[str, Run] = {}
         for name, file in files.items():
             started = time.perf_counter()
             with quiet():
@@ -101,26 +88,19 @@ class NeuronBackend(Backend):
     def versions(self) -> Dict[str, str]:
         """torch, the SDK's package, and the compiler where there is one."""
         versions = {**super().versions(), self.module: str(getattr(self.sdk(), "__version__", "unknown"))}
-        compiler = package_version(self.compiler)
-        return versions if compiler is None else {**versions, self.compiler: compiler}
+        compiler = package_version(self.package)
+        return versions if compiler is None else {**versions, self.package: compiler}
 
     def must_match(self) -> Sequence[str]:
         return ("machine", "torch", self.module)
 
 
 class Neuron(NeuronBackend):
-    """torch_neuron.trace, for Inf1."""
+    """For Inf1."""
 
     name = "neuron"
     module = "torch_neuron"
-    compiler = "neuron-cc"
-
-    def compile(self, model: torch.nn.Module, example: Tensors, bucket: Bucket) -> Any:
-        options = self.compiler_options()
-        if self.dynamic_batch:
-            options["dynamic_batch_size"] = True
-        with torch.no_grad(), quiet():
-            return self.sdk().trace(model, example_inputs=example, **options)
+    package = "neuron-cc"
 
 
 def visible_cores() -> Optional[int]:

@@ -5,35 +5,38 @@ from __future__ import annotations
 import copy
 import json
 import shutil
+import sys
 import tempfile
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Set, Tuple, Type
+from typing import Any, Dict, List, Optional, Set, Tuple
 
 import torch
 import yaml
 
-from anyshape.building.errors import BuildError, first_line, last_line
-from anyshape.building.exact import ExactPadding, UnknownOperation
-from anyshape.building.fold import fold_batch_norms, has_batch_norms
-from anyshape.building.pack import check_names, pack
-from anyshape.building.process import restored
-from anyshape.building.programs import compile_programs, example
-from anyshape.building.progress import Progress, Silent
-from anyshape.building.source import Source
-from anyshape.building.verify import deviations
 from anyshape import archive
 from anyshape.archive import ASSETS, MODELS, Index
 from anyshape.backends import create_backend
-from anyshape.backends.base import Backend
 from anyshape.buckets import Bucket, bucket_name
-from anyshape.settings import HandlerConfig
+from anyshape.building.backends import create_compiler
+from anyshape.building.backends.base import Compiler
+from anyshape.building.compile import compile_programs, example
+from anyshape.building.errors import BuildError, first_line, last_line
+from anyshape.building.exact import ExactPadding, UnknownOperation
+from anyshape.building.fold import fold_batch_norms, has_batch_norms
+from anyshape.building.pack import check_names, copy_own, pack
+from anyshape.building.process import restored
+from anyshape.building.progress import Progress, Silent
+from anyshape.building.source import Source
+from anyshape.building.tasks import create_builder
+from anyshape.building.tasks.base import TaskBuilder
+from anyshape.building.verify import verify
 from anyshape.errors import ConfigError
 from anyshape.model import BucketedModel
-from anyshape.padding import MASK
 from anyshape.process import prepare_process, resident_bytes
+from anyshape.recipe import BucketPlan, Recipe, Section, read_yaml
+from anyshape.settings import Settings
 from anyshape.tasks import task_class
-from anyshape.tasks.base import Task
 
 
 @dataclass
@@ -57,109 +60,108 @@ def build(recipe: Path, store: Path, version: str = "1.0", progress: Optional[Pr
         return _build(recipe, store, version, progress or Silent())
 
 
-def _build(recipe: Path, store: Path, version: str, progress: Progress) -> Built:
-    settings = archive.read_recipe(recipe)
-    config = HandlerConfig.from_mapping(settings.get("handler"))
-    plan = None
-    if not isinstance(config.buckets, list):
-        config, plan = _planned(config, recipe.parent)
-    workers = settings.get("maxWorkers") or 1
-    if not isinstance(workers, int):
-        raise BuildError(f"maxWorkers must be a whole number, not {workers!r}")
-    prepare_process(config, workers)
-    backend = create_backend(config.backend, config.backend_options)
-    batch_sizes = config.measured_batch_sizes()
-    if config.dynamic_batch and not backend.dynamic_batch:
+def _build(path: Path, store: Path, version: str, progress: Progress) -> Built:
+    written = read_yaml(path)
+    recipe = Recipe.from_mapping(written)
+    sys.path[:0] = [str(path.parent.resolve()), str(Path.cwd())]  # where a recipe's own modules may lie
+    settings, plan = _settled(recipe.handler, path.parent)
+    prepare_process(settings, recipe.workers)
+    backend = create_backend(settings.backend, settings.backend_options, path.parent)
+    compiler = create_compiler(settings.backend, backend, path.parent)
+    if settings.dynamic_batch and not backend.dynamic_batch:
         raise BuildError(
-            f"handler.batch_sizes: {config.backend} compiles fixed batch sizes; list them, as in [1, 4, 16]"
+            f"handler.batch_sizes: {settings.backend} compiles fixed batch sizes; list them, as in [1, 4, 16]"
         )
-    with tempfile.TemporaryDirectory(prefix="bucketed-build-") as temporary:
+    with tempfile.TemporaryDirectory(prefix="anyshape-build-") as temporary:
         folder = Path(temporary)
-        task, model, reference = _load(config, recipe.parent, folder, progress)
+        copy_own(settings, path.parent, folder)
+        source = Source(recipe.handler.model, recipe.handler.tokenizer, path.parent)
+        builder = create_builder(recipe.handler, settings, source)
+        model, reference = _load(builder, folder, progress)
         weights = sum(parameter.numel() for parameter in model.parameters())
-        model = _adapt(task, model, config, backend)
-        _examine(task, model, reference, folder)
-        programs = compile_programs(backend, model, task, config, batch_sizes, folder, progress)
+        model = _adapt(builder, model, compiler)
+        _examine(builder, model, reference, folder)
+        programs = compile_programs(compiler, model, builder, settings, folder, progress)
         del model  # the programs hold its weights now
         index = Index(
-            task=config.task,
-            backend=config.backend,
-            dtype=config.dtype,
-            versions=backend.versions(),
+            task=settings.task,
+            backend=settings.backend,
+            dtype=settings.dtype,
+            versions=compiler.versions(),
             assets=_hashes(folder, {program.file for program in programs}),
-            inputs=list(task.inputs),
+            inputs=list(builder.task.inputs),
             programs=programs,
-            batch_sizes=batch_sizes,
-            dynamic_batch=config.dynamic_batch,
-            tolerance=config.tolerance,
+            batch_sizes=settings.batch_sizes,
+            dynamic_batch=settings.dynamic_batch,
+            tolerance=recipe.handler.tolerance,
             weights=weights,
             plan=plan,
-            largest_call=config.largest_call,
-            backend_options=dict(config.backend_options),
+            largest_call=settings.largest_call,
+            backend_options=dict(settings.backend_options),
         )
-        _write(folder, index, recipe, settings, config)
-        if backend.runs_here:
-            engine = BucketedModel(folder, config)
-            _verify(engine, reference, index, config, progress)
+        _write(folder, index, path, written, settings.buckets)
+        if compiler.runs_here:
+            engine = BucketedModel(folder, settings)
+            verify(engine, builder, reference, recipe.handler, progress)
+            index.exact = engine.index.exact
+            for program, checked in zip(index.programs, engine.index.programs):
+                program.deviation = checked.deviation
             progress.stage("measuring", len(index.shapes))
             engine.warm_up(lambda b, rows, seconds: progress.step(f"{bucket_name(b)} × {rows}"))
             index.costs = engine.costs.to_json()
         else:
             index.exact = False  # nobody has compared it
-        _write(folder, index, recipe, settings, config)
+        _write(folder, index, path, written, settings.buckets)
         progress.stage("packing", 1)
-        packed = pack(folder, recipe.stem, version, store)
+        packed = pack(folder, path.stem, version, store)
         progress.step(packed.name)
     return Built(packed, index, packed.stat().st_size, resident_bytes())
 
 
-def _planned(config: HandlerConfig, folder: Path) -> Tuple[HandlerConfig, Dict[str, Any]]:
-    from anyshape.building.planning.errors import PlanError
-    from anyshape.building.planning.plan import plan_buckets
+def _settled(section: Section, folder: Path) -> Tuple[Settings, Optional[Dict[str, Any]]]:
+    """What serves; and the plan, where the recipe asks for one."""
+    settings, plan = None, None
+    if isinstance(section.buckets, BucketPlan):
+        from anyshape.building.planning.errors import PlanError
+        from anyshape.building.planning.plan import plan_buckets
 
-    assert not isinstance(config.buckets, list)
-    try:
-        plan = plan_buckets(dict(config.buckets), folder)
-    except PlanError as error:
-        raise BuildError(f"handler.buckets: {error}") from None
-    return replace(config, buckets=list(plan.buckets)), plan.to_json()
-
-
-def _load(
-    config: HandlerConfig, recipe_folder: Path, folder: Path, progress: Progress
-) -> Tuple[Task, torch.nn.Module, torch.nn.Module]:
-    """The task, the model to compile, and what it is compared with."""
-    progress.stage("loading the model", 1)
-    source = Source(config, recipe_folder)
-    kind = task_class(config.task)
-    sides = {len(bucket) for bucket in config.buckets}
-    if sides != {kind.sides}:
+        try:
+            planned = plan_buckets(section.buckets, folder)
+        except PlanError as error:
+            raise BuildError(f"handler.buckets: {error}") from None
+        settings, plan = Settings.of(section, planned.buckets), planned.to_json()
+    settings = settings or Settings.of(section)
+    kind = task_class(settings.task, folder)
+    if {len(bucket) for bucket in settings.buckets} != {kind.sides}:
         wanted = "one side, as in 128" if kind.sides == 1 else "two sides, as in [500, 600]"
-        raise BuildError(f"handler.buckets: a bucket of {config.task} has {wanted}")
-    model = kind.load_model(config, source)
-    other = _loaded_again(kind, config, source, model)
+        raise BuildError(f"handler.buckets: a bucket of {settings.task} has {wanted}")
+    return settings, plan
+
+
+def _load(builder: TaskBuilder, folder: Path, progress: Progress) -> Tuple[torch.nn.Module, torch.nn.Module]:
+    """The model to compile, and what it is compared with. The serving half of the task exists afterwards."""
+    progress.stage("loading the model", 1)
+    model = builder.load_model()
+    other = _loaded_again(builder, model)
     for name in (MODELS, ASSETS):
         (folder / name).mkdir()
-    kind.save(config, source, model, folder / ASSETS)
-    task = kind(config, folder / ASSETS)
-    task.buckets = _buckets(config)
-    progress.step(config.model)
-    return task, model, task.reference(other).eval()
+    builder.save_and_load(model, folder)
+    progress.step(builder.section.model)
+    return model, builder.reference(other).eval()
 
 
-def _loaded_again(
-    kind: Type[Task], config: HandlerConfig, source: Source, model: torch.nn.Module
-) -> torch.nn.Module:
+def _loaded_again(builder: TaskBuilder, model: torch.nn.Module) -> torch.nn.Module:
     """The same model as another object that nothing has run: a model may change itself when it runs, and the
     compiled one and what it is compared with would then be wrong together."""
-    other = kind.load_model(config, source)
+    other = builder.load_model()
     if _parts(other) & _parts(model):
         other = copy.deepcopy(model)  # the recipe's function gives the same object each time
     try:
         other.load_state_dict(model.state_dict())  # one that begins with random weights has others now
     except RuntimeError as error:
         raise BuildError(
-            f"handler.model: {config.model} is another model each time it is loaded ({last_line(error)})"
+            f"handler.model: {builder.section.model} is another model each time it is loaded "
+            f"({last_line(error)})"
         ) from error
     for parameter in other.parameters():
         parameter.requires_grad_(False)
@@ -170,24 +172,25 @@ def _parts(model: torch.nn.Module) -> Set[int]:
     return {id(part) for part in (*model.modules(), *model.parameters(), *model.buffers())}
 
 
-def _adapt(task: Task, model: torch.nn.Module, config: HandlerConfig, backend: Backend) -> torch.nn.Module:
+def _adapt(builder: TaskBuilder, model: torch.nn.Module, compiler: Compiler) -> torch.nn.Module:
     """The model to compile, in the recipe's dtype."""
+    settings = builder.settings
     for parameter in model.parameters():
         parameter.requires_grad_(False)
     if has_batch_norms(model):
-        fold_batch_norms(task.reference(model).eval(), example(task, _buckets(config)[0], 1))
-    if config.dtype != "float32":
-        model = model.to(getattr(torch, config.dtype))
-    adapted = task.adapt(model, ExactPadding).eval()
+        fold_batch_norms(builder.reference(model).eval(), example(builder, settings.buckets[0], 1))
+    if settings.dtype != "float32":
+        model = model.to(getattr(torch, settings.dtype))
+    adapted = builder.adapt(model, ExactPadding).eval()
     for module in adapted.modules():
         if isinstance(module, ExactPadding):
-            module.in_place = backend.in_place
+            module.in_place = compiler.in_place
     return adapted
 
 
-def _examine(task: Task, model: torch.nn.Module, reference: torch.nn.Module, folder: Path) -> None:
+def _examine(builder: TaskBuilder, model: torch.nn.Module, reference: torch.nn.Module, folder: Path) -> None:
     try:
-        task.examine(model, reference, folder / ASSETS)
+        builder.examine(model, reference, folder)
     except UnknownOperation as error:
         raise BuildError(f"handler.model: {error}") from None
     except ConfigError:
@@ -203,49 +206,11 @@ def _hashes(folder: Path, programs: Set[str]) -> Dict[str, str]:
     return {name: archive.sha256(path) for path, name in names.items() if name not in programs}
 
 
-def _buckets(config: HandlerConfig) -> List[Bucket]:
-    assert isinstance(config.buckets, list), "planned buckets are settled before anything is compiled"
-    return config.buckets
-
-
-def _write(folder: Path, index: Index, recipe: Path, settings: Dict[str, Any], config: HandlerConfig) -> None:
+def _write(folder: Path, index: Index, recipe: Path, written: Dict[str, Any], buckets: List[Bucket]) -> None:
     (folder / archive.INDEX).write_text(json.dumps(index.to_json(), indent=1), encoding="utf-8")
     if index.plan is None:
         shutil.copy(recipe, folder / archive.RECIPE)
         return
-    buckets = [list(bucket) if len(bucket) > 1 else bucket[0] for bucket in config.buckets]
-    planned = {**settings, "handler": {**settings["handler"], "buckets": buckets}}
+    sides = [list(bucket) if len(bucket) > 1 else bucket[0] for bucket in buckets]
+    planned = {**written, "handler": {**written["handler"], "buckets": sides}}
     (folder / archive.RECIPE).write_text(yaml.safe_dump(planned, sort_keys=False), encoding="utf-8")
-
-
-def _verify(
-    engine: BucketedModel,
-    reference: torch.nn.Module,
-    index: Index,
-    config: HandlerConfig,
-    progress: Progress,
-) -> None:
-    progress.stage("comparing with the unpadded model", len(engine.buckets))
-    worst = deviations(engine, reference, lambda bucket: progress.step(bucket_name(bucket)))
-    for program in index.programs:
-        program.deviation = worst[program.name]
-    bad = [p for p in index.programs if p.deviation is None or p.deviation > config.tolerance]
-    if bad and not config.allow_inexact:
-        named = ", ".join(f"{p.name} by {p.deviation:.1e}" for p in bad)
-        raise BuildError(
-            f"these buckets deviate from the unpadded model by more than {config.tolerance:g}: {named}. "
-            f"Nothing was packed. {_to_try(engine.task, config)}; set handler.allow_inexact or a larger "
-            "handler.tolerance if that is meant"
-        )
-    index.exact = not bad
-
-
-def _to_try(task: Task, config: HandlerConfig) -> str:
-    """What most often makes a model of this kind deviate."""
-    if config.dtype != "float32":
-        return f"{config.dtype} rounds: it needs a larger tolerance, or try handler.dtype: float32"
-    if task.sides == 2:
-        return "If the model rounds sides to a multiple (8 or 32, say), set handler.task_options.multiple_of"
-    if any(spec.kind == MASK for spec in task.inputs):
-        return "The model looks at the padding: every mixing of tokens in it must heed attention_mask"
-    return "The model looks at the padding: let its forward, and its tokenizer, take attention_mask"

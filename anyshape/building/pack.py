@@ -13,10 +13,14 @@ import tempfile
 from pathlib import Path
 from typing import Iterator
 
-from anyshape.building.errors import BuildError
+import anyshape
 from anyshape import archive
+from anyshape.building.errors import BuildError
+from anyshape.registry import is_own, own_file
+from anyshape.settings import Settings
 
-HANDLER = Path(__file__).resolve().parent.parent / "handler"
+PACKAGE = Path(anyshape.__file__).resolve().parent
+OURS = ("anyshape", "handler", "bucketed_handler")
 WORK = ".building-"  # how a folder in the store is called while an archive is packed in it
 
 
@@ -35,6 +39,39 @@ def check_names(name: str, store: Path) -> None:
         raise BuildError(f"the store {store} cannot be written to: choose another, or change its permissions")
 
 
+def handler_folder() -> Path:
+    """TorchServe's face: beside the package in a checkout, inside of it where that is installed."""
+    installed = PACKAGE / "building" / "handler"
+    return installed if installed.is_dir() else PACKAGE.parent / "handler"
+
+
+def copy_serving_half(content: Path) -> None:
+    """What a worker imports: handler/, the engine, and the serving halves of tasks and backends."""
+    shutil.copytree(handler_folder(), content / "handler", ignore=shutil.ignore_patterns("__pycache__"))
+    for path in (*PACKAGE.glob("*.py"), *PACKAGE.glob("tasks/*.py"), *PACKAGE.glob("backends/*.py")):
+        if path.name != "__main__.py":
+            target = content / "anyshape" / path.relative_to(PACKAGE)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(path, target)
+
+
+def copy_own(settings: Settings, beside: Path, folder: Path) -> None:
+    """Copy the files of a task or backend of one's own from beside the recipe, to be packed and to be tried.
+
+    Raises BuildError for a file that is not there, or whose name means something else in a worker.
+    """
+    for key in ("task", "backend"):
+        name = getattr(settings, key)
+        if not is_own(name):
+            continue
+        path = own_file(name, beside)
+        if not path.is_file():
+            raise BuildError(f"handler.{key}: {name} needs the file {path.name} beside the recipe")
+        if path.stem in OURS or path.stem in sys.stdlib_module_names:
+            raise BuildError(f"handler.{key}: a file {path.name} would hide another module: rename it")
+        shutil.copy(path, folder)
+
+
 def pack(folder: Path, name: str, version: str, store: Path) -> Path:
     """Pack `folder` (models/, assets/, buckets.json, model-config.yaml) as `store/name.mar`.
 
@@ -46,14 +83,16 @@ def pack(folder: Path, name: str, version: str, store: Path) -> Path:
         content, staging, out = (work / part for part in ("content", "staging", "out"))
         for path in (staging, out):
             path.mkdir()
-        shutil.copytree(HANDLER, content / "handler", ignore=shutil.ignore_patterns("__pycache__"))
+        copy_serving_half(content)
+        for own in folder.glob("*.py"):
+            shutil.copy(own, content)
         for part in (archive.MODELS, archive.ASSETS):
             shutil.copytree(folder / part, content / part, copy_function=_link)
         shutil.copy(folder / archive.INDEX, content / archive.INDEX)
         command = [
             *(sys.executable, "-m", "model_archiver.model_packaging"),
             *("--model-name", name, "--version", version),
-            *("--handler", str(HANDLER / "bucketed_handler.py")),
+            *("--handler", str(handler_folder() / "bucketed_handler.py")),
             *("--config-file", str((folder / archive.RECIPE).resolve())),
             *("--extra-files", content.name),  # relative: it takes a comma for the end of a path
             *("--export-path", out.name, "--archive-format", "zip-store"),

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Dict
 
-from anyshape.building.errors import BuildError
 from anyshape.archive import INDEX, RECIPE
+from anyshape.building.errors import BuildError
 
 MANIFEST = "MAR-INF/MANIFEST.json"
 

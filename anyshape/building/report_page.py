@@ -12,11 +12,11 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 from jinja2 import Environment, PackageLoader, StrictUndefined, TemplateError
 from markupsafe import Markup
 
+from anyshape.buckets import Bucket, bucket_name, by_size, parse_bucket
 from anyshape.building.errors import BuildError
 from anyshape.building.packed import Packed
 from anyshape.building.planning.errors import PlanError
 from anyshape.building.planning.plan import PlanResult
-from anyshape.buckets import Bucket, bucket_name, by_size, parse_bucket
 
 CostRow = Tuple[str, List[Optional[Dict[str, float]]]]  # a bucket's name and its cells, None where unmeasured
 

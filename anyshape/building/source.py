@@ -11,10 +11,7 @@ from typing import Any, Dict, List, Optional, Sequence
 import torch
 
 from anyshape.building.errors import BuildError, first_line
-from anyshape.building.pooling import SentenceModel
-from anyshape.building.sentence_folder import Sentence, read_sentence, with_options
-from anyshape.building.text_assets import save_text
-from anyshape.settings import HandlerConfig
+from anyshape.building.sentence_folder import Sentence, read_sentence
 
 PACKAGE = "package:"
 UNUSED = ("pooler",)  # parts of a bare model that no task asks: they may be missing from its file
@@ -32,9 +29,9 @@ class Source:
                                    found beside the recipe, here, or among the installed ones
     """
 
-    def __init__(self, config: HandlerConfig, folder: Path) -> None:
-        self.config = config
-        self.folder = folder
+    def __init__(self, model: str, tokenizer: Optional[str], folder: Path) -> None:
+        """`folder` is the recipe's."""
+        self.name, self.tokenizer_name, self.folder = model, tokenizer, folder
 
     def model(self, auto_class: str, subfolder: str = "") -> torch.nn.Module:
         """The model in eval mode and float32; `auto_class` is the transformers class that loads it.
@@ -42,7 +39,7 @@ class Source:
         Raises BuildError if it cannot be found or loaded, or if its file lacks weights that the task uses:
         transformers would draw them at random, other ones at every build.
         """
-        name = self.config.model
+        name = self.name
         model = self._call(name) if _is_factory(name) else self._load(name, auto_class, subfolder)
         if not isinstance(model, torch.nn.Module):
             raise BuildError(f"handler.model: {name} returned {type(model).__name__}, not an nn.Module")
@@ -68,40 +65,28 @@ class Source:
         return model
 
     def sentence(self) -> Sentence:
-        """How the model makes one vector of a text: what its files say, and the recipe's task_options.
+        """How the model makes one vector of a text, as its own files say.
 
         Raises BuildError, which names the file or the key.
         """
-        name, found = self.config.model, Sentence()
+        name, found = self.name, Sentence()
         if not _is_factory(name):
             where = self._resolve("model", name)
             try:
                 found = read_sentence(lambda file: _file(where, file))
             except BuildError as error:
                 raise BuildError(f"handler.model: {name}: {error}") from None
-        return with_options(found, self.config.task_options)
-
-    def sentence_model(self) -> SentenceModel:
-        """The model with its pooling and what follows it, in eval mode and float32. Raises BuildError."""
-        sentence = self.sentence()
-        transformer = self.model("AutoModel", sentence.transformer)
-        model = SentenceModel(transformer, sentence.pooling, sentence.after, sentence.dimensions)
-        return model.eval()
-
-    def save_text(self, model: torch.nn.Module, folder: Path, sentence: Optional[Sentence] = None) -> None:
-        """Write what a task on text needs beside the compiled model. Raises BuildError or ConfigError."""
-        tokenizer = self.tokenizer(sentence.transformer) if sentence else self.tokenizer()
-        save_text(self.config, tokenizer, model, folder, sentence)
+        return found
 
     def tokenizer(self, subfolder: str = "") -> Any:
         """The tokenizer of the recipe's `tokenizer`, or of its model. Raises BuildError."""
         import transformers
 
-        name = self.config.tokenizer or self.config.model
+        name = self.tokenizer_name or self.name
         if _is_factory(name):
             raise BuildError("handler.tokenizer is missing: a model made by a function brings none")
-        where = self._resolve("tokenizer" if self.config.tokenizer else "model", name)
-        inside = "" if self.config.tokenizer else subfolder
+        where = self._resolve("tokenizer" if self.tokenizer_name else "model", name)
+        inside = "" if self.tokenizer_name else subfolder
         try:
             return transformers.AutoTokenizer.from_pretrained(where, subfolder=inside)
         except Exception as error:
@@ -109,13 +94,13 @@ class Source:
 
     def image_processor(self) -> Any:
         """The image processor in the model's folder or hub repository, or None for a function's model."""
-        if _is_factory(self.config.model):
+        if _is_factory(self.name):
             return None
         import transformers
 
         try:
             return transformers.AutoImageProcessor.from_pretrained(
-                self._resolve("model", self.config.model), use_fast=False
+                self._resolve("model", self.name), use_fast=False
             )
         except (OSError, ValueError):
             return None

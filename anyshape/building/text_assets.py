@@ -5,23 +5,29 @@ from __future__ import annotations
 import inspect
 import json
 from pathlib import Path
-from typing import Any, Dict, Optional
+from typing import Any, Dict, List, Optional
 
 import torch
 from tokenizers import Tokenizer
 from tokenizers.normalizers import Lowercase, Sequence
 
+from anyshape.buckets import Bucket
 from anyshape.building.pooling import takes
 from anyshape.building.sentence_folder import Sentence
-from anyshape.settings import HandlerConfig
 from anyshape.errors import ConfigError
+from anyshape.recipe import Section
 from anyshape.tasks.text import SETTINGS, TOKENIZER
 
 NO_LIMIT = 10**9  # what transformers writes for tokenizers without a limit is larger
 
 
 def save_text(
-    config: HandlerConfig, tokenizer: Any, model: torch.nn.Module, folder: Path, sentence: Optional[Sentence]
+    section: Section,
+    buckets: List[Bucket],
+    tokenizer: Any,
+    model: torch.nn.Module,
+    folder: Path,
+    sentence: Optional[Sentence] = None,
 ) -> None:
     """Write tokenizer.json and text.json to `folder`, for a model and transformers' tokenizer of it.
 
@@ -29,19 +35,19 @@ def save_text(
     """
     if not getattr(tokenizer, "is_fast", False):
         raise ConfigError(
-            f"the tokenizer of {config.tokenizer or config.model} has no tokenizer.json: "
+            f"the tokenizer of {section.tokenizer or section.model} has no tokenizer.json: "
             "convert it to a fast tokenizer first"
         )
     settings = getattr(model, "config", None)
     rows = _embeddings(model)
-    _check_positions(config, model)
+    _check_positions(buckets, model)
     saved = {
-        "inputs": _inputs(config, tokenizer, model),
+        "inputs": _inputs(section, tokenizer, model),
         "pad_token_id": _pad_token_id(tokenizer, settings, rows),
         "pad_token_type_id": getattr(tokenizer, "pad_token_type_id", 0),
-        "embeddings": rows if _has_ids_beyond(config, tokenizer.backend_tokenizer, rows) else None,
+        "embeddings": rows if _has_ids_beyond(section, tokenizer.backend_tokenizer, rows) else None,
         "truncation_side": tokenizer.truncation_side,
-        "labels": _labels(config, settings),
+        "labels": _labels(section, settings),
         "problem_type": getattr(settings, "problem_type", None),
     }
     fast = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
@@ -70,9 +76,8 @@ def position_limit(model: torch.nn.Module) -> Optional[int]:
     return limit if isinstance(limit, int) and limit > 0 else None  # XLNet says -1
 
 
-def _check_positions(config: HandlerConfig, model: torch.nn.Module) -> None:
-    assert isinstance(config.buckets, list), "planned buckets are settled before anything is saved"
-    limit, largest = position_limit(model), max(bucket[0] for bucket in config.buckets)
+def _check_positions(buckets: List[Bucket], model: torch.nn.Module) -> None:
+    limit, largest = position_limit(model), max(bucket[0] for bucket in buckets)
     if limit is not None and largest > limit:
         raise ConfigError(f"handler.buckets: {largest} is more than the {limit} positions of the model")
 
@@ -87,7 +92,7 @@ def _embeddings(model: torch.nn.Module) -> Optional[int]:
     return weight.shape[0] if isinstance(weight, torch.Tensor) and weight.dim() == 2 else None
 
 
-def _has_ids_beyond(config: HandlerConfig, fast: Tokenizer, rows: Optional[int]) -> bool:
+def _has_ids_beyond(section: Section, fast: Tokenizer, rows: Optional[int]) -> bool:
     """Whether some tokens have no embedding; texts with such a token, added and never trained, are refused.
 
     Raises ConfigError if tokens of the tokenizer's own have none: it belongs to another model.
@@ -97,7 +102,7 @@ def _has_ids_beyond(config: HandlerConfig, fast: Tokenizer, rows: Optional[int])
     own = sorted((i, token) for token, i in fast.get_vocab(with_added_tokens=False).items() if i >= rows)
     if own:
         raise ConfigError(
-            f"the tokenizer of {config.tokenizer or config.model} has {len(own)} tokens beyond the {rows} "
+            f"the tokenizer of {section.tokenizer or section.model} has {len(own)} tokens beyond the {rows} "
             f"that the model has embeddings for, from {own[0][1]!r} (id {own[0][0]}) on: name the tokenizer "
             "that the model was trained with in handler.tokenizer"
         )
@@ -114,27 +119,27 @@ def _pad_token_id(tokenizer: Any, settings: Any, rows: Optional[int]) -> int:
     )
 
 
-def _inputs(config: HandlerConfig, tokenizer: Any, model: torch.nn.Module) -> Any:
+def _inputs(section: Section, tokenizer: Any, model: torch.nn.Module) -> Any:
     names = [name for name in takes(model) if name in tokenizer.model_input_names]
     if "input_ids" not in names:
         accepted = inspect.signature(model.forward).parameters
         raise ConfigError(
-            f"handler.model: {config.model} must take input_ids (and attention_mask); its forward takes "
+            f"handler.model: {section.model} must take input_ids (and attention_mask); its forward takes "
             f"{', '.join(accepted) or 'nothing'}"
         )
     return names
 
 
-def _labels(config: HandlerConfig, settings: Any) -> Any:
+def _labels(section: Section, settings: Any) -> Any:
     by_id = getattr(settings, "id2label", None) or {}
     labels = [str(by_id[i]) for i in sorted(by_id)]
-    if config.labels is None:
+    if section.labels is None:
         return labels
-    if labels and len(labels) != len(config.labels):
+    if labels and len(labels) != len(section.labels):
         raise ConfigError(
-            f"handler.labels has {len(config.labels)} names, but the model has {len(labels)} classes"
+            f"handler.labels has {len(section.labels)} names, but the model has {len(labels)} classes"
         )
-    return config.labels
+    return section.labels
 
 
 def _sentence(sentence: Sentence, tokenizer: Any) -> Dict[str, Any]:

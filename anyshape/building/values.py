@@ -32,8 +32,8 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from anyshape.building.errors import BuildError
 from anyshape.backends.base import Tensors, quiet
+from anyshape.building.errors import BuildError
 from anyshape.padding import DATA, InputSpec
 
 # What gives Python a number, a truth or a list, and what torch answers to it is not recorded.

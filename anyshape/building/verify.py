@@ -8,18 +8,61 @@ from typing import Any, Callable, Dict, List, Optional, Sequence
 import numpy as np
 import torch
 
-from anyshape.building.errors import BuildError, last_line
 from anyshape.archive import program_name
 from anyshape.backends.base import as_tuple
 from anyshape.buckets import Bucket, Size, bucket_name, contains, largest_sides, volume
+from anyshape.building.errors import BuildError, last_line
+from anyshape.building.progress import Progress
+from anyshape.building.tasks.base import TaskBuilder
 from anyshape.errors import ModelFailed
-from anyshape.model import BucketedModel, Output
+from anyshape.items import Item, Output
+from anyshape.model import BucketedModel
 from anyshape.packing import Call
-from anyshape.padding import Item, PaddingBuffers
+from anyshape.padding import MASK, PaddingBuffers
+from anyshape.recipe import Section
+from anyshape.tasks.base import Task
+
+
+def verify(
+    model: BucketedModel,
+    builder: TaskBuilder,
+    reference: torch.nn.Module,
+    section: Section,
+    progress: Progress,
+) -> None:
+    """Compare, and write each program's deviation to the model's index.
+
+    Raises BuildError if one is beyond the recipe's tolerance, unless it allows that; see `deviations`, too.
+    """
+    progress.stage("comparing with the unpadded model", len(model.buckets))
+    worst = deviations(model, builder, reference, lambda bucket: progress.step(bucket_name(bucket)))
+    for program in model.index.programs:
+        program.deviation = worst[program.name]
+    bad = [p for p in model.index.programs if p.deviation is None or p.deviation > section.tolerance]
+    if bad and not section.allow_inexact:
+        named = ", ".join(f"{p.name} by {p.deviation:.1e}" for p in bad)
+        raise BuildError(
+            f"these buckets deviate from the unpadded model by more than {section.tolerance:g}: {named}. "
+            f"Nothing was packed. {_to_try(model.task, section)}; set handler.allow_inexact or a larger "
+            "handler.tolerance if that is meant"
+        )
+    model.index.exact = not bad
+
+
+def _to_try(task: Task, section: Section) -> str:
+    """What most often makes a model of this kind deviate."""
+    if section.dtype != "float32":
+        return f"{section.dtype} rounds: it needs a larger tolerance, or try handler.dtype: float32"
+    if task.sides == 2:
+        return "If the model rounds sides to a multiple (8 or 32, say), set handler.task_options.multiple_of"
+    if any(spec.kind == MASK for spec in task.inputs):
+        return "The model looks at the padding: every mixing of tokens in it must heed attention_mask"
+    return "The model looks at the padding: let its forward, and its tokenizer, take attention_mask"
 
 
 def deviations(
     model: BucketedModel,
+    builder: TaskBuilder,
     reference: torch.nn.Module,
     progress: Optional[Callable[[Bucket], None]] = None,
 ) -> Dict[str, float]:
@@ -33,19 +76,20 @@ def deviations(
     last. Raises BuildError where the reference itself does not run or changes when it runs, where a program
     does not run, or where the task cannot read what it gives.
     """
+    backend = model.programs.backend
     worst: Dict[str, float] = {}
     done: List[Bucket] = []
-    largest = model.task.sample(max(_sizes(model, max(model.buckets, key=volume), []), key=volume), 0)
+    largest = builder.sample(max(_sizes(builder, max(model.buckets, key=volume), []), key=volume), 0)
     fresh = _unpadded(model, reference, largest)
     for bucket in model.buckets:
-        sizes = _sizes(model, bucket, done)
-        items = [model.task.sample(size, seed) for seed, size in enumerate(sizes)]
+        sizes = _sizes(builder, bucket, done)
+        items = [builder.sample(size, seed) for seed, size in enumerate(sizes)]
         expected = [_unpadded(model, reference, item) for item in items]
         for batch_size in (rows for shape, rows in model.index.shapes if shape == bucket):
-            name = program_name(bucket, None if model.backend.dynamic_batch else batch_size)
+            name = program_name(bucket, None if backend.dynamic_batch else batch_size)
             for call_items in _calls(len(items), batch_size):
                 members = [items[i] for i in call_items]
-                shape = largest_sides(m.size for m in members) if model.backend.dynamic_shapes else bucket
+                shape = largest_sides(m.size for m in members) if backend.dynamic_shapes else bucket
                 outputs = _run(model, Call(shape, batch_size, tuple(call_items)), members)
                 for i, output in zip(call_items, outputs):
                     _read(model, output, items[i])
@@ -64,8 +108,8 @@ def deviations(
     return worst
 
 
-def _sizes(model: BucketedModel, bucket: Bucket, done: Sequence[Bucket]) -> List[Size]:
-    sizes: List[Size] = model.task.sizes_to_check(bucket, [b for b in done if contains(bucket, b)])
+def _sizes(builder: TaskBuilder, bucket: Bucket, done: Sequence[Bucket]) -> List[Size]:
+    sizes: List[Size] = builder.sizes_to_check(bucket, [b for b in done if contains(bucket, b)])
     return sizes
 
 

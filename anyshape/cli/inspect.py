@@ -10,9 +10,9 @@ from typing import Any, Dict
 from rich.console import Console
 from rich.table import Table
 
+from anyshape.archive import Index
 from anyshape.building.packed import read_packed
 from anyshape.cli.tables import bucket_table, megabytes
-from anyshape.archive import Index
 from anyshape.model import BucketedModel
 from anyshape.process import resident_bytes
 from anyshape.threads import cores
@@ -77,7 +77,7 @@ def memory(path: Path) -> Dict[str, Any]:
     model.warm_up()
     storages = {
         parameter.data_ptr()
-        for program in model.programs.values()
+        for program in model.programs.loaded.values()
         if hasattr(program, "parameters")
         for parameter in program.parameters()
     }
@@ -85,7 +85,7 @@ def memory(path: Path) -> Dict[str, Any]:
         "bytes_before_loading": before,
         "bytes_after_loading": loaded,
         "bytes_after_warm_up": resident_bytes(),
-        "programs": len(model.programs),
+        "programs": len(model.programs.loaded),
         "distinct_parameter_tensors": len(storages),
         "cores": cores(),
     }

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, Optional
 
+from anyshape.buckets import contains
 from anyshape.building.errors import BuildError
 from anyshape.building.packed import read_packed
 from anyshape.building.planning import inputs
@@ -19,7 +20,6 @@ from anyshape.building.planning.errors import PlanError
 from anyshape.building.planning.inputs import Histogram, Traffic
 from anyshape.building.planning.plan import make_plan, memory_bucket_limit, neuron_bucket_limit, plan_waste
 from anyshape.building.planning.show import show_plan, show_traffic
-from anyshape.buckets import contains
 
 HELP = "propose buckets from the lengths or sizes that really come"
 DESCRIPTION = """\

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import yaml
 
-from anyshape.settings import HandlerConfig
 from anyshape.errors import ConfigError
+from anyshape.recipe import Recipe
+from anyshape.settings import Settings
 from anyshape.threads import cores, threads_per_worker
 
 MANIFEST, RECIPE = "MAR-INF/MANIFEST.json", "model-config.yaml"
@@ -113,9 +114,8 @@ def threads(archive: Path) -> tuple[int, int] | None:
     """(workers, threads of each) that the archive's recipe asks for; None where it is not of our handler."""
     try:
         with zipfile.ZipFile(archive) as packed:
-            recipe = yaml.safe_load(packed.read(RECIPE))
-        workers = int(recipe.get("maxWorkers") or recipe.get("minWorkers") or 1)
-        return workers, threads_per_worker(HandlerConfig.from_mapping(recipe["handler"]), workers)
+            recipe = Recipe.from_mapping(yaml.safe_load(packed.read(RECIPE)))
+        return recipe.workers, threads_per_worker(Settings.of(recipe.handler), recipe.workers)
     except (KeyError, AttributeError, TypeError, ValueError, yaml.YAMLError, ConfigError):
         return None  # the worker says what is wrong with its recipe
 

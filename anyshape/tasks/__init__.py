@@ -1,19 +1,36 @@
-"""What turns a request into items and a model's outputs into an answer: one small class per task."""
+"""What turns requests into items and outputs into answers: the serving half of each task, one per file."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Optional, Type
 
-from anyshape.settings import HandlerConfig
-from anyshape.registry import find
+from anyshape.archive import ASSETS
+from anyshape.registry import load
+from anyshape.settings import Settings
 from anyshape.tasks.base import Task
 
+TASKS = {
+    "feature-extraction": "anyshape.tasks.feature_extraction:FeatureExtraction",
+    "image-classification": "anyshape.tasks.image_classification:ImageClassification",
+    "image-feature-extraction": "anyshape.tasks.image_feature_extraction:ImageFeatureExtraction",
+    "image-segmentation": "anyshape.tasks.image_segmentation:ImageSegmentation",
+    "object-detection": "anyshape.tasks.object_detection:ObjectDetection",
+    "sentence-embedding": "anyshape.tasks.sentence_embedding:SentenceEmbedding",
+    "text-classification": "anyshape.tasks.text_classification:TextClassification",
+}
 
-def task_class(name: str) -> type[Task]:
-    """The task called `name`. Raises ConfigError that lists what there is."""
-    return find(__name__, Task, name, "task")
+
+def task_class(name: str, folder: Optional[Path] = None) -> Type[Task]:
+    """The task called `name`, or ``module:Class`` in a file of `folder`.
+
+    Raises ConfigError that lists what there is.
+    """
+    return load(TASKS, Task, name, "task", folder)
 
 
-def load_task(config: HandlerConfig, folder: Path) -> Task:
-    """The recipe's task, with what it saved in `folder` when the archive was built."""
-    return task_class(config.task)(config, folder)
+def load_task(settings: Settings, folder: Path) -> Task:
+    """The recipe's task, with what was saved in `folder`, an unpacked archive, when it was built."""
+    task = task_class(settings.task, folder)(settings, folder / ASSETS)
+    task.buckets = settings.buckets
+    return task

@@ -1,36 +1,37 @@
-"""What every task does: read requests into items, make a model fit for buckets, answer from its outputs."""
+"""What every task does when it serves: read requests into items, answer from the model's outputs."""
 
 from __future__ import annotations
 
 import reprlib
 from pathlib import Path
-from typing import Any, Callable, ClassVar, Dict, List, Mapping, Sequence, Tuple, Union
+from typing import Any, Callable, ClassVar, Dict, List, Mapping, Sequence, Tuple
 
 import numpy as np
-import torch
 
 from anyshape.buckets import Bucket
-from anyshape.settings import HandlerConfig
-from anyshape.errors import ConfigError, ModelFailed, RequestError, UnprocessableInput
-from anyshape.padding import InputSpec, Item
+from anyshape.errors import ConfigError, ModelFailed, UnprocessableInput
+from anyshape.items import Item, ItemOrRefused, Row
+from anyshape.padding import InputSpec
+from anyshape.settings import Settings
 
-Row = Tuple[Any, ...]  # one item's row of every output of the model, as numpy arrays
 Parameters = Mapping[str, Any]
 
 
 class Task:
     """One kind of question that a model answers, named as the Hugging Face pipeline is.
 
-    Serving: `read` (a whole batch at once) → the compiled model → `answer` (item by item).
-    Building: `save` writes what serving needs beside the model, `adapt` wraps the model so that it takes
-    exactly the tensors of `inputs` and returns a tuple of tensors, `sample` makes an item of a given size.
+    `read` (a whole batch at once) → the compiled model → `unpad` and `answer` (item by item). Its other half
+    loads models and saves what this one needs (`building.tasks`).
 
     body: what a request brings, `text` or `image`; sides: how many sides a bucket has.
     over_max: the policies for inputs beyond every bucket. parameters: what a request may set, each with a
     function that returns the checked value or raises ValueError saying what is allowed.
+    options: the keys of `task_options` that it understands, with their defaults.
+    builder: for a task of one's own, ``module:Class`` of the half that builds.
     """
 
     name: ClassVar[str] = ""
+    builder: ClassVar[str] = ""
     body: ClassVar[str] = ""
     sides: ClassVar[int] = 1
     over_max: ClassVar[Sequence[str]] = ("reject",)
@@ -39,58 +40,23 @@ class Task:
 
     inputs: Tuple[InputSpec, ...]
 
-    def __init__(self, config: HandlerConfig, folder: Path) -> None:
-        """Load what `save` wrote to `folder`. Raises ConfigError for options that the task lacks."""
-        for key in config.task_options:
+    def __init__(self, settings: Settings, folder: Path) -> None:
+        """Load what was saved in `folder` when the archive was built.
+
+        Raises ConfigError for options that the task lacks.
+        """
+        for key in settings.task_options:
             if key not in self.options:
                 known = ", ".join(sorted(self.options)) or "none"
                 raise ConfigError(f"handler.task_options.{key} is not known to {self.name}: {known}")
-        if config.over_max not in self.over_max:
+        if settings.over_max not in self.over_max:
             raise ConfigError(
                 f"handler.over_max must be one of {', '.join(self.over_max)} for {self.name}, "
-                f"not {config.over_max!r}"
+                f"not {settings.over_max!r}"
             )
-        self.config = config
-        self.settings: Dict[str, Any] = {**self.options, **config.task_options}
+        self.settings = settings
+        self.chosen: Dict[str, Any] = {**self.options, **settings.task_options}
         self.buckets: Sequence[Bucket] = ()  # the archive's, smallest first; the engine sets them
-
-    # Building
-
-    @classmethod
-    def load_model(cls, config: HandlerConfig, source: Any) -> torch.nn.Module:
-        """The unmodified model in eval mode. `source` resolves the recipe's `model` (a builder's Source)."""
-        raise NotImplementedError
-
-    @classmethod
-    def save(cls, config: HandlerConfig, source: Any, model: torch.nn.Module, folder: Path) -> None:
-        """Write what serving needs beside the compiled model to `folder`."""
-
-    def adapt(self, model: torch.nn.Module, exact: Callable[..., torch.nn.Module]) -> torch.nn.Module:
-        """The model to compile: takes the tensors of `inputs` in order, returns a tuple of tensors.
-
-        `exact` wraps a model of pictures so that what lies outside a picture's valid size is not seen.
-        """
-        raise NotImplementedError
-
-    def reference(self, model: torch.nn.Module) -> torch.nn.Module:
-        """What the compiled model is compared with: takes the same tensors, unpadded. Default: the same."""
-        return self.adapt(model, lambda plain: plain)
-
-    def examine(self, model: torch.nn.Module, reference: torch.nn.Module, folder: Path) -> None:
-        """Find out, before anything is compiled, what `save` could not know, and add it to `folder`.
-
-        `model` and `reference` are what `adapt` and `reference` returned.
-        """
-
-    def sizes_to_check(self, bucket: Tuple[int, ...], smaller: Sequence[Tuple[int, ...]]) -> Any:
-        """Item sizes that the build compares in `bucket`; `smaller` are the buckets before it."""
-        raise NotImplementedError
-
-    def sample(self, size: Tuple[int, ...], seed: int) -> Item:
-        """A plausible item of exactly this size, the same for the same seed."""
-        raise NotImplementedError
-
-    # Serving
 
     def check_parameters(self, parameters: Parameters) -> Dict[str, Any]:
         """The checked parameters of a request. Raises UnprocessableInput, which names the parameter."""
@@ -109,9 +75,7 @@ class Task:
                 raise UnprocessableInput(f"parameter {key!r} {error}, not {shown}") from None
         return checked
 
-    def read(
-        self, inputs: Sequence[Any], parameters: Sequence[Parameters]
-    ) -> List[Union[Item, RequestError]]:
+    def read(self, inputs: Sequence[Any], parameters: Sequence[Parameters]) -> List[ItemOrRefused]:
         """Turn the inputs of a whole batch into items, or into the error that each one deserves."""
         raise NotImplementedError
 

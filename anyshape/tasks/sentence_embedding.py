@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import random
 from pathlib import Path
-from typing import Any, Dict, List, Sequence, Tuple, Union
+from typing import Any, Dict, List, Sequence
 
-import torch
-
-from anyshape.settings import HandlerConfig
-from anyshape.errors import RequestError, UnprocessableInput
-from anyshape.padding import Item
-from anyshape.tasks.base import Parameters, Row, finite, text_or_none
-from anyshape.tasks.text import Text, TextTask
-
-POOLING_MASK = "pooling_mask"
+from anyshape.errors import UnprocessableInput
+from anyshape.items import Item, ItemOrRefused, Row
+from anyshape.settings import Settings
+from anyshape.tasks.base import Parameters, finite, text_or_none
+from anyshape.tasks.text import POOLING_MASK, Text, TextTask
 
 
 class SentenceEmbedding(TextTask):
@@ -37,33 +32,13 @@ class SentenceEmbedding(TextTask):
         "dimensions": None,
     }
 
-    def __init__(self, config: HandlerConfig, folder: Path) -> None:
-        super().__init__(config, folder)
+    def __init__(self, settings: Settings, folder: Path) -> None:
+        super().__init__(settings, folder)
         saved = self.saved["sentence"]
         self.max_length = saved["max_length"]
         self.prompts: Dict[str, str] = saved["prompts"]
         self.default_prompt = self.prompts.get(saved["default_prompt"], "")
         self.special_ids = set(saved["special_ids"])
-
-    # Building
-
-    @classmethod
-    def load_model(cls, config: HandlerConfig, source: Any) -> torch.nn.Module:
-        module: torch.nn.Module = source.sentence_model()
-        return module
-
-    @classmethod
-    def save(cls, config: HandlerConfig, source: Any, model: torch.nn.Module, folder: Path) -> None:
-        source.save_text(model.transformer, folder, source.sentence())
-
-    def sample(self, size: Tuple[int, ...], seed: int) -> Item:
-        item = super().sample(size, seed)
-        if POOLING_MASK in self.names:  # prompts of any length, none among them
-            prompt = random.Random(seed).randrange(size[0])
-            item.data[POOLING_MASK] = [0] * prompt + [1] * (size[0] - prompt)
-        return item
-
-    # Serving
 
     def check_parameters(self, parameters: Parameters) -> Dict[str, Any]:
         checked = super().check_parameters(parameters)
@@ -88,9 +63,7 @@ class SentenceEmbedding(TextTask):
             return self._checked(prompt + text[0]), text[1]
         return self._checked(prompt + text)
 
-    def read(
-        self, inputs: Sequence[Any], parameters: Sequence[Parameters]
-    ) -> List[Union[Item, RequestError]]:
+    def read(self, inputs: Sequence[Any], parameters: Sequence[Parameters]) -> List[ItemOrRefused]:
         items = super().read(inputs, parameters)
         if POOLING_MASK not in self.names:
             return items
@@ -110,7 +83,7 @@ class SentenceEmbedding(TextTask):
         ids = self.tokenizer.encode(prompt).ids[: self.limit]
         return len(ids) - (1 if ids and ids[-1] in self.special_ids else 0)
 
-    def _without_prompt(self, item: Item, prompt: int) -> Union[Item, RequestError]:
+    def _without_prompt(self, item: Item, prompt: int) -> ItemOrRefused:
         (length,) = item.size
         if prompt >= length:
             return UnprocessableInput("nothing of the input is left to pool: the prompt is all of it")

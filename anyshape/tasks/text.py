@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import json
-import random
 import sys
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple, Union
+from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
 
-import torch
 from tokenizers import Tokenizer
 
-from anyshape.settings import HandlerConfig
-from anyshape.errors import InputTooLarge, RequestError, UnprocessableInput
+from anyshape.errors import InputTooLarge, Refused, UnprocessableInput
 from anyshape.failures import EXITS
-from anyshape.padding import DATA, MASK, InputSpec, Item
+from anyshape.items import Item, ItemOrRefused
+from anyshape.padding import DATA, MASK, InputSpec
+from anyshape.settings import Settings
 from anyshape.tasks.base import Parameters, Task, boolean
 from anyshape.tasks.beginnings import Beginnings
 
 TOKENIZER, SETTINGS = "tokenizer.json", "text.json"
+POOLING_MASK = "pooling_mask"
+BLANK = {POOLING_MASK: 1}  # a mask that keeps everything out would make NaN
 Text = Union[str, Tuple[str, str]]  # one text, or a pair
 
 
@@ -35,8 +36,8 @@ class TextTask(Task):
     over_max = ("reject", "truncate")
     parameters = {"truncation": boolean}
 
-    def __init__(self, config: HandlerConfig, folder: Path) -> None:
-        super().__init__(config, folder)
+    def __init__(self, settings: Settings, folder: Path) -> None:
+        super().__init__(settings, folder)
         self.tokenizer = Tokenizer.from_file(str(folder / TOKENIZER))
         self.tokenizer.no_padding()
         self.tokenizer.no_truncation()
@@ -54,55 +55,24 @@ class TextTask(Task):
         self.inputs = tuple(
             InputSpec(name, "int64", MASK)
             if name == "attention_mask"
-            else InputSpec(name, "int64", DATA, pads.get(name, 0))
+            else InputSpec(name, "int64", DATA, pads.get(name, 0), blank=BLANK.get(name, 0))
             for name in self.saved["inputs"]
         )
         self.names = [spec.name for spec in self.inputs if spec.kind == DATA]
 
-    # Building
-
-    @classmethod
-    def save(cls, config: HandlerConfig, source: Any, model: torch.nn.Module, folder: Path) -> None:
-        source.save_text(model, folder)
-
-    def adapt(self, model: torch.nn.Module, exact: Callable[..., torch.nn.Module]) -> torch.nn.Module:
-        return NamedInputs(model, [spec.name for spec in self.inputs])
-
-    def sizes_to_check(
-        self, bucket: Tuple[int, ...], smaller: Sequence[Tuple[int, ...]]
-    ) -> List[Tuple[int, ...]]:
-        """The empty text's, one more than the bucket before, a few between, one less than full, full."""
-        (length,) = bucket
-        least = min(self.smallest, length)
-        start = max(least, smaller[-1][0] + 1) if smaller else least
-        middle = (start + length) // 2
-        sizes = {least, start, middle, length - 1, length}
-        return [(size,) for size in sorted(sizes) if least <= size <= length]
-
-    def sample(self, size: Tuple[int, ...], seed: int) -> Item:
-        draw = random.Random(seed)
-        ids = [draw.randrange(self.vocabulary) for _ in range(size[0])]
-        ids = [(i + 1) % self.vocabulary if i == self.pad_id else i for i in ids]
-        data = {"input_ids": ids, "token_type_ids": [0] * size[0]}
-        return Item(size, {name: data[name] for name in self.names if name in data})
-
-    # Serving
-
-    def read(
-        self, inputs: Sequence[Any], parameters: Sequence[Parameters]
-    ) -> List[Union[Item, RequestError]]:
-        results: Dict[int, Union[Item, RequestError]] = {}
+    def read(self, inputs: Sequence[Any], parameters: Sequence[Parameters]) -> List[ItemOrRefused]:
+        results: Dict[int, ItemOrRefused] = {}
         texts: Dict[int, Text] = {}
         for i, value in enumerate(inputs):
             try:
                 texts[i] = self._prepared(self._text(value), parameters[i])
-            except RequestError as error:
+            except Refused as error:
                 results[i] = error
         for i in self._certainly_too_long(texts, parameters):
             del texts[i]
             results[i] = self._too_long(f"more than {self.limit}")
         for i, encoding in zip(texts, self._encode(list(texts.values()))):
-            failed = isinstance(encoding, RequestError)
+            failed = isinstance(encoding, Refused)
             results[i] = encoding if failed else self._item(encoding, texts[i], parameters[i])
         return [results[i] for i in range(len(inputs))]
 
@@ -137,7 +107,7 @@ class TextTask(Task):
 
     def _cuts(self, parameters: Parameters) -> bool:
         """Whether a text that is too long is to be cut."""
-        return bool(parameters.get("truncation", self.config.over_max == "truncate"))
+        return bool(parameters.get("truncation", self.settings.over_max == "truncate"))
 
     def _too_long(self, tokens: Any) -> InputTooLarge:
         return InputTooLarge(
@@ -162,10 +132,10 @@ class TextTask(Task):
     def _checked(self, text: Any) -> str:
         if not isinstance(text, str):
             raise UnprocessableInput("a text must be a JSON string, not " + _kind(text))
-        if len(text) > self.config.max_characters:
+        if len(text) > self.settings.max_characters:
             raise InputTooLarge(
                 f"a text of {len(text)} characters is longer than the limit of "
-                f"{self.config.max_characters} characters"
+                f"{self.settings.max_characters} characters"
             )
         if not text.isascii():
             try:
@@ -176,7 +146,7 @@ class TextTask(Task):
                 ) from None
         return text
 
-    def _item(self, encoding: Any, text: Text, parameters: Parameters) -> Union[Item, RequestError]:
+    def _item(self, encoding: Any, text: Text, parameters: Parameters) -> ItemOrRefused:
         length, limit, changed = len(encoding), self.limit, None
         if length > limit:
             if self._cuts(parameters):
@@ -215,25 +185,6 @@ class TextTask(Task):
             self._truncating = truncating  # now that it truncates: another thread may be waiting for it
         pair = text if isinstance(text, tuple) else (text,)
         return self._truncating.encode(*pair)
-
-
-class NamedInputs(torch.nn.Module):
-    """A Hugging Face model called with positional tensors; returns the tensors of its outputs."""
-
-    def __init__(self, model: torch.nn.Module, names: Sequence[str]) -> None:
-        super().__init__()
-        self.model = model
-        self.names = list(names)
-
-    def outputs(self, *tensors: torch.Tensor) -> Any:
-        named = dict(zip(self.names, tensors))
-        result = self.model(**named)
-        if isinstance(result, torch.Tensor):
-            return result
-        return result[0] if isinstance(result, (tuple, list)) else next(iter(result.values()))
-
-    def forward(self, *tensors: torch.Tensor) -> Tuple[torch.Tensor, ...]:
-        return (self.outputs(*tensors).float(),)
 
 
 def _kind(value: Any) -> str:

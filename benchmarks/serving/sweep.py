@@ -21,13 +21,13 @@ from pathlib import Path
 
 import yaml
 
+from anyshape.building.planning.plan import plan_lengths
 from benchmarks.paths import RESULTS, ROOT, WORK
 from benchmarks.serving import serving, systems, workloads
 from benchmarks.serving.systems.kinds import Bucketed
 from benchmarks.serving.systems.system import System
 from benchmarks.serving.workloads import Workload
 from benchmarks.studies import gemm
-from anyshape.building.planning.plan import plan_lengths
 
 VALUES = {
     "connections": [1, 2, 4, 8, 16, 32, 64, 128],

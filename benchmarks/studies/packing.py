@@ -22,15 +22,15 @@ from pathlib import Path
 
 import torch
 
+from anyshape.buckets import volume
+from anyshape.building.build import build
+from anyshape.items import Item
+from anyshape.model import BucketedModel
+from anyshape.packing import POLICIES
+from anyshape.process import keep_freed_memory
 from benchmarks.paths import ROOT
 from benchmarks.serving import workloads
 from benchmarks.studies import timing
-from anyshape.building.build import build
-from anyshape.buckets import volume
-from anyshape.model import BucketedModel
-from anyshape.packing import POLICIES
-from anyshape.padding import Item
-from anyshape.process import keep_freed_memory
 
 DATA = {"short": "texts", "paragraphs": "texts", "mrpc": "texts", "coco": "images"}
 DEPTHS = (1, 8, 32, 64)

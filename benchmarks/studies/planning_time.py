@@ -19,11 +19,11 @@ from typing import Any, Dict, Iterator, List, Sequence, Tuple
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.paths import DATA
-from benchmarks.studies.timing import once
 from anyshape.buckets import Bucket, Size, call_shapes
 from anyshape.costs import CostTable
 from anyshape.packing import pack
+from benchmarks.paths import DATA
+from benchmarks.studies.timing import once
 
 LENGTHS = [(length,) for length in (16, 32, 64, 128, 256, 512)]
 SQUARES = [(side, side) for side in (500, 600, 640)]

@@ -18,12 +18,12 @@ from typing import Any
 import torch
 import yaml
 
-from benchmarks.paths import ROOT, WORK
-from benchmarks.studies.packing import in_turns, read
-from anyshape.building.build import build
 from anyshape.archive import read_recipe
+from anyshape.building.build import build
 from anyshape.model import BucketedModel
 from anyshape.process import keep_freed_memory
+from benchmarks.paths import ROOT, WORK
+from benchmarks.studies.packing import in_turns, read
 
 RECIPE = ROOT / "recipes" / "minilm-inductor.yaml"
 FIXED = [16, 32, 64, 128, 256, 512]

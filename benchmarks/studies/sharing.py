@@ -16,9 +16,9 @@ from typing import Any
 
 import yaml
 
-from benchmarks.paths import ROOT
-from anyshape.building.build import build
 from anyshape.archive import read_recipe
+from anyshape.building.build import build
+from benchmarks.paths import ROOT
 
 SETS = {3: [128, 256, 512], 12: [16, 32, 48, 64, 96, 128, 160, 192, 256, 320, 384, 512]}
 

@@ -14,10 +14,10 @@ import pytest
 import torch
 import yaml
 
-from anyshape.building.build import build
 from anyshape import archive
 from anyshape.backends import create_backend
 from anyshape.backends.cpu import cpu_flags
+from anyshape.building.build import build
 from anyshape.errors import ConfigError
 from anyshape.model import BucketedModel
 

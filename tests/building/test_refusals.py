@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 import torch
 
-from anyshape.cli.main import main
 from anyshape.building.build import build
 from anyshape.building.errors import BuildError
+from anyshape.cli.main import main
 from anyshape.model import BucketedModel
 from tests.conftest import assert_close, write_recipe
 

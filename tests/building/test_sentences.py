@@ -13,9 +13,9 @@ import pytest
 import torch
 
 from anyshape.building.build import build
-from anyshape.errors import InputTooLarge, RequestError, UnprocessableInput
+from anyshape.errors import InputTooLarge, Refused, UnprocessableInput
+from anyshape.items import Item
 from anyshape.model import BucketedModel
-from anyshape.padding import Item
 from tests.conftest import TextOf, save_bert, write_recipe
 
 SentenceTransformer = pytest.importorskip("sentence_transformers").SentenceTransformer
@@ -129,7 +129,7 @@ def test_a_batch_of_many_prompts(save: Save, tmp_path: Path, texts: list[str]) -
     asked: list[dict[str, Any]] = [{}, {"prompt_name": "query"}, {"prompt": "one "}, {"prompt_name": None}]
     items = model.task.read(texts[:4], asked)
     for text, options, item, output in zip(texts, asked, items, model.run(items)):
-        assert not isinstance(output, RequestError)
+        assert not isinstance(output, Refused)
         assert isinstance(item, Item)
         wanted = plain.encode(text, **options)
         assert np.abs(model.task.answer(output.row, item, {}) - wanted).max() <= CLOSE * np.abs(wanted).max()

@@ -9,9 +9,9 @@ import pytest
 import yaml
 
 from anyshape.errors import InputTooLarge
+from anyshape.items import Item, Output
+from anyshape.model import BucketedModel
 from handler.metrics import report
-from anyshape.model import BucketedModel, Output
-from anyshape.padding import Item
 from handler.responses import Response
 from tests.handler.frontend import METRICS, Sent, Worker
 

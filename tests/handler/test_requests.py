@@ -9,7 +9,7 @@ import pytest
 from anyshape.errors import (
     BadRequest,
     InputTooLarge,
-    RequestError,
+    Refused,
     UnprocessableInput,
     UnsupportedMediaType,
 )
@@ -122,7 +122,7 @@ def test_text_bodies(value: Any, content_type: str | None, request_: Request) ->
     ],
 )
 def test_text_bodies_that_are_refused(
-    value: Any, content_type: str | None, error: type[RequestError], says: str
+    value: Any, content_type: str | None, error: type[Refused], says: str
 ) -> None:
     with pytest.raises(error, match=says) as refused:
         read(value, content_type)
@@ -140,9 +140,7 @@ def test_a_long_key_is_not_sent_back_whole(key: str) -> None:
     ("row", "content_type", "error"),
     [({}, None, BadRequest), ({}, JSON, BadRequest), ({}, FORM, UnsupportedMediaType)],
 )
-def test_a_row_without_a_body(
-    row: dict[str, Any], content_type: str | None, error: type[RequestError]
-) -> None:
+def test_a_row_without_a_body(row: dict[str, Any], content_type: str | None, error: type[Refused]) -> None:
     with pytest.raises(error):
         read_request(row, content_type, TEXT, 8)
 
@@ -198,9 +196,7 @@ def test_picture_bodies(value: Any, content_type: str | None, request_: Request)
         ({"inputs": []}, JSON, BadRequest),
     ],
 )
-def test_picture_bodies_that_are_refused(
-    value: Any, content_type: str | None, error: type[RequestError]
-) -> None:
+def test_picture_bodies_that_are_refused(value: Any, content_type: str | None, error: type[Refused]) -> None:
     with pytest.raises(error):
         read(value, content_type, IMAGE)
 
@@ -249,8 +245,6 @@ def test_form_fields_beside_a_picture_are_parameters(
         ),
     ],
 )
-def test_form_fields_that_cannot_be_parameters(
-    row: dict[str, Any], error: type[RequestError], says: str
-) -> None:
+def test_form_fields_that_cannot_be_parameters(row: dict[str, Any], error: type[Refused], says: str) -> None:
     with pytest.raises(error, match=says):
         read_request(row, MULTIPART, IMAGE, 8)

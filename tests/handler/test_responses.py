@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from anyshape.errors import InputTooLarge, ModelFailed, UnprocessableInput
-from anyshape.model import BucketedModel, Output
-from anyshape.padding import Item
+from anyshape.items import Item, Output
+from anyshape.model import BucketedModel
 from handler.responses import answer_response, encode, error_response
 
 ITEMS = [Item((3,), {}), Item((8,), {}, changed="40 tokens to 8")]

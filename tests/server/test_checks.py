@@ -75,7 +75,13 @@ def test_it_runs_from_any_folder_into_any_folder(tmp_path: Path) -> None:
     """Copied, as it must not matter where it lies: in a path that Java's replacement would change, too."""
     project = tmp_path / "pro$1ject"
     project.mkdir()
-    for name in ("anyshape.server.torchserve.py", "checks.py", "server_logs.py", "log4j2.xml", "metrics.yaml"):
+    for name in (
+        "anyshape.server.torchserve.py",
+        "checks.py",
+        "server_logs.py",
+        "log4j2.xml",
+        "metrics.yaml",
+    ):
         shutil.copy(ROOT / name, project)
     shutil.copytree(ROOT / "handler", project / "handler")
     (tmp_path / "store").mkdir()

@@ -16,11 +16,11 @@ import yaml
 from PIL import Image
 
 from anyshape.building.build import build
-from recipes.models.mobilenet import MobileNetV2, mobilenet_v2
 from anyshape.server.torchserve import ROOT
+from recipes.models.mobilenet import MobileNetV2, mobilenet_v2
 from tests.image_models import encoded, normalised, photograph
-from tests.test_images import BOMBS
 from tests.server.harness import Server
+from tests.test_images import BOMBS
 
 BUCKETS = [[112, 160], [160, 112], [160, 160]]
 PICTURES = ["chelsea.png", "coffee.png", "astronaut.png", "rocket.jpg", "motorcycle_left.png"]

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from anyshape.building.build import build
-from tests.conftest import assert_close, write_recipe
 from tests.backends.test_backends_neuron import BACKENDS, STAND_INS
+from tests.conftest import assert_close, write_recipe
 from tests.server.harness import Server
 
 TOO_MANY = "too-many"

@@ -17,17 +17,17 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from anyshape.tasks.image_settings import IMAGENET_MEAN, IMAGENET_STD, image_settings
+from anyshape.tasks.image_tasks import ImageClassification, ObjectDetection
 from PIL import Image
 
 import anyshape.tasks.image as image_task
-from anyshape.building.errors import BuildError
 from anyshape.buckets import Bucket, contains
-from anyshape.errors import ConfigError, RequestError
+from anyshape.building.errors import BuildError
+from anyshape.errors import ConfigError, Refused
 from anyshape.model import BucketedModel
 from anyshape.packing import Call
 from handler.responses import answer_response
-from anyshape.tasks.image_settings import IMAGENET_MEAN, IMAGENET_STD, image_settings
-from anyshape.tasks.image_tasks import ImageClassification, ObjectDetection
 from recipes.models.deepcr import deepcr
 from recipes.models.mobilenet import mobilenet_v2
 from recipes.models.yolov3_tiny import yolov3_tiny
@@ -63,8 +63,8 @@ def sizes_in(bucket: Bucket, count: int, seed: int, step: int = 1) -> list[tuple
 def in_every_bucket(model: BucketedModel, raw: bytes, **parameters: Any) -> Iterator[tuple[Bucket, Any]]:
     """The answer for a picture from each bucket that contains it, beside another one in the same call."""
     item, neighbour = model.task.read([raw, plain((64, 64))], [{}, {}])
-    assert not isinstance(item, RequestError), item
-    assert not isinstance(neighbour, RequestError), neighbour
+    assert not isinstance(item, Refused), item
+    assert not isinstance(neighbour, Refused), neighbour
     ran = 0
     for bucket in model.buckets:
         if contains(bucket, item.size):
@@ -108,7 +108,7 @@ def ran_in(model: BucketedModel, size: tuple[int, int]) -> Bucket:
     """The bucket that a picture ran in; its answer is checked on the way."""
     items = model.task.read([plain(size)], [{}])
     (output,) = model.run(items)
-    assert not isinstance(output, RequestError), output
+    assert not isinstance(output, Refused), output
     answer = model.task.answer(output.row, items[0], {"function_to_apply": "none"})
     assert {a["label"]: pytest.approx(a["score"] * 255, abs=0.01) for a in answer} == {
         "red": 40,
@@ -151,7 +151,7 @@ def test_tall_and_wide_buckets(oblong: BucketedModel, size: tuple[int, int], buc
 
 def test_a_picture_beyond_every_bucket_is_refused(squares: BucketedModel) -> None:
     (error,) = squares.task.read([plain((801, 30))], [{}])
-    assert isinstance(error, RequestError)
+    assert isinstance(error, Refused)
     assert error.code == 413
     assert "801x30" in str(error)
     assert "800x800" in str(error)
@@ -170,7 +170,7 @@ def test_or_made_smaller_and_said_so(
     oblong: BucketedModel, size: tuple[int, int], to: tuple[int, int]
 ) -> None:
     (item,) = oblong.task.read([plain(size)], [{}])
-    assert not isinstance(item, RequestError), item
+    assert not isinstance(item, Refused), item
     assert item.size == to
     output = oblong.run([item])[0]
     response = answer_response(oblong, [], [item], [output])  # type: ignore[list-item]
@@ -181,7 +181,7 @@ def test_a_broken_neighbour_keeps_its_error_to_itself(squares: BucketedModel) ->
     good = plain((30, 40))
     inputs = [good, b"", plain((900, 900)), good, good[:60]]
     outputs = squares.run(squares.task.read(inputs, [{}] * 5))
-    codes = [output.code if isinstance(output, RequestError) else 200 for output in outputs]
+    codes = [output.code if isinstance(output, Refused) else 200 for output in outputs]
     assert codes == [200, 400, 413, 200, 400]
 
 
@@ -305,7 +305,7 @@ def test_a_picture_beyond_every_bucket_is_made_smaller_once(tmp_path: Path, yolo
     task.buckets = yolo.buckets
     picture = photograph("chelsea.png", (600, 902))
     (item,) = task.read([encoded(picture)], [{}])
-    assert not isinstance(item, RequestError), item
+    assert not isinstance(item, Refused), item
     assert item.size == (224, 320)  # the nearest multiples of 32 to 213 x 320
     assert item.changed == "resized 600x902 to 224x320 pixels"
     output = yolo.run_call(Call((224, 320), 1, (0,)), [item])[0]
@@ -503,10 +503,10 @@ def windows(tmp_path_factory: Folder) -> BucketedModel:
 
 def test_a_picture_smaller_than_the_model_takes_is_refused(windows: BucketedModel) -> None:
     small, enough = windows.run(windows.task.read([plain((8, 40)), plain((9, 40))], [{}, {}]))
-    assert isinstance(small, RequestError)
+    assert isinstance(small, Refused)
     assert small.code == 422
     assert "below 9" in str(small)
-    assert not isinstance(enough, RequestError)
+    assert not isinstance(enough, Refused)
 
 
 def test_a_model_that_would_see_the_padding_is_refused_by_the_name_of_its_operation(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from anyshape.errors import ConfigError, RequestError
+from anyshape.errors import ConfigError, Refused
 from anyshape.model import BucketedModel
 from anyshape.tasks.image_settings import IMAGENET_MEAN, IMAGENET_STD
 from anyshape.tasks.image_sizes import TakenSizes, first_taken, from_runs, to_runs
@@ -65,7 +65,7 @@ def plainly(model: torch.nn.Module, size: Size) -> Any:
 def answered(model: BucketedModel, sizes: list[Size]) -> list[Any]:
     """What the archive gives for each, before the task makes words of it; errors in their places."""
     items = model.task.read([encoded(photograph("chelsea.png", size)) for size in sizes], [{}] * len(sizes))
-    return [out if isinstance(out, RequestError) else out.row[0] for out in model.run(items)]
+    return [out if isinstance(out, Refused) else out.row[0] for out in model.run(items)]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -78,7 +78,7 @@ def test_every_size_is_answered_as_by_the_plain_model_or_refused_as_by_it(
     taken = 0
     for size, found in zip(sizes, answered(archives[name], sizes)):
         expected = plainly(model, size)
-        if isinstance(found, RequestError):
+        if isinstance(found, Refused):
             # One row or column is repeated by torch where it is added to more: no size is meant so.
             assert expected is None or min(size) == 1, (size, found)
             assert found.code == 422
@@ -104,12 +104,12 @@ def test_a_refusal_names_what_is_taken_and_what_to_try(
     name: str, size: Size, nearest: str, step: int, archives: dict[str, BucketedModel]
 ) -> None:
     (error,) = answered(archives[name], [size])
-    assert isinstance(error, RequestError)
+    assert isinstance(error, Refused)
     assert f"{size[0]}x{size[1]} pixels" in str(error)
     assert f"the nearest that it takes is {nearest}:" in str(error)
     assert str(error).endswith(f"multiple_of: {step}")
     (found,) = answered(archives[name], [tuple(map(int, nearest.split("x")))])  # type: ignore[list-item]
-    assert not isinstance(found, RequestError)
+    assert not isinstance(found, Refused)
 
 
 def test_with_the_step_that_a_refusal_names_every_picture_is_answered(tmp_path: Path) -> None:
@@ -122,7 +122,7 @@ def test_with_the_step_that_a_refusal_names_every_picture_is_answered(tmp_path: 
         task_options={"multiple_of": 8},
     )
     sizes = [(1, 1), (19, 37), (48, 40), (37, 12)]
-    assert not any(isinstance(found, RequestError) for found in answered(model, sizes))
+    assert not any(isinstance(found, Refused) for found in answered(model, sizes))
 
 
 def test_a_picture_that_is_made_smaller_gets_a_size_that_is_taken(tmp_path: Path) -> None:
@@ -137,7 +137,7 @@ def test_a_picture_that_is_made_smaller_gets_a_size_that_is_taken(tmp_path: Path
     items = model.task.read([encoded(photograph("chelsea.png", (100, 70)))], [{}])
     assert [item.size for item in items] == [(48, 32)]  # type: ignore[union-attr]
     (output,) = model.run(items)
-    assert not isinstance(output, RequestError)
+    assert not isinstance(output, Refused)
 
 
 @pytest.mark.parametrize(("name", "step"), [("hourglass", 8), ("unet", 4)])

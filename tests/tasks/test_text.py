@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from anyshape.tasks.text_tasks import FeatureExtraction, TextClassification
 
 from anyshape.building.build import build
 from anyshape.building.source import Source
-from anyshape.settings import HandlerConfig
-from anyshape.errors import ConfigError, InputTooLarge, ModelFailed, RequestError, UnprocessableInput
+from anyshape.errors import ConfigError, InputTooLarge, ModelFailed, Refused, UnprocessableInput
+from anyshape.items import Item
 from anyshape.model import BucketedModel
-from anyshape.padding import Item
-from anyshape.tasks.text_tasks import FeatureExtraction, TextClassification
+from anyshape.settings import HandlerConfig
 from tests.conftest import EDGES, LABELS, TextOf, assert_close, mean_embedding, save_bert, write_recipe
 
 LARGEST = 32
@@ -43,7 +43,7 @@ def plain_classes(classifier_folder: Path) -> Any:
     return pipeline("text-classification", str(classifier_folder), device="cpu")
 
 
-def only(model: BucketedModel, text: Any, **parameters: Any) -> Item | RequestError:
+def only(model: BucketedModel, text: Any, **parameters: Any) -> Item | Refused:
     (item,) = model.task.read([text], [parameters])
     return item
 

@@ -13,7 +13,7 @@ from anyshape.building.exact import layout, resample, statistics, windows
 from anyshape.building.exact.mode import ExactMode
 from anyshape.building.exact.region import Region, Space, region_of, shape_of
 from anyshape.building.exact.unseen import UnseenMode
-from anyshape.backends.base import tensors_of
+from anyshape.building.outputs import tensors_of
 
 __all__ = ["ExactPadding", "UnknownOperation"]
 

@@ -15,8 +15,8 @@ from typing import Any, Dict, Iterable, Mapping, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from anyshape.building.planning.errors import PlanError
 from anyshape.buckets import parse_bucket, volume
+from anyshape.building.planning.errors import PlanError
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

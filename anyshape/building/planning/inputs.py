@@ -19,11 +19,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Tuple
 
+from anyshape.buckets import Bucket, Size, parse_bucket, parse_buckets
 from anyshape.building.errors import BuildError
 from anyshape.building.planning.errors import PlanError
-from anyshape.buckets import Bucket, Size, parse_bucket, parse_buckets
-from anyshape.settings import HandlerConfig
-from anyshape.errors import RequestError
+from anyshape.errors import Refused
+from anyshape.recipe import MAX_PIXELS
 
 Histogram = Dict[Size, int]
 HERE = Path()
@@ -105,8 +105,8 @@ def read_images(folder: Path) -> Tuple[Histogram, int]:
     others = 0
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         try:
-            picture = open_picture(path.read_bytes(), HandlerConfig.max_pixels)
-        except (OSError, RequestError):
+            picture = open_picture(path.read_bytes(), MAX_PIXELS)
+        except (OSError, Refused):
             others += 1
             continue
         histogram[picture.size] += 1
@@ -258,7 +258,7 @@ def _load_tokenizer(name: str, folder: Path) -> Callable[[List[str]], List[int]]
     # Lengths beyond the model's limit are what a plan has to know; the warning about them is not.
     logging.set_verbosity_error()
     try:
-        tokenizer = Source(HandlerConfig(task="", model=name, tokenizer=name, buckets=[]), folder).tokenizer()
+        tokenizer = Source(name, name, folder).tokenizer()
     except BuildError as error:
         reason = str(error).partition(": ")[2]  # after the recipe's key, which nobody wrote here
         raise PlanError(f"no tokenizer at {name}: {reason}") from error

@@ -21,18 +21,17 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
+from anyshape.buckets import Bucket, Size
 from anyshape.building.planning.costs import AreaCost, Cost, Floats, Ints
 from anyshape.building.planning.errors import PlanError
 from anyshape.building.planning.policies import align_up, policy_buckets
 from anyshape.building.planning.rectangles import best_rectangles
-from anyshape.buckets import Bucket, Size
+from anyshape.recipe import BucketPlan
 
 Histogram = Mapping[Size, int]
 
 # How far the waste curve goes, by rank: enough to see it level off, and still quick.
 CURVE_COUNT = {1: 16, 2: 10}
-# What a recipe's `buckets` may hold beside `count` and `align`, and of which kind.
-PLAN_KEYS = {"plan": str, "field": str, "tokenizer": str, "exact": bool, "width_first": bool}
 LARGEST_NUMBER = 2**31 - 1  # of a side or a count: two of them multiplied are still a 64-bit number
 # Rows of the dynamic programme that are worked out at once; bounds its memory to 8 · 256 · m bytes.
 ROWS_AT_ONCE = 256
@@ -216,39 +215,21 @@ def memory_bucket_limit(limit: int, bytes_per_bucket: float, workers: int = 1, b
     return fitting
 
 
-def plan_buckets(spec: Mapping[str, Any], base_folder: Union[str, Path]) -> PlanResult:
-    """Plan what a recipe's `buckets: {plan: FILE, count: 6}` asks for.
+def plan_buckets(asked: BucketPlan, folder: Path) -> PlanResult:
+    """Plan what a recipe's `buckets: {plan: FILE, count: 6}` asks for; the file is relative to `folder`.
 
-    Keys: plan (the file, relative to `base_folder`), count (a number or auto, the default), align,
-    exact, field (which histogram of a file that holds several), width_first (sizes are [width,
-    height]), tokenizer (for a file of raw texts). The cost is the area: nothing is measured before
-    the build. Raises PlanError if a key is unknown, a value is of another kind, or the file cannot be read.
+    The cost is the area: nothing is measured before the build. Raises PlanError if the file cannot be read.
     """
     from anyshape.building.planning.inputs import read_plan_file  # it needs nothing from here but the types
 
-    unknown = sorted(str(key) for key in set(spec) - {*PLAN_KEYS, "count", "align"})
-    if unknown or "plan" not in spec:
-        problem = f"has the unknown key {unknown[0]!r}" if unknown else "names no file under `plan`"
-        known = ", ".join(sorted({*PLAN_KEYS, "count", "align"}))
-        raise PlanError(f"the recipe's `buckets` {problem}; it may have {known}")
-    for key, kind in PLAN_KEYS.items():
-        if key in spec and not isinstance(spec[key], kind):
-            wanted = "true or false" if kind is bool else "text"
-            raise PlanError(f"the recipe's `buckets.{key}` must be {wanted}, not {spec[key]!r}")
-    folder = Path(base_folder)
     histogram = read_plan_file(
-        folder / spec["plan"],
-        field=spec.get("field"),
-        width_first=spec.get("width_first", False),
-        tokenizer=spec.get("tokenizer"),
+        folder / asked.plan,
+        field=asked.field,
+        width_first=asked.width_first,
+        tokenizer=asked.tokenizer,
         folder=folder,
     )
-    return make_plan(
-        histogram,
-        spec.get("count", "auto"),
-        align=spec.get("align", 1),
-        exact=spec.get("exact", False),
-    )
+    return make_plan(histogram, asked.count, align=asked.align, exact=asked.exact)
 
 
 def _length_plans(sizes: Ints, weights: Floats, count: int, cost: Cost, align: int) -> List[List[Bucket]]:

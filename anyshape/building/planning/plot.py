@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from anyshape.buckets import bucket_name, choose
 from anyshape.building.planning.errors import PlanError
 from anyshape.building.planning.plan import PlanResult
-from anyshape.buckets import bucket_name, choose
 
 INK, GREY, BARS = "#22313f", "#8796a5", "#9db8d2"
 EDGES, KNEE = "#c8553d", "#2a9d8f"

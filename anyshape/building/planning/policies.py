@@ -12,8 +12,8 @@ from typing import Callable, Dict, List, Sequence, Tuple
 
 import numpy as np
 
-from anyshape.building.planning.costs import Floats, Ints
 from anyshape.buckets import Bucket
+from anyshape.building.planning.costs import Floats, Ints
 
 Policy = Callable[[Ints, Floats, int], List[Tuple[int, ...]]]
 

@@ -8,8 +8,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from anyshape.building.planning.plan import PlanResult
 from anyshape.buckets import bucket_name
+from anyshape.building.planning.plan import PlanResult
 
 COST_WORDS = {
     "area": "padded positions",

@@ -8,26 +8,26 @@ from typing import Any, Dict, List, Optional, Tuple
 
 import torch
 
+from anyshape import archive
+from anyshape.archive import MODELS, Program, program_name
+from anyshape.backends.base import Tensors
+from anyshape.buckets import Bucket, Size, call_shapes
+from anyshape.building.backends.base import Compiler
 from anyshape.building.errors import BuildError, first_line
 from anyshape.building.exact import UnknownOperation
 from anyshape.building.progress import Progress
+from anyshape.building.tasks.base import TaskBuilder
 from anyshape.building.values import check_export, check_values, place_of
-from anyshape import archive
-from anyshape.archive import MODELS, Program, program_name
-from anyshape.backends.base import Backend, Tensors
-from anyshape.buckets import Bucket, Size, call_shapes
-from anyshape.settings import HandlerConfig
 from anyshape.errors import ConfigError
 from anyshape.padding import PaddingBuffers
-from anyshape.tasks.base import Task
+from anyshape.settings import Settings
 
 
 def compile_programs(
-    backend: Backend,
+    compiler: Compiler,
     model: torch.nn.Module,
-    task: Task,
-    config: HandlerConfig,
-    batch_sizes: List[int],
+    builder: TaskBuilder,
+    settings: Settings,
     folder: Path,
     progress: Progress,
 ) -> List[Program]:
@@ -35,10 +35,10 @@ def compile_programs(
 
     Raises BuildError or ConfigError for a model that does not compile, or whose programs would be wrong.
     """
-    buckets: Any = config.buckets
-    keys: List[Tuple[Bucket, Optional[int]]] = [(bucket, None) for bucket in buckets]
+    backend, batch_sizes = compiler.backend, settings.batch_sizes
+    keys: List[Tuple[Bucket, Optional[int]]] = [(bucket, None) for bucket in settings.buckets]
     if not backend.dynamic_batch:
-        keys = list(call_shapes(buckets, batch_sizes, config.largest_call))
+        keys = list(call_shapes(settings.buckets, batch_sizes, settings.largest_call))
     wanted = keys[-1:] if backend.dynamic_shapes else keys
     progress.stage("compiling", len(wanted))
     compiled: Dict[str, Any] = {}
@@ -49,10 +49,10 @@ def compile_programs(
         rows = batch_size or min(2, batch_sizes[-1])
         started = time.perf_counter()
         try:
-            if backend.freezes_values and bucket not in checked:
-                check_values(model, task.inputs, examples(task, bucket, rows))
+            if compiler.freezes_values and bucket not in checked:
+                check_values(model, builder.task.inputs, examples(builder, bucket, rows))
                 checked.add(bucket)
-            compiled[name] = backend.compile(model, example(task, bucket, rows), bucket)
+            compiled[name] = compiler.compile(model, example(builder, bucket, rows), bucket)
         except UnknownOperation as error:
             raise BuildError(f"handler.model: {error}") from None
         except (BuildError, ConfigError):
@@ -67,13 +67,13 @@ def compile_programs(
     if backend.dynamic_shapes:
         compiled = {program_name(*key): compiled[name] for key in keys}
     try:
-        files = backend.save(compiled, folder / MODELS)
+        files = compiler.save(compiled, folder / MODELS)
     except Exception as error:  # what can be compiled cannot always be written
         raise BuildError(
             f"handler.model: {backend.name} compiles it, but cannot save it ({first_line(error)}): choose "
             "another handler.backend, or write that part of the model with torch's own operations"
         ) from error
-    sizes = backend.sizes(folder / MODELS, files)
+    sizes = compiler.sizes(folder / MODELS, files)
     return [
         Program(
             bucket,
@@ -88,17 +88,17 @@ def compile_programs(
     ]
 
 
-def example(task: Task, bucket: Bucket, rows: int) -> Tensors:
+def example(builder: TaskBuilder, bucket: Bucket, rows: int) -> Tensors:
     """Inputs to compile with. Rows of different sizes, so that nothing about the padding becomes fixed."""
-    return _filled(task, bucket, rows, task.sizes_to_check(bucket, []))
+    return _filled(builder, bucket, rows, builder.sizes_to_check(bucket, []))
 
 
-def examples(task: Task, bucket: Bucket, rows: int) -> List[Tensors]:
+def examples(builder: TaskBuilder, bucket: Bucket, rows: int) -> List[Tensors]:
     """That example, then one for each size that is checked, all its rows as long as that."""
-    sizes = task.sizes_to_check(bucket, [])
-    return [_filled(task, bucket, rows, chosen) for chosen in (sizes, *([size] for size in sizes))]
+    sizes = builder.sizes_to_check(bucket, [])
+    return [_filled(builder, bucket, rows, chosen) for chosen in (sizes, *([size] for size in sizes))]
 
 
-def _filled(task: Task, bucket: Bucket, rows: int, sizes: List[Size]) -> Tensors:
-    items = [task.sample(sizes[i % len(sizes)], i) for i in range(rows)]
-    return tuple(t.clone() for t in PaddingBuffers(task.inputs).fill(bucket, rows, items))
+def _filled(builder: TaskBuilder, bucket: Bucket, rows: int, sizes: List[Size]) -> Tensors:
+    items = [builder.sample(sizes[i % len(sizes)], i) for i in range(rows)]
+    return tuple(t.clone() for t in PaddingBuffers(builder.task.inputs).fill(bucket, rows, items))

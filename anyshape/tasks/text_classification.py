@@ -1,32 +1,12 @@
-"""Tasks on text: token embeddings and classification, of single texts and of pairs."""
+"""Classes of a text or of a pair, as the pipeline `text-classification` gives them."""
 
 from __future__ import annotations
 
 from typing import Any
 
-import torch
-
-from anyshape.settings import HandlerConfig
-from anyshape.padding import Item, crop
-from anyshape.tasks.base import Parameters, Row, boolean, finite, one_of, positive_int_or_none, top_classes
+from anyshape.items import Item, Row
+from anyshape.tasks.base import Parameters, boolean, one_of, positive_int_or_none, top_classes
 from anyshape.tasks.text import TextTask
-
-
-class FeatureExtraction(TextTask):
-    """One vector per token, as the pipeline `feature-extraction` gives them: ``[1][tokens][width]``."""
-
-    name = "feature-extraction"
-
-    @classmethod
-    def load_model(cls, config: HandlerConfig, source: Any) -> torch.nn.Module:
-        module: torch.nn.Module = source.model("AutoModel")
-        return module
-
-    def unpad(self, row: Row, item: Item) -> Row:
-        return (crop(row[0], item.size, 0),)
-
-    def answer(self, row: Row, item: Item, parameters: Parameters) -> Any:
-        return finite(row[0])[None]
 
 
 class TextClassification(TextTask):
@@ -38,11 +18,6 @@ class TextClassification(TextTask):
         "top_k": positive_int_or_none,
         "function_to_apply": one_of("softmax", "sigmoid", "none"),
     }
-
-    @classmethod
-    def load_model(cls, config: HandlerConfig, source: Any) -> torch.nn.Module:
-        module: torch.nn.Module = source.model("AutoModelForSequenceClassification")
-        return module
 
     def answer(self, row: Row, item: Item, parameters: Parameters) -> Any:
         labels = self.saved["labels"]

@@ -1,0 +1,48 @@
+"""What every backend does where archives are built: compile, save."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, ClassVar, Dict, Mapping
+
+import torch
+
+from anyshape.backends.base import Backend, Tensors
+from anyshape.buckets import Bucket
+
+
+class Compiler:
+    """Compiles a model for a fixed shape and saves what its backend loads.
+
+    shares_weights: the programs of an archive hold one copy of the weights.
+    in_place: tensors may be written to where they are; compilers that know only whole tensors say no.
+    runs_here: programs can run on the machine that compiles them, so that the build can check them.
+    freezes_values: what the model's Python code reads of a tensor stays as it was when it was compiled;
+        otherwise compiling refuses such code itself.
+    """
+
+    shares_weights: ClassVar[bool] = False
+    in_place: ClassVar[bool] = True
+    freezes_values: ClassVar[bool] = True
+    runs_here: bool = True
+
+    def __init__(self, backend: Backend) -> None:
+        """`backend` holds the checked options."""
+        self.backend = backend
+        self.settings = backend.settings
+
+    def compile(self, model: torch.nn.Module, example: Tensors, bucket: Bucket) -> Any:
+        """Compile `model` for `bucket`: for the shapes and dtypes of `example`."""
+        raise NotImplementedError
+
+    def save(self, compiled: Mapping[str, Any], folder: Path) -> Dict[str, str]:
+        """Write all compiled programs below `folder`; returns the file name of each program."""
+        raise NotImplementedError
+
+    def sizes(self, folder: Path, files: Mapping[str, str]) -> Dict[str, int]:
+        """Bytes on disk that each program adds, without what it shares with the others."""
+        return {name: (folder / file).stat().st_size for name, file in files.items()}
+
+    def versions(self) -> Dict[str, str]:
+        """What the programs depend on, recorded in the archive."""
+        return self.backend.versions()

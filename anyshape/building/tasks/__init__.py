@@ -1,0 +1,29 @@
+"""What a task does where archives are built: the building half of each, in a file of the same name."""
+
+from __future__ import annotations
+
+from anyshape.building.source import Source
+from anyshape.building.tasks.base import TaskBuilder
+from anyshape.recipe import Section
+from anyshape.registry import load
+from anyshape.settings import Settings
+from anyshape.tasks import task_class
+
+BUILDERS = {
+    "feature-extraction": "anyshape.building.tasks.feature_extraction:FeatureExtractionBuilder",
+    "image-classification": "anyshape.building.tasks.image_classification:ImageClassificationBuilder",
+    "image-feature-extraction": "anyshape.building.tasks.image_feature_extraction:ImageFeaturesBuilder",
+    "image-segmentation": "anyshape.building.tasks.image_segmentation:ImageSegmentationBuilder",
+    "object-detection": "anyshape.building.tasks.object_detection:ObjectDetectionBuilder",
+    "sentence-embedding": "anyshape.building.tasks.sentence_embedding:SentenceEmbeddingBuilder",
+    "text-classification": "anyshape.building.tasks.text_classification:TextClassificationBuilder",
+}
+
+
+def create_builder(section: Section, settings: Settings, source: Source) -> TaskBuilder:
+    """The building half of the recipe's task; a task of one's own, beside the recipe, names its builder.
+
+    Raises ConfigError for a name that does not exist.
+    """
+    name = task_class(section.task, source.folder).builder or section.task
+    return load(BUILDERS, TaskBuilder, name, "task", source.folder)(section, settings, source)

@@ -1,0 +1,72 @@
+"""What every task does where archives are built: load the model, save what serving needs, make samples."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Callable, ClassVar, List, Sequence
+
+import torch
+
+from anyshape.archive import ASSETS
+from anyshape.buckets import Bucket, Size
+from anyshape.building.source import Source
+from anyshape.items import Item
+from anyshape.recipe import Section
+from anyshape.settings import Settings
+from anyshape.tasks import load_task
+from anyshape.tasks.base import Task
+
+Exact = Callable[[torch.nn.Module], torch.nn.Module]
+
+
+class TaskBuilder:
+    """The half of a task that makes a model fit for buckets.
+
+    `load_model` → `save` → `task`, its serving half, exists → `adapt` wraps the model so that it takes
+    exactly the tensors of `task.inputs` and returns a tuple of tensors → `examine` → compared over
+    `sizes_to_check`, with a `sample` of each.
+
+    auto_class: the class of transformers that loads a hub id or a folder.
+    """
+
+    auto_class: ClassVar[str] = ""
+
+    task: Task
+
+    def __init__(self, section: Section, settings: Settings, source: Source) -> None:
+        self.section, self.settings, self.source = section, settings, source
+
+    def load_model(self) -> torch.nn.Module:
+        """The unmodified model in eval mode. Raises BuildError or ConfigError."""
+        return self.source.model(self.auto_class)
+
+    def save(self, model: torch.nn.Module, folder: Path) -> None:
+        """Write what serving needs beside the compiled model to `folder`."""
+
+    def save_and_load(self, model: torch.nn.Module, folder: Path) -> Task:
+        """Save to `folder`, an archive to be, and make the serving half from it as a worker does."""
+        self.save(model, folder / ASSETS)
+        self.task = load_task(self.settings, folder)
+        return self.task
+
+    def adapt(self, model: torch.nn.Module, exact: Exact) -> torch.nn.Module:
+        """The model to compile: takes the tensors of `task.inputs` in order, returns a tuple of tensors.
+
+        `exact` wraps a model of pictures so that what lies outside a picture's valid size is not seen.
+        """
+        raise NotImplementedError
+
+    def reference(self, model: torch.nn.Module) -> torch.nn.Module:
+        """What the compiled model is compared with: takes the same tensors, unpadded. Default: the same."""
+        return self.adapt(model, lambda plain: plain)
+
+    def examine(self, model: torch.nn.Module, reference: torch.nn.Module, folder: Path) -> None:
+        """Look at the adapted model before it is compiled, and add what came out of that to `folder`."""
+
+    def sizes_to_check(self, bucket: Bucket, smaller: Sequence[Bucket]) -> List[Size]:
+        """Item sizes that the build compares in `bucket`; `smaller` are the buckets before it."""
+        raise NotImplementedError
+
+    def sample(self, size: Size, seed: int) -> Item:
+        """A plausible item of exactly this size, the same for the same seed."""
+        raise NotImplementedError

@@ -1,0 +1,11 @@
+"""Features of pictures: a backbone."""
+
+from __future__ import annotations
+
+from anyshape.building.tasks.image import ImageBuilder
+
+
+class ImageFeaturesBuilder(ImageBuilder):
+    """The model of that kind in transformers, or a function's."""
+
+    auto_class = "AutoModel"

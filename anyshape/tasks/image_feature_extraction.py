@@ -1,0 +1,25 @@
+"""Features of a picture, as the pipeline `image-feature-extraction` gives them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from anyshape.errors import UnprocessableInput
+from anyshape.items import Item, Row
+from anyshape.tasks.base import Parameters, boolean, finite
+from anyshape.tasks.image import ImageTask
+
+
+class ImageFeatureExtraction(ImageTask):
+    """The model's first output without its padding; with `pool`, its pooled output."""
+
+    name = "image-feature-extraction"
+    outputs = 2
+    parameters = {"pool": boolean}
+
+    def answer(self, row: Row, item: Item, parameters: Parameters) -> Any:
+        if not parameters.get("pool", False):
+            return finite(row[0])[None]
+        if len(row) < 2:
+            raise UnprocessableInput("this model has no pooled output: leave `pool` out")
+        return finite(row[1])[None]

@@ -1,0 +1,32 @@
+"""What TorchServe hands to a handler, as far as it is used here."""
+
+from __future__ import annotations
+
+from typing import Any, Dict, Mapping, Optional, Protocol
+
+
+class Metrics(Protocol):
+    """TorchServe's metrics of one model."""
+
+    def add_metric(self, name: str, value: float, unit: str, **options: Any) -> None: ...
+
+
+class Context(Protocol):
+    """The context of a worker (in `initialize`) and of a batch (in `handle`)."""
+
+    system_properties: Mapping[str, Any]
+    model_yaml_config: Optional[Dict[str, Any]]
+    metrics: Metrics
+
+    def get_all_request_header(self, idx: int) -> Mapping[str, Any]: ...
+    def set_response_status(self, code: int, phrase: str, idx: int) -> None: ...
+    def set_response_content_type(self, idx: int, value: str) -> None: ...
+    def set_response_header(self, idx: int, key: str, value: str) -> None: ...
+
+
+def header(context: Context, i: int, name: str) -> Optional[str]:
+    """A request's header. The frontend passes names on as the client wrote them: many write lower case."""
+    for key, value in context.get_all_request_header(i).items():
+        if key.lower() == name and isinstance(value, str):
+            return value
+    return None
