@@ -7,7 +7,10 @@
     ├── UnprocessableInput      422  readable, but wrong
     └── ModelFailed             500  the compiled model itself failed; its neighbours in other calls did not
 
-    ConfigError                      a recipe or an archive is wrong; never sent to a client
+    ConfigError                      a recipe, an archive or a setting is wrong; never sent to a client
+    ├── BuildError                   … an archive cannot be built (building/errors.py)
+    ├── PlanError                    … buckets cannot be planned (building/planning/errors.py)
+    └── ServeError                   … the server cannot start, or has stopped (server/checks.py)
 
 An error belongs to the one request that caused it: it is carried as a value to that request's place in the
 batch, because TorchServe answers whatever escapes from the handler to *every* request of the batch.

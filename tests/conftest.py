@@ -16,6 +16,8 @@ import yaml
 
 from anyshape.building.build import build
 from anyshape.model import BucketedModel
+from anyshape.recipe import Recipe
+from anyshape.settings import Settings
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", ResourceWarning)  # TorchServe reads its version and leaves the file open
@@ -27,7 +29,13 @@ EDGES = [2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 24, 31, 32]  # tokens; 2 is the empty 
 LABELS = ["no", "maybe", "yes"]
 TOLERANCE = 1e-4  # relative to the largest magnitude, as the recipes have it
 
+ROOT = Path(__file__).resolve().parent.parent
 TextOf = Callable[..., str]
+
+
+def settings_of(**section: Any) -> Settings:
+    """Settled settings from the keys of a recipe's `handler:` section."""
+    return Settings.of(Recipe.from_mapping({"handler": section}).handler)
 
 
 def write_recipe(folder: Path, name: str = "small", **handler: Any) -> Path:

@@ -4,7 +4,6 @@ import json
 import random
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from anyshape.archive import INDEX, RECIPE
 from anyshape.backends.torchscript import TorchScript
@@ -98,12 +98,12 @@ def test_an_answer_does_not_depend_on_its_neighbours(
     text_of: TextOf,
 ) -> None:
     for model in (embedding, fixed, bounded):
-        usual = model.config
-        model.config = replace(usual, packing=packing)
+        usual = model.settings
+        model.settings = replace(usual, packing=packing)
         try:
             found = model([text_of(length) for length in lengths])
         finally:
-            model.config = usual
+            model.settings = usual
         assert len(found) == len(lengths)
         for answer, length in zip(found, lengths):
             assert_close(answer, expected[length])
@@ -160,7 +160,7 @@ def test_a_program_that_raises_fails_only_its_own_items(
     def broken(*tensors: torch.Tensor) -> Any:
         raise RuntimeError("no more memory")
 
-    fresh.config = replace(fresh.config, packing="per_bucket")
+    fresh.settings = replace(fresh.settings, packing="per_bucket")
     fresh.programs["16"] = broken
     lengths = [3, 16, 8, 9, 32]
     refused = InputTooLarge("this one is too large")
@@ -230,7 +230,7 @@ def test_only_compiled_shapes_run(
     if not cache:
         cache["model"] = BucketedModel.load(embedding_archive_folder, warm=False)
     model = cache["model"]
-    model.config = replace(model.config, packing=packing)
+    model.settings = replace(model.settings, packing=packing)
     shapes = recorded(model)
     results = model.run([model.task.sample((size,), seed) for seed, size in enumerate(sizes)])
     assert all(isinstance(result, Output) for result in results)

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from anyshape.process import prepare_process
-from anyshape.settings import HandlerConfig
+from tests.conftest import settings_of
 
 CONFIG = {"task": "sentence-embedding", "model": "m:f", "buckets": [16]}
 
@@ -25,7 +25,7 @@ def _same_threads_afterwards(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def test_the_process_has_its_threads() -> None:
-    prepare_process(HandlerConfig.from_mapping({**CONFIG, "threads": 1}), 1)
+    prepare_process(settings_of(**CONFIG, threads=1), 1)
     assert torch.get_num_threads() == 1
     assert os.environ["RAYON_NUM_THREADS"] == "1"
     del os.environ["RAYON_NUM_THREADS"]

@@ -7,8 +7,8 @@ from typing import Dict, Optional
 import pytest
 
 from anyshape import threads as module
-from anyshape.settings import HandlerConfig
 from anyshape.threads import cores, quota, threads_per_worker
+from tests.conftest import settings_of
 
 CONFIG = {"task": "sentence-embedding", "model": "m:f", "buckets": [16]}
 
@@ -23,16 +23,16 @@ def test_threads_and_workers_never_exceed_the_cores(
     workers: int, threads: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "cores", lambda: 8)
-    assert threads_per_worker(HandlerConfig.from_mapping(CONFIG), workers) == threads
+    assert threads_per_worker(settings_of(**CONFIG), workers) == threads
 
 
 def test_the_recipe_comes_before_the_environment_and_that_before_the_cores(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    config = HandlerConfig.from_mapping(CONFIG)
+    config = settings_of(**CONFIG)
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
     assert threads_per_worker(config, 1) == 3
-    assert threads_per_worker(HandlerConfig.from_mapping({**CONFIG, "threads": 5}), 1) == 5
+    assert threads_per_worker(settings_of(**CONFIG, threads=5), 1) == 5
 
 
 @pytest.mark.parametrize("value", ["", "many", "2,1", "-1"])
@@ -40,7 +40,7 @@ def test_an_environment_that_names_no_number_is_passed_over(
     value: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", value)
-    assert threads_per_worker(HandlerConfig.from_mapping(CONFIG), cores()) == 1
+    assert threads_per_worker(settings_of(**CONFIG), cores()) == 1
 
 
 V2 = "30 23 0:26 / /sys/fs/cgroup rw,nosuid shared:4 - cgroup2 cgroup2 rw,nsdelegate\n"

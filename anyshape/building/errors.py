@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from anyshape.errors import ConfigError
 
-class BuildError(Exception):
+
+class BuildError(ConfigError):
     """A build that cannot be finished. The message says what to do next."""
 
 

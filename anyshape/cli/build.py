@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 
@@ -20,18 +19,11 @@ model, measure it, and pack everything into STORE/<recipe's name>.mar.
 """
 
 
-def add_parser(commands: Any) -> None:
-    parser = commands.add_parser(
-        "build",
-        help="turn a model and a recipe into one .mar",
-        description=HELP,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("recipe", type=Path, metavar="RECIPE", help="the YAML file of the archive")
     parser.add_argument("--store", type=Path, default=Path("model_store"), help="default: model_store")
     parser.add_argument("--model-version", default="1.0", help="TorchServe's model version, default: 1.0")
     parser.add_argument("--json", action="store_true", help="print buckets.json, not tables")
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -1,8 +1,4 @@
-"""Send texts of many lengths to the running server, and show what became of each: `make demo`.
-
-Run `make serve` first, in another terminal. Each text is sent alone, several times over one
-connection; the time is the median round trip.
-"""
+"""`anyshape demo`: texts of many lengths to a running server, and what became of each."""
 
 from __future__ import annotations
 
@@ -11,7 +7,6 @@ import http.client
 import json
 import pydoc_data.topics
 import statistics
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,9 +15,16 @@ from urllib.parse import urlsplit
 from rich.console import Console
 from rich.table import Table
 
-from anyshape.server.checks import read_properties
-from anyshape.server.torchserve import ROOT
+from anyshape.server.checks import ServeError, read_properties
+from anyshape.server.config import usual_config
 
+HELP = """\
+Send texts of many lengths to a running server and show tokens, bucket, padding and milliseconds of each.
+Run `make serve` (or `anyshape serve`) first, in another terminal. Each text is sent alone, several times
+over one connection; the time is the median round trip.
+
+  anyshape demo --model minilm
+"""
 WORDS = (1, 4, 10, 20, 40, 55, 80, 112, 160, 220, 300, 340, 1000)
 REPEATS = 5
 
@@ -75,17 +77,19 @@ def problem_of(body: bytes) -> str:
         return body.decode(errors="replace").strip()
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description="Send texts of many lengths to the running server.")
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", default="minilm", help="the model to ask (default: minilm)")
-    parser.add_argument("--config", type=Path, default=ROOT / "config.properties")
-    parser.add_argument("--run", type=Path, default=ROOT / "run", help="where the server's keys are")
-    arguments = parser.parse_args()
-    address = read_properties(arguments.config).get("inference_address", "http://127.0.0.1:8080")
+    parser.add_argument("--config", type=Path, help="the server's settings (default: as anyshape serve)")
+    parser.add_argument("--run", dest="run_folder", type=Path, default=Path("run"), help="where its keys are")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the table. Raises ServeError if no server answers."""
+    address = read_properties(args.config or usual_config()).get("inference_address", "http://127.0.0.1:8080")
     try:
-        keys = json.loads((arguments.run / "key_file.json").read_text(encoding="utf-8"))
-        client = Client(address, arguments.model, keys["inference"]["key"])
-        table = Table(title=f"{arguments.model} at {address}, one text at a time")
+        keys = json.loads((args.run_folder / "key_file.json").read_text(encoding="utf-8"))
+        client = Client(address, args.model, keys["inference"]["key"])
+        table = Table(title=f"{args.model} at {address}, one text at a time")
         for heading in ("words", "tokens", "bucket", "padding", "ms"):
             table.add_column(heading, justify="right")
         table.add_column("answer")
@@ -104,11 +108,6 @@ def main() -> int:
                 style=None if response.status == 200 else "yellow",
             )
     except (OSError, http.client.HTTPException) as error:
-        print(f"demo: no server answers at {address} ({error}): run `make serve`", file=sys.stderr)
-        return 1
+        raise ServeError(f"no server answers at {address} ({error}): run `make serve`") from None
     Console().print(table)
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -24,17 +24,10 @@ HELP = """Print what is inside an archive: the buckets, how exact they are, what
 """
 
 
-def add_parser(commands: Any) -> None:
-    parser = commands.add_parser(
-        "inspect",
-        help="print what is inside a .mar",
-        description=HELP,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("archive", type=Path, metavar="X.mar")
     parser.add_argument("--memory", action="store_true", help="load and warm it, and measure what that takes")
     parser.add_argument("--json", action="store_true", help="print it as JSON and nothing else")
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:

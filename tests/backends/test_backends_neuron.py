@@ -27,11 +27,11 @@ WORKER = """
 import json, os, sys
 from pathlib import Path
 from anyshape import archive
-from anyshape.archive import read_config
+from anyshape.archive import read_settings
 from anyshape.model import BucketedModel
 from anyshape.process import prepare_process
 folder = Path(sys.argv[1])
-config = read_config(folder)
+config = read_settings(folder)
 prepare_process(config, int(sys.argv[2]))
 model = BucketedModel.load(folder)
 print(json.dumps({

@@ -7,7 +7,6 @@ import torch
 
 from anyshape.building.errors import BuildError
 from anyshape.building.source import Source
-from anyshape.settings import HandlerConfig
 from tests.conftest import save_bert
 
 MODELS = "tests.building.models_for_build"

@@ -4,7 +4,6 @@ import json
 import shutil
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from anyshape.errors import ConfigError
 from anyshape.model import BucketedModel
@@ -43,10 +43,10 @@ def classifier(classification_archive: Path, tmp_path_factory: pytest.TempPathFa
 def worker(shared: Worker) -> Any:
     """A worker whose model is as it was after the test."""
     model = shared.handler.model
-    kept = {"config": model.config, "programs": model.programs}
+    kept = {"settings": model.settings, "programs": model.programs}
     yield shared
     vars(model).update(kept)
-    model.task.config = model.config
+    model.task.settings = model.settings
 
 
 def sent_json(value: Any, **options: Any) -> Sent:
@@ -241,7 +241,7 @@ def test_a_text_that_was_cut_says_so(worker: Worker, text_of: TextOf) -> None:
 
 def test_an_answer_too_large_is_refused_alone(worker: Worker) -> None:
     model = worker.handler.model
-    model.config = replace(model.config, max_response_bytes=600)
+    model.settings = replace(model.settings, max_response_bytes=600)
     small, large = worker.predict([Sent(b"one"), sent_json({"inputs": ["one"] * 8})])
     assert small.status == 200
     refused(large, 413, "limit of 600")
@@ -252,7 +252,7 @@ def test_a_model_that_fails_fails_only_what_ran_in_that_call(worker: Worker, tex
         raise RuntimeError("secret")
 
     model = worker.handler.model
-    model.config = replace(model.config, packing="one_by_one")
+    model.settings = replace(model.settings, packing="one_by_one")
     model.programs = {**model.programs, "16": broken}
     batch = [Sent(text_of(length).encode()) for length in (4, 16, 32)]
     first, second, third = worker.predict([*batch])
@@ -272,7 +272,7 @@ def test_a_model_that_answers_nan_fails_that_request_alone(worker: Worker, text_
         return (output,)
 
     model.programs = {**model.programs, "32": some_nan}
-    model.config = replace(model.config, packing="fifo")
+    model.settings = replace(model.settings, packing="fifo")
     first, second = worker.predict([Sent(text_of(32).encode()), Sent(text_of(31).encode())])
     refused(first, 500, "not a number")
     assert second.status == 200

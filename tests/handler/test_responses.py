@@ -1,12 +1,12 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from anyshape.errors import InputTooLarge, ModelFailed, UnprocessableInput
 from anyshape.items import Item, Output
@@ -111,7 +111,7 @@ def test_an_inexact_archive_says_so(embedding_archive_folder: object) -> None:
 
 def test_an_answer_larger_than_the_limit_is_refused(embedding_archive_folder: object) -> None:
     model = BucketedModel.load(embedding_archive_folder, warm=False)  # type: ignore[arg-type]
-    model.config = replace(model.config, max_response_bytes=100)
+    model.settings = replace(model.settings, max_response_bytes=100)
     assert answer_response(model, "x" * 98, ITEMS, OUTPUTS).code == 200
     with pytest.raises(InputTooLarge, match=r"101 bytes.* limit of 100"):
         answer_response(model, "x" * 99, ITEMS, OUTPUTS)

@@ -10,7 +10,7 @@ import pytest
 import torch
 import yaml
 
-from anyshape.server.torchserve import ROOT
+from tests.conftest import ROOT
 from tests.server.harness import ECHO, Server, make_archive
 
 BUCKETS = [16, 64, 128, 512]

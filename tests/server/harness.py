@@ -20,7 +20,8 @@ from typing import Any
 
 import httpx
 
-from anyshape.server.torchserve import ROOT, TorchServe
+from anyshape.server.torchserve import TorchServe
+from tests.conftest import ROOT
 
 WAIT_SECONDS = 180.0
 

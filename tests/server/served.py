@@ -13,7 +13,7 @@ from typing import Optional
 
 import psutil
 
-from anyshape.server.torchserve import ROOT
+from tests.conftest import ROOT
 from tests.server.harness import write_config
 
 

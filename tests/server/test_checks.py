@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from anyshape.server.checks import ServeError, grpc_ports, port_of, too_many_threads
-from anyshape.server.torchserve import ROOT
+from tests.conftest import ROOT
 from tests.server.harness import ECHO, RECIPE, make_archive
 from tests.server.served import Served
 

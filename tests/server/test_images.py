@@ -16,8 +16,8 @@ import yaml
 from PIL import Image
 
 from anyshape.building.build import build
-from anyshape.server.torchserve import ROOT
 from recipes.models.mobilenet import MobileNetV2, mobilenet_v2
+from tests.conftest import ROOT
 from tests.image_models import encoded, normalised, photograph
 from tests.server.harness import Server
 from tests.test_images import BOMBS

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from anyshape.server.torchserve import ROOT
+from tests.conftest import ROOT
 from tests.server.conftest import BUCKETS
 from tests.server.harness import Server
 

@@ -13,7 +13,7 @@ from typing import Any
 import grpc
 import pytest
 
-from anyshape.server.torchserve import MODEL_API
+from anyshape.cli.serve import MODEL_API
 from tests.server.harness import ECHO, Server, make_archive
 from tests.server.served import Served
 

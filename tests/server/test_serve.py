@@ -14,7 +14,7 @@ from typing import Optional
 import psutil
 import pytest
 
-from anyshape.server.torchserve import MODEL_API, takes_pictures
+from anyshape.cli.serve import MODEL_API, takes_pictures
 from tests.server.harness import BROKEN, ECHO, make_archive
 from tests.server.served import Served
 

@@ -8,7 +8,6 @@ import json
 import random
 import threading
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,16 +16,18 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from anyshape.tasks.image_settings import IMAGENET_MEAN, IMAGENET_STD, image_settings
-from anyshape.tasks.image_tasks import ImageClassification, ObjectDetection
+from msgspec.structs import replace
 from PIL import Image
 
 import anyshape.tasks.image as image_task
 from anyshape.buckets import Bucket, contains
 from anyshape.building.errors import BuildError
+from anyshape.building.tasks.image_settings import IMAGENET_MEAN, IMAGENET_STD, image_settings
 from anyshape.errors import ConfigError, Refused
 from anyshape.model import BucketedModel
 from anyshape.packing import Call
+from anyshape.tasks.image_classification import ImageClassification
+from anyshape.tasks.object_detection import ObjectDetection
 from handler.responses import answer_response
 from recipes.models.deepcr import deepcr
 from recipes.models.mobilenet import mobilenet_v2
@@ -197,7 +198,7 @@ def test_the_pictures_of_a_batch_are_decoded_at_the_same_time(
 
     (tmp_path / image_task.SETTINGS).write_text(json.dumps(squares.task.saved))  # type: ignore[attr-defined]
     torch.set_num_threads(2)
-    task = ImageClassification(squares.config, tmp_path)
+    task = ImageClassification(squares.settings, tmp_path)
     task.buckets = squares.buckets
     torch.set_num_threads(1)
     monkeypatch.setattr(image_task, "decode", meeting)
@@ -299,7 +300,7 @@ def test_yolo_finds_the_same_boxes_in_every_bucket(yolo: BucketedModel, name: st
 
 
 def test_a_picture_beyond_every_bucket_is_made_smaller_once(tmp_path: Path, yolo: BucketedModel) -> None:
-    config = replace(yolo.config, over_max="resize")
+    config = replace(yolo.settings, over_max="resize")
     (tmp_path / image_task.SETTINGS).write_text(json.dumps(yolo.task.saved))  # type: ignore[attr-defined]
     task = ObjectDetection(config, tmp_path)
     task.buckets = yolo.buckets
@@ -554,7 +555,7 @@ def test_buckets_that_the_model_cannot_take_are_refused(tmp_path: Path) -> None:
 def test_a_detector_whose_boxes_would_be_misread_is_refused(tmp_path: Path, windows: BucketedModel) -> None:
     other = SimpleNamespace(config=SimpleNamespace(model_type="rt_detr"))
     with pytest.raises(ConfigError, match="rt_detr"):
-        ObjectDetection.save(windows.config, None, other, tmp_path)  # type: ignore[arg-type]
+        ObjectDetection.save(windows.settings, None, other, tmp_path)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

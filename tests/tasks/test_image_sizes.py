@@ -14,10 +14,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from anyshape.building.tasks.image_settings import IMAGENET_MEAN, IMAGENET_STD
+from anyshape.building.tasks.taken_sizes import first_taken, to_runs
 from anyshape.errors import ConfigError, Refused
 from anyshape.model import BucketedModel
-from anyshape.tasks.image_settings import IMAGENET_MEAN, IMAGENET_STD
-from anyshape.tasks.image_sizes import TakenSizes, first_taken, from_runs, to_runs
+from anyshape.tasks.image_sizes import TakenSizes, from_runs
 from tests.handler import image_size_models
 from tests.image_models import built, encoded, engine, normalised, photograph
 

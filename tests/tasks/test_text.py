@@ -2,22 +2,32 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from anyshape.tasks.text_tasks import FeatureExtraction, TextClassification
+from msgspec.structs import replace
 
 from anyshape.building.build import build
 from anyshape.building.source import Source
 from anyshape.errors import ConfigError, InputTooLarge, ModelFailed, Refused, UnprocessableInput
 from anyshape.items import Item
 from anyshape.model import BucketedModel
-from anyshape.settings import HandlerConfig
-from tests.conftest import EDGES, LABELS, TextOf, assert_close, mean_embedding, save_bert, write_recipe
+from anyshape.settings import Settings
+from anyshape.tasks.feature_extraction import FeatureExtraction
+from anyshape.tasks.text_classification import TextClassification
+from tests.conftest import (
+    EDGES,
+    LABELS,
+    TextOf,
+    assert_close,
+    mean_embedding,
+    save_bert,
+    settings_of,
+    write_recipe,
+)
 
 LARGEST = 32
 
@@ -233,7 +243,7 @@ def test_a_text_that_fits_is_never_changed(embedding: BucketedModel, text_of: Te
 @pytest.fixture
 def truncating(embedding_archive_folder: Path) -> BucketedModel:
     model = BucketedModel.load(embedding_archive_folder, warm=False)
-    model.config = model.task.config = replace(model.config, over_max="truncate")
+    model.settings = model.task.settings = replace(model.settings, over_max="truncate")
     return model
 
 
@@ -274,7 +284,7 @@ def test_a_bucket_too_small_to_cut_a_text_to(bucket: int, tmp_path: Path, encode
 
 def test_too_many_characters_are_refused_before_they_are_tokenised(embedding_archive_folder: Path) -> None:
     model = BucketedModel.load(embedding_archive_folder, warm=False)
-    model.config = model.task.config = replace(model.config, max_characters=10)
+    model.settings = model.task.settings = replace(model.settings, max_characters=10)
     assert isinstance(only(model, "a" * 10), Item)
     for text in ("a" * 11, {"text": "a", "text_pair": "a" * 11}):
         error = only(model, text)
@@ -363,7 +373,7 @@ def test_large_scores_stay_numbers(score: float, function: str, classification: 
 class FixedTokenizer(Source):
     """A source with a tokenizer of the test's making."""
 
-    def __init__(self, config: HandlerConfig, tokenizer: Any) -> None:
+    def __init__(self, settings: Settings, tokenizer: Any) -> None:
         super().__init__(config, Path())
         self.made = tokenizer
 
@@ -397,13 +407,13 @@ def test_a_tokenizer_that_cannot_be_exact_stops_the_build(
     else:
         for key, value in changes.items():
             setattr(changed, key, value)
-    config = HandlerConfig.from_mapping({"task": "feature-extraction", "model": "m:f", "buckets": [8]})
+    settings = settings_of(task="feature-extraction", model="m:f", buckets=[8])
     with pytest.raises(ConfigError, match=says):
         FeatureExtraction.save(config, FixedTokenizer(config, changed), Ids(), tmp_path)
 
 
 def test_a_model_that_takes_no_input_ids_stops_the_build(tokenizer: Any, tmp_path: Path) -> None:
-    config = HandlerConfig.from_mapping({"task": "feature-extraction", "model": "m:f", "buckets": [8]})
+    settings = settings_of(task="feature-extraction", model="m:f", buckets=[8])
     with pytest.raises(ConfigError, match="input_ids"):
         FeatureExtraction.save(config, FixedTokenizer(config, tokenizer), Unnamed(), tmp_path)
 

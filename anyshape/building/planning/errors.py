@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from anyshape.errors import ConfigError
 
-class PlanError(ValueError):
+
+class PlanError(ConfigError, ValueError):
     """The plan cannot be made; the message is one line and says what to do next."""

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import yaml
 
-from anyshape.server.torchserve import java_home
+from anyshape.server.java import java_home
 from benchmarks.paths import ROOT
 from benchmarks.serving.systems.processes import Server, environment, free_ports, get_json, get_text
 from benchmarks.serving.systems.system import Running
