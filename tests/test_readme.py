@@ -23,7 +23,7 @@ import pytest
 import yaml
 from packaging.utils import canonicalize_name
 
-from anyshape.archive import read_recipe
+from anyshape.recipe import read_yaml
 from tests.server.harness import free_ports
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -35,7 +35,7 @@ PORTS = ("8080", "8081", "8082", "7070", "7071")
 
 def test_the_recipe_shown_is_the_one_that_ships() -> None:
     (shown,) = [yaml.safe_load(text) for kind, text in BLOCKS if kind == "yaml"]
-    assert shown == read_recipe(ROOT / "recipes" / "minilm.yaml")
+    assert shown == read_yaml(ROOT / "recipes" / "minilm.yaml")
 
 
 def test_the_make_targets_shown_exist() -> None:
@@ -65,7 +65,7 @@ class Project:
         self.ports = dict(zip(PORTS, map(str, free_ports(len(PORTS)))))
         settings = folder / "config.properties"
         settings.write_text(self.ported(settings.read_text(encoding="utf-8")), encoding="utf-8")
-        recipe = read_recipe(folder / "recipes" / "minilm.yaml")
+        recipe = read_yaml(folder / "recipes" / "minilm.yaml")
         for name, buckets in (("recipes/minilm.yaml", [16, 192]), ("my-recipe.yaml", [16])):
             recipe["handler"].update(buckets=buckets, largest_batch=1)  # fewer to compile and to warm
             (folder / name).write_text(yaml.safe_dump(recipe), encoding="utf-8")
@@ -121,8 +121,8 @@ def runtime_files() -> set[Path]:
     wanted, others = (
         {canonicalize_name(name) for lock in locks for name in named.findall((ROOT / lock).read_text())}
         for locks in (
-            ("requirements.txt", "requirements-minilm.txt"),
-            ("requirements-dev.txt", "requirements-models.txt", "requirements-bench.txt"),
+            ("requirements.txt", "requirements/minilm.txt"),
+            ("requirements/dev.txt", "requirements/models.txt", "requirements/bench.txt"),
         )
     )
     kept = set()

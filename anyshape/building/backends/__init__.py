@@ -7,6 +7,7 @@ from typing import Optional
 
 from anyshape.backends.base import Backend
 from anyshape.building.backends.base import Compiler
+from anyshape.building.own import other_half
 from anyshape.registry import load
 
 COMPILERS = {
@@ -22,4 +23,5 @@ def create_compiler(name: str, backend: Backend, folder: Optional[Path] = None) 
 
     Raises ConfigError for a name that does not exist.
     """
-    return load(COMPILERS, Compiler, backend.compiler or name, "backend", folder)(backend)
+    other = other_half(name, type(backend), "compiler", "backend")
+    return load(COMPILERS, Compiler, other, "backend", folder)(backend)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from anyshape.building.own import other_half
 from anyshape.building.source import Source
 from anyshape.building.tasks.base import TaskBuilder
 from anyshape.recipe import Section
@@ -25,5 +26,5 @@ def create_builder(section: Section, settings: Settings, source: Source) -> Task
 
     Raises ConfigError for a name that does not exist.
     """
-    name = task_class(section.task, source.folder).builder or section.task
+    name = other_half(section.task, task_class(section.task, source.folder), "builder", "task")
     return load(BUILDERS, TaskBuilder, name, "task", source.folder)(section, settings, source)
