@@ -9,13 +9,14 @@ RUNTIME := .venv/runtime.stamp
 DEV := .venv/dev.stamp
 BENCH := .venv/bench.stamp
 WEIGHTS := .venv/weights.stamp
+DOCS := .venv/docs.stamp
 # What an archive is made from: when one of these changes, `make serve` builds it anew.
 SOURCES := $(shell find anyshape handler recipes -name '*.py') build_mar.sh $(RUNTIME)
 MEASURED := $(patsubst %,model_store/%.mar,minilm minilm-inductor minilm-inductor-bf16 mobilenet mobilenet-inductor)
 CHECKED := anyshape handler
 
 .DEFAULT_GOAL := help
-.PHONY: help venv weights lock serve demo test test-slow test-oldest test-browser bench bench-quick lint format clean distclean
+.PHONY: help venv weights lock serve demo test test-slow test-oldest test-browser bench bench-quick docs schema lint format clean distclean
 .DELETE_ON_ERROR:
 
 help:  ## show this list
@@ -73,6 +74,10 @@ lock: $(DEV)  ## write the requirements*.txt (everything, with hashes) from the 
 # Recipes whose models' weights `make serve` alone does not bring.
 $(patsubst %,model_store/%.mar,mobilenet mobilenet-inductor yolov3-tiny deepcr): $(WEIGHTS)
 
+$(DOCS): requirements/docs.txt $(RUNTIME)
+	$(INSTALL) -r requirements/docs.txt
+	@touch $@
+
 model_store/%.mar: recipes/%.yaml $(SOURCES)
 	./build_mar.sh $<
 
@@ -114,6 +119,12 @@ bench-quick: $(BENCH) $(WEIGHTS) $(MEASURED)  ## every kind of system once: unde
 	$(BIN)/python -m benchmarks serving --quick $(ARGS)
 	$(BIN)/python -m benchmarks figures
 
+docs: $(DOCS)  ## build the documentation as a site: site/index.html
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict -d site
+
+schema: $(RUNTIME)  ## write the recipe's JSON schema for editors, anyshape/recipe.schema.json
+	$(BIN)/python -m anyshape.building.schema
+
 lint: $(DEV)  ## check style (ruff) and types (mypy --strict)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -124,7 +135,7 @@ format: $(DEV)  ## let ruff put the style right
 	$(BIN)/ruff format .
 
 clean:  ## remove archives, caches and what the server wrote; .venv stays
-	rm -rf run model_store/*.mar .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf run site model_store/*.mar .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
 
 distclean: clean  ## the same, and .venv too
