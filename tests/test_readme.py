@@ -62,6 +62,11 @@ class Project:
         (site,) = (folder / ".venv" / "lib").glob("*/site-packages")
         for installed in runtime_files():
             (site / installed.name).symlink_to(installed)
+        (site / "project.pth").write_text(str(folder))
+        command = folder / ".venv" / "bin" / "anyshape"  # as pip writes it
+        python = folder / ".venv" / "bin" / "python"
+        command.write_text(f"#!{python}\nimport sys\nfrom anyshape.cli.main import main\nsys.exit(main())\n")
+        command.chmod(0o755)
         self.ports = dict(zip(PORTS, map(str, free_ports(len(PORTS)))))
         settings = folder / "config.properties"
         settings.write_text(self.ported(settings.read_text(encoding="utf-8")), encoding="utf-8")
@@ -127,7 +132,7 @@ def runtime_files() -> set[Path]:
     )
     kept = set()
     for distribution in metadata.distributions():
-        if canonicalize_name(distribution.metadata["Name"]) not in others - wanted:
+        if canonicalize_name(distribution.metadata["Name"]) not in {*(others - wanted), "anyshape"}:
             site = Path(str(distribution.locate_file("")))
             tops = {file.parts[0] for file in distribution.files or []} - {"..", "__pycache__"}
             kept |= {site / top for top in tops}
@@ -151,8 +156,8 @@ def test_every_line_runs_beside_make_serve_alone(project: Project) -> None:
         printed = project.shell(lines_of("README.md"))
         assert "HTTP/1.1 200" in printed
         assert "X-Padding-Ratio" in printed
-        assert (project.folder / "plan.png").is_file()
         project.shell(lines_of("docs/planning.md"))
+        assert (project.folder / "plan.png").is_file()
         assert (project.folder / "report.html").is_file()
 
 
@@ -163,10 +168,10 @@ def test_the_python_shown_runs(code: str, project: Project) -> None:
 
 def test_a_recipe_of_ones_own_is_built_from_anywhere_and_served(project: Project, tmp_path: Path) -> None:
     assert "./build_mar.sh my-recipe.yaml " in README
-    assert ".venv/bin/python serve.py --model my-recipe " in README
+    assert ".venv/bin/anyshape serve --model my-recipe " in README
     project.shell([f"cd {tmp_path}", f"{project.folder}/build_mar.sh {project.folder}/my-recipe.yaml"])
     assert list(tmp_path.iterdir()) == []
-    with project.running(".venv/bin/python serve.py --model my-recipe"):
+    with project.running(".venv/bin/anyshape serve --model my-recipe"):
         pass
 
 
