@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any, Dict, List, Mapping, Optional, Union
 
 from anyshape.bodies import TEXT, Body
+
 from anyshape.errors import BadRequest, InputTooLarge, Refused, UnprocessableInput, UnsupportedMediaType
 from anyshape.settings import Settings
 

@@ -114,7 +114,7 @@ def test_a_recipe_finds_a_tokenizer_beside_itself(write, tmp_path, tokenizer, mo
     monkeypatch.chdir(tmp_path / "elsewhere")
     expected = {(3,): 1, (4,): 1}
     assert read_plan_file(path, tokenizer="own", folder=tmp_path) == expected
-    assert plan_buckets({"plan": path.name, "tokenizer": "own", "count": 1}, tmp_path).buckets == [(4,)]
+    assert plan_buckets(BucketPlan(plan=path.name, tokenizer="own", count=1), tmp_path).buckets == [(4,)]
     with pytest.raises(PlanError, match="no tokenizer at factory:make"):
         read_plan_file(path, tokenizer="factory:make", folder=tmp_path)
 

@@ -5,8 +5,8 @@ import json
 from typing import Any
 
 import pytest
-
 from anyshape.bodies import IMAGE, TEXT, Body
+
 from anyshape.errors import (
     BadRequest,
     InputTooLarge,
