@@ -59,8 +59,7 @@ def give_back_freed_memory() -> None:
 
 
 def prepare_process(settings: Settings, workers: int, folder: Optional[Path] = None) -> None:
-    """Set the threads, keep freed memory, and let the backend, which may be one's own in `folder`, prepare the
-    process.
+    """Set the threads, keep freed memory, and let the backend prepare the process; one's own is in `folder`.
 
     Raises ConfigError where the backend cannot run so many workers.
     """

@@ -71,8 +71,8 @@ class Section(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     task: Annotated[
         Text,
         _key(
-            "What turns a request into inputs and outputs into an answer: a task's name, or `module:Class` of "
-            "your own in a file beside the recipe.",
+            "What turns a request into inputs and outputs into an answer: a task's name, or `module:Class` "
+            "of your own in a file beside the recipe.",
             "the name of a task",
         ),
     ]
@@ -97,8 +97,8 @@ class Section(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     backend: Annotated[
         Text,
         _key(
-            "How programs are compiled, saved, loaded and run: a backend's name, or `module:Class` of your own "
-            "in a file beside the recipe.",
+            "How programs are compiled, saved, loaded and run: a backend's name, or `module:Class` of your "
+            "own in a file beside the recipe.",
             "the name of a backend",
         ),
     ] = "torchscript"

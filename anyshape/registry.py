@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import importlib
-import importlib.util
 import sys
 import threading
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Mapping, Optional, Type, TypeVar
 
 from anyshape.errors import ConfigError
@@ -58,17 +58,16 @@ def own_file(name: str, folder: Path) -> Path:
     return folder / f"{name.partition(':')[0]}.py"
 
 
-def _own_module(path: Path) -> Any:
+def _own_module(path: Path) -> ModuleType:
     """The module in a file, under a name by its content: two archives may each have a my_task.py."""
-    name = f"{path.stem}_{hashlib.sha256(path.read_bytes()).hexdigest()[:12]}"
+    source = path.read_bytes()
+    name = f"{path.stem}_{hashlib.sha256(source).hexdigest()[:12]}"
     with _LOADING:
         if name not in sys.modules:
-            spec = importlib.util.spec_from_file_location(name, path)
-            assert spec is not None
-            assert spec.loader is not None
-            sys.modules[name] = loaded = importlib.util.module_from_spec(spec)
+            module = sys.modules[name] = ModuleType(name)
+            module.__file__ = str(path)
             try:
-                spec.loader.exec_module(loaded)
+                exec(compile(source, path, "exec"), vars(module))
             except BaseException:
                 del sys.modules[name]
                 raise

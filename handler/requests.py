@@ -15,7 +15,6 @@ from dataclasses import dataclass, field
 from typing import Any, Dict, List, Mapping, Optional, Union
 
 from anyshape.bodies import TEXT, Body
-
 from anyshape.errors import BadRequest, InputTooLarge, Refused, UnprocessableInput, UnsupportedMediaType
 from anyshape.settings import Settings
 
@@ -37,8 +36,8 @@ def read_request(
 ) -> Request:
     """One row of the batch as a request. `body` is what the task takes.
 
-    An input is bytes where the body is, otherwise whatever JSON held: the task checks it. An empty body is the
-    empty text only where the content type says that it is text.
+    An input is bytes where the body is, otherwise whatever JSON held: the task checks it. An empty body is
+    the empty text only where the content type says that it is text.
     Raises BadRequest, InputTooLarge, UnsupportedMediaType or UnprocessableInput.
     """
     kind = (content_type or "").split(";")[0].strip().lower()

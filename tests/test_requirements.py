@@ -81,9 +81,7 @@ def test_what_is_locked_is_installed_and_needs_nothing_that_is_not(name: str) ->
 def test_torch_finds_all_it_needs_beside_cuda() -> None:
     (pin,) = requirements(ROOT / "requirements/torch.txt")
     assert metadata.version("torch").split("+")[0] in pin.specifier
-    assert needs("torch") <= set(locked(ROOT / "requirements.txt")), (
-        "name it in requirements/runtime.in: make lock"
-    )
+    assert needs("torch") <= set(locked(ROOT / "requirements.txt")), "name it in runtime.in: make lock"
 
 
 def needs(name: str) -> set[str]:

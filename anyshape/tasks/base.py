@@ -28,8 +28,8 @@ class Task:
     over_max: the policies for inputs beyond every bucket. parameters: what a request may set, each with a
     function that returns the checked value or raises ValueError saying what is allowed.
     options: the keys of `task_options` that it understands, with their defaults.
-    builder: for a task of one's own, the half that builds: ``module:Class`` in a file beside the recipe, or the
-        name of the task whose half it shares.
+    builder: for a task of one's own, the half that builds: ``module:Class`` in a file beside the recipe, or
+        the name of the task whose half it shares.
     """
 
     name: ClassVar[str] = ""

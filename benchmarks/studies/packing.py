@@ -22,6 +22,7 @@ from pathlib import Path
 
 import torch
 
+from anyshape.bodies import TEXT
 from anyshape.buckets import volume
 from anyshape.building.build import build
 from anyshape.items import Item

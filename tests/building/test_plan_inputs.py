@@ -21,6 +21,7 @@ from anyshape.building.planning.inputs import (
     traffic_from_describe,
 )
 from anyshape.building.planning.plan import plan_buckets
+from anyshape.recipe import BucketPlan
 
 
 @pytest.fixture

@@ -25,6 +25,8 @@ from anyshape.building.planning.plan import (
     plan_sizes,
     plan_waste,
 )
+from anyshape.errors import ConfigError
+from anyshape.recipe import Recipe
 
 DATA = Path(__file__).parent.parent / "data"
 COSTS = {
