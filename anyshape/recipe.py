@@ -71,7 +71,8 @@ class Section(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     task: Annotated[
         Text,
         _key(
-            "What turns a request into inputs and outputs into an answer: a task's name.",
+            "What turns a request into inputs and outputs into an answer: a task's name, or `module:Class` "
+            "of your own in a file beside the recipe.",
             "the name of a task",
         ),
     ]
@@ -94,7 +95,12 @@ class Section(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
     # How it is compiled
     backend: Annotated[
-        Text, _key("How programs are compiled, saved, loaded and run.", "the name of a backend")
+        Text,
+        _key(
+            "How programs are compiled, saved, loaded and run: a backend's name, or `module:Class` of your "
+            "own in a file beside the recipe.",
+            "the name of a backend",
+        ),
     ] = "torchscript"
     backend_options: Annotated[Dict[str, Any], _key("Options of the backend.", "a mapping")] = {}
     dtype: Annotated[

@@ -16,11 +16,8 @@ from typing import Iterator
 import anyshape
 from anyshape import archive
 from anyshape.building.errors import BuildError
-from anyshape.registry import is_own, own_file
-from anyshape.settings import Settings
 
 PACKAGE = Path(anyshape.__file__).resolve().parent
-OURS = ("anyshape", "handler", "bucketed_handler")
 WORK = ".building-"  # how a folder in the store is called while an archive is packed in it
 
 
@@ -53,23 +50,6 @@ def copy_serving_half(content: Path) -> None:
             target = content / "anyshape" / path.relative_to(PACKAGE)
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(path, target)
-
-
-def copy_own(settings: Settings, beside: Path, folder: Path) -> None:
-    """Copy the files of a task or backend of one's own from beside the recipe, to be packed and to be tried.
-
-    Raises BuildError for a file that is not there, or whose name means something else in a worker.
-    """
-    for key in ("task", "backend"):
-        name = getattr(settings, key)
-        if not is_own(name):
-            continue
-        path = own_file(name, beside)
-        if not path.is_file():
-            raise BuildError(f"handler.{key}: {name} needs the file {path.name} beside the recipe")
-        if path.stem in OURS or path.stem in sys.stdlib_module_names:
-            raise BuildError(f"handler.{key}: a file {path.name} would hide another module: rename it")
-        shutil.copy(path, folder)
 
 
 def pack(folder: Path, name: str, version: str, store: Path) -> Path:
