@@ -314,7 +314,7 @@ def test_what_cannot_serve_is_refused_in_one_line(name: str, tmp_path: Path) -> 
         build(recipe, tmp_path / "store")
     assert str(refused.value).startswith("handler.task")
     assert "\n" not in str(refused.value)
-    assert not list((tmp_path / "store").iterdir())
+    assert not list((tmp_path / "store").glob("*"))
 
 
 def test_an_own_file_may_change_while_a_process_lives(tmp_path: Path) -> None:
