@@ -15,9 +15,9 @@ from anyshape.buckets import contains
 from anyshape.building.errors import BuildError
 from anyshape.building.packed import read_packed
 from anyshape.building.planning import inputs
-from anyshape.building.planning.costs import AreaCost, Cost, FlopsCost, MeasuredCost
+from anyshape.building.planning.cost_models import AreaCost, Cost, FlopsCost, MeasuredCost
 from anyshape.building.planning.errors import PlanError
-from anyshape.building.planning.inputs import Histogram, Traffic
+from anyshape.building.planning.inputs import Histogram, Seen
 from anyshape.building.planning.plan import make_plan, memory_bucket_limit, neuron_bucket_limit, plan_waste
 from anyshape.building.planning.show import show_plan, show_traffic
 
@@ -162,7 +162,7 @@ def _read(args: argparse.Namespace) -> Histogram:
     return histogram
 
 
-def _traffic(args: argparse.Namespace) -> Traffic:
+def _traffic(args: argparse.Namespace) -> Seen:
     if not args.model:
         raise PlanError("--server needs --model NAME: which model's traffic to plan from")
     token = args.token
@@ -218,7 +218,7 @@ def _limit(args: argparse.Namespace, measured: Measured) -> Optional[int]:
     return memory_bucket_limit(args.memory_limit, per_bucket, args.workers, measured.shared_bytes)
 
 
-def _compare(traffic: Traffic, buckets: Any, cost: Cost) -> Dict[str, Any]:
+def _compare(traffic: Seen, buckets: Any, cost: Cost) -> Dict[str, Any]:
     """Present against proposed buckets, on the items that the present ones take.
 
     "waste" is by `cost`; "positions" is padded ÷ real positions, which the server's own counters show.

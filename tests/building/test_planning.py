@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from anyshape.building.planning.costs import AreaCost, FlopsCost, MeasuredCost
+from anyshape.building.planning.cost_models import AreaCost, FlopsCost, MeasuredCost
 from anyshape.building.planning.errors import PlanError
-from anyshape.building.planning.exact import exact_rectangles
+from anyshape.building.planning.optimum import exact_rectangles
 from anyshape.building.planning.plan import (
     PlanResult,
     knee,

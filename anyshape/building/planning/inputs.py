@@ -31,7 +31,7 @@ TEXTS_AT_ONCE = 1000  # tokenizers work on batches; this bounds the memory for a
 
 
 @dataclass(frozen=True)
-class Traffic:
+class Seen:
     """What a server says of a model: sizes seen, present buckets, the cost table if any, and the time since
     when it counts."""
 
@@ -116,7 +116,7 @@ def read_images(folder: Path) -> Tuple[Histogram, int]:
     return dict(histogram), others
 
 
-def read_server(url: str, model: str, token: Optional[str]) -> Traffic:
+def read_server(url: str, model: str, token: Optional[str]) -> Seen:
     """Ask a running server's management API what `model` has seen; `url` is that API's address."""
     address = f"{url.rstrip('/')}/models/{model}"
     try:
@@ -147,7 +147,7 @@ def read_server(url: str, model: str, token: Optional[str]) -> Traffic:
         raise PlanError(f"{address}: {error}") from error
 
 
-def traffic_from_describe(answer: Any, empty: bool = False) -> Traffic:
+def traffic_from_describe(answer: Any, empty: bool = False) -> Seen:
     """Read `GET /models/NAME?customized=true`. Raises PlanError if it holds no traffic, unless `empty`."""
     entry = answer[0] if isinstance(answer, list) and answer else answer
     metadata = entry.get("customizedMetadata") if isinstance(entry, dict) else None
@@ -167,10 +167,10 @@ def traffic_from_describe(answer: Any, empty: bool = False) -> Traffic:
         raise PlanError(f"what the model says of its traffic is not readable: {error}") from error
     if not histogram and not empty:
         raise PlanError("the model has seen no traffic yet: send requests, then plan")
-    return Traffic(dict(histogram), buckets, costs, metadata.get("seen_since"))
+    return Seen(dict(histogram), buckets, costs, metadata.get("seen_since"))
 
 
-def read_since(path: Path, traffic: Traffic) -> Traffic:
+def read_since(path: Path, traffic: Seen) -> Seen:
     """`traffic` without what was seen before `path` was saved: an earlier answer of the same server.
 
     Raises PlanError if the server began to count anew after it.

@@ -6,7 +6,7 @@
 
 One dimension (tokens) is solved exactly by dynamic programming, two dimensions (height, width) by
 greedy choice and swaps (rectangles.py), on request by mixed-integer programming on a coarse
-grid (exact.py). Every plan holds the maximum of each side, so that it takes every size it was
+grid (optimum.py). Every plan holds the maximum of each side, so that it takes every size it was
 made from and every smaller one.
 
 *Waste* is padded ÷ real cost: the cost of every item in its cheapest containing bucket, over its
@@ -22,10 +22,10 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union
 import numpy as np
 
 from anyshape.buckets import Bucket, Size
-from anyshape.building.planning.costs import AreaCost, Cost, Floats, Ints
+from anyshape.building.planning.cost_models import AreaCost, Cost, Floats, Ints
 from anyshape.building.planning.errors import PlanError
-from anyshape.building.planning.policies import align_up, policy_buckets
 from anyshape.building.planning.rectangles import best_rectangles
+from anyshape.building.planning.rules import align_up, rule_buckets
 from anyshape.recipe import BucketPlan
 
 Histogram = Mapping[Size, int]
@@ -159,7 +159,7 @@ def make_plan(
         plans[chosen - 1] = buckets
     alternatives = {
         name: _waste(sizes, weights, other, cost)
-        for name, other in policy_buckets(sizes, weights, chosen, align).items()
+        for name, other in rule_buckets(sizes, weights, chosen, align).items()
     }
     return PlanResult(buckets, waste, alternatives, curve, cost.name, dict(histogram), bend, notes, plans)
 
@@ -282,7 +282,7 @@ def _size_plans(sizes: Ints, weights: Floats, count: int, cost: Cost, align: int
     for k, found in enumerate(best_rectangles(aligned, mass, count, cost)):
         options: List[List[Bucket]] = [list(found)]
         options += plans[-1:]
-        options += policy_buckets(sizes, weights, k + 1, align).values()
+        options += rule_buckets(sizes, weights, k + 1, align).values()
         plans.append(min(options, key=lambda plan: (_waste(sizes, weights, plan, cost), len(plan))))
     return plans
 
@@ -291,7 +291,7 @@ def _exact(
     sizes: Ints, weights: Floats, count: int, cost: Cost, align: int, start: List[Bucket]
 ) -> Tuple[List[Bucket], str]:
     """The optimum over a grid that holds the sides of `start`, and what it proves."""
-    from anyshape.building.planning.exact import exact_rectangles  # scipy, which only --exact needs
+    from anyshape.building.planning.optimum import exact_rectangles  # scipy, which only --exact needs
 
     aligned, inverse = np.unique(align_up(sizes, align), axis=0, return_inverse=True)
     mass = np.bincount(inverse.ravel(), weights=weights).astype(np.float64)

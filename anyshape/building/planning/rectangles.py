@@ -21,7 +21,7 @@ from typing import Iterable, List, Sequence, Set, Tuple
 import numpy as np
 from numpy.typing import NDArray
 
-from anyshape.building.planning.costs import Cost, Floats, Ints
+from anyshape.building.planning.cost_models import Cost, Floats, Ints
 
 Cell = Tuple[int, int]
 

@@ -1,4 +1,4 @@
-"""What people do without a plan: the policies that a plan is compared with.
+"""What people do without a plan: the rules of thumb that a plan is compared with.
 
 Each takes the sizes of a distribution and how many buckets there may be, and returns at most that
 many. All are capped at the largest size and rounded up to the alignment, the kindest reading of
@@ -13,9 +13,9 @@ from typing import Callable, Dict, List, Sequence, Tuple
 import numpy as np
 
 from anyshape.buckets import Bucket
-from anyshape.building.planning.costs import Floats, Ints
+from anyshape.building.planning.cost_models import Floats, Ints
 
-Policy = Callable[[Ints, Floats, int], List[Tuple[int, ...]]]
+Rule = Callable[[Ints, Floats, int], List[Tuple[int, ...]]]
 
 
 def pad_to_max(sizes: Ints, weights: Floats, count: int) -> List[Tuple[int, ...]]:
@@ -61,7 +61,7 @@ def product_grid(sizes: Ints, weights: Floats, count: int) -> List[Tuple[int, ..
     return list(itertools.product(heights, widths))
 
 
-POLICIES: Dict[int, Dict[str, Policy]] = {
+RULES: Dict[int, Dict[str, Rule]] = {
     1: {
         "pad_to_max": pad_to_max,
         "uniform": uniform,
@@ -69,7 +69,7 @@ POLICIES: Dict[int, Dict[str, Policy]] = {
         "powers_of_two": powers_of_two,
     },
 }
-POLICIES[2] = {**POLICIES[1], "squares": squares, "product_grid": product_grid}
+RULES[2] = {**RULES[1], "squares": squares, "product_grid": product_grid}
 
 
 def align_up(values: Ints, align: int) -> Ints:
@@ -77,14 +77,14 @@ def align_up(values: Ints, align: int) -> Ints:
     return -(-np.asarray(values, dtype=np.int64) // align) * align
 
 
-def policy_buckets(sizes: Ints, weights: Floats, count: int, align: int) -> Dict[str, List[Bucket]]:
-    """The buckets of every policy that fits the sizes' rank: {name: sorted buckets}.
+def rule_buckets(sizes: Ints, weights: Floats, count: int, align: int) -> Dict[str, List[Bucket]]:
+    """The buckets of every rule that fits the sizes' rank: {name: sorted buckets}.
 
     sizes: int (n, 1) or (n, 2), not aligned; weights: float (n,).
     """
     answer: Dict[str, List[Bucket]] = {}
-    for name, policy in POLICIES[sizes.shape[1]].items():
-        corners = align_up(np.array(policy(sizes, weights, count)), align)
+    for name, rule in RULES[sizes.shape[1]].items():
+        corners = align_up(np.array(rule(sizes, weights, count)), align)
         answer[name] = sorted({tuple(int(side) for side in corner) for corner in corners})
     return answer
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from anyshape.building.planning.costs import AreaCost, FlopsCost, MeasuredCost
+from anyshape.building.planning.cost_models import AreaCost, FlopsCost, MeasuredCost
 from anyshape.building.planning.errors import PlanError
 
 

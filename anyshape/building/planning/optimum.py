@@ -8,7 +8,7 @@ import numpy as np
 from scipy.optimize import Bounds, LinearConstraint, milp
 from scipy.sparse import coo_matrix
 
-from anyshape.building.planning.costs import Cost, Floats, Ints
+from anyshape.building.planning.cost_models import Cost, Floats, Ints
 from anyshape.building.planning.errors import PlanError
 from anyshape.building.planning.rectangles import Grid, lines, tighten
 
