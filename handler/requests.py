@@ -14,20 +14,10 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Dict, List, Mapping, Optional
 
+from anyshape.bodies import TEXT, Body
 from anyshape.errors import BadRequest, InputTooLarge, Refused, UnprocessableInput, UnsupportedMediaType
 from anyshape.settings import Settings
 from handler.apis.base import OWN, Api, OtherApi
-
-TEXT, IMAGE = "text", "image"
-_EXPECTED = {
-    TEXT: 'send text/plain, or application/json such as "a text" or {"inputs": "a text"}',
-    IMAGE: 'send a picture as the body, as a form field, or in JSON as {"inputs": "<base64>"}',
-}
-# What a picture's bytes may be called; the last is what curl calls any body that it is given no type for.
-_PICTURES = (
-    *("image/", "multipart/", "application/octet-stream", "binary/octet-stream"),
-    "application/x-www-form-urlencoded",
-)
 
 
 @dataclass
@@ -46,51 +36,50 @@ class Request:
 
 
 def read_request(
-    row: Mapping[str, Any], content_type: Optional[str], body: str, settings: Settings, api: Api = OWN
+    row: Mapping[str, Any], content_type: Optional[str], body: Body, settings: Settings, api: Api = OWN
 ) -> Request:
-    """One row of the batch as a request. `body` is what the task takes: text or image.
+    """One row of the batch as a request. `body` is what the task takes.
 
-    An image input is bytes, a text input whatever JSON held: the task checks it. An empty body is the empty
-    text only where the content type says that it is text.
+    An input is bytes where the body is, otherwise whatever JSON held: the task checks it. An empty body is
+    the empty text only where the content type says that it is text.
     Raises BadRequest, InputTooLarge, UnsupportedMediaType or UnprocessableInput.
     """
     kind = (content_type or "").split(";")[0].strip().lower()
     if isinstance(api, OtherApi):
         request = _read_other(row, kind, api)
         return request if api.bodyless else _within_limits(request, body, settings)
-    expected = _EXPECTED[body]
-    value = _value(row, kind, expected)
+    value = _value(row, kind, body.how)
     if isinstance(value, (bytes, bytearray)):
-        if not value and (not kind or body == IMAGE):
-            raise BadRequest(f"the request has no body: {expected}")
-        if body == IMAGE and not (kind.endswith("json") or (not kind and value[:1] in (b"{", b'"'))):
-            if kind and not kind.startswith(_PICTURES):
-                raise UnsupportedMediaType(f"{kind} is not a picture: {expected}")
+        if not value and (not kind or body.is_bytes):
+            raise BadRequest(f"the request has no body: {body.how}")
+        if body.is_bytes and not (kind.endswith("json") or (not kind and value[:1] in (b"{", b'"'))):
+            if kind and not body.takes(kind):
+                raise UnsupportedMediaType(f"{kind} is not {body.noun}: {body.how}")
             return Request([bytes(value)], False, _fields(row, value))
-        value = _decoded(bytes(value), kind, expected)
-    elif body == IMAGE and kind.startswith("text/"):
-        raise UnsupportedMediaType(f"{kind} is not a picture: {expected}")
+        value = _decoded(bytes(value), kind, body.how)
+    elif body.is_bytes and kind.startswith("text/"):
+        raise UnsupportedMediaType(f"{kind} is not {body.noun}: {body.how}")
     request = _within_limits(_from_json(value, body), body, settings)
-    if body == IMAGE:
-        request.inputs = [_from_base64(item) for item in request.inputs]
+    if body.is_bytes:
+        request.inputs = [_from_base64(item, body) for item in request.inputs]
     return request
 
 
 def _read_other(row: Mapping[str, Any], kind: str, api: OtherApi) -> Request:
-    """A row that asks through somebody else's API: JSON, or nothing where nothing is asked."""
+    """A row that asks through somebody else's API: a JSON object, or nothing where nothing is asked."""
     if api.bodyless:
         return api.read(None)
-    value = _value(row, kind, api.expected)
+    value = _value(row, kind, api.how)
     if isinstance(value, (bytes, bytearray)):
         if not value:
-            raise BadRequest(f"the request has no body: {api.expected}")
-        value = _decoded(bytes(value), kind, api.expected)
+            raise BadRequest(f"the request has no body: {api.how}")
+        value = _decoded(bytes(value), kind, api.how)
     if not isinstance(value, Mapping):
-        raise UnprocessableInput(f"the body is no JSON object: {api.expected}")
+        raise UnprocessableInput(f"the body is no JSON object: {api.how}")
     return api.read(value)
 
 
-def _within_limits(request: Request, body: str, settings: Settings) -> Request:
+def _within_limits(request: Request, body: Body, settings: Settings) -> Request:
     """The same request. Raises BadRequest or InputTooLarge, which names the limit."""
     if not request.inputs:
         raise BadRequest("the inputs are an empty list: send at least one input")
@@ -98,7 +87,7 @@ def _within_limits(request: Request, body: str, settings: Settings) -> Request:
         raise InputTooLarge(
             f"{len(request.inputs)} inputs in one request are more than the limit of {settings.max_items}"
         )
-    characters = sum(map(_characters, request.inputs)) if body == TEXT else 0
+    characters = 0 if body.is_bytes else sum(map(_characters, request.inputs))
     if characters > settings.max_request_characters:
         raise InputTooLarge(
             f"the texts of one request have {characters} characters together, more than the limit of "
@@ -114,30 +103,30 @@ def _characters(value: Any) -> int:
     return len(value) if isinstance(value, str) else 0
 
 
-def _value(row: Mapping[str, Any], kind: str, expected: str) -> Any:
+def _value(row: Mapping[str, Any], kind: str, how: str) -> Any:
     """The body, or the form field that holds it."""
     for key in ("body", "data", "inputs"):
         if key in row:
             return row[key]
     if len(row) > 1 and kind.startswith("multipart/"):
         named = reprlib.repr(sorted(row))
-        raise BadRequest(f"none of the fields {named} is called data: {expected}")
+        raise BadRequest(f"none of the fields {named} is called data: {how}")
     if len(row) == 1 and kind != "application/x-www-form-urlencoded":
         return next(iter(row.values()))
     if not row and kind.startswith("text/"):
         return ""
     if kind == "application/x-www-form-urlencoded":
-        raise UnsupportedMediaType(f"{kind} is not supported: {expected}")
-    raise BadRequest(f"the request has no body: {expected}")
+        raise UnsupportedMediaType(f"{kind} is not supported: {how}")
+    raise BadRequest(f"the request has no body: {how}")
 
 
-def _decoded(raw: bytes, kind: str, expected: str) -> Any:
+def _decoded(raw: bytes, kind: str, how: str) -> Any:
     """Bytes that hold JSON or text. The frontend leaves JSON as bytes only where it could not read it."""
     if raw[:2] == b"\x1f\x8b":
         raise UnsupportedMediaType("a compressed body is not supported: send it as it is")
     is_json = kind.endswith("json")
     if not (is_json or kind == "" or kind.startswith(("text/", "multipart/"))):
-        raise UnsupportedMediaType(f"{kind} is not supported: {expected}")
+        raise UnsupportedMediaType(f"{kind} is not supported: {how}")
     try:
         text = raw.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -157,19 +146,19 @@ def _no_constant(name: str) -> Any:
     raise ValueError(f"{name} is not JSON")
 
 
-def _from_json(value: Any, body: str) -> Request:
+def _from_json(value: Any, body: Body) -> Request:
     """`"text"`, `{"text", "text_pair"}` or `{"inputs", "parameters"}`."""
     if isinstance(value, str):
         return Request([value])
     if not isinstance(value, Mapping):
         kinds = {type(None): "null", list: "a list", bool: "true or false"}
         kind = kinds.get(type(value), "a number")
-        raise UnprocessableInput(f"the body is {kind}: {_EXPECTED[body]}")
-    if body == TEXT and "text" in value and "inputs" not in value:
+        raise UnprocessableInput(f"the body is {kind}: {body.how}")
+    if body is TEXT and "text" in value and "inputs" not in value:
         parameters = _parameters(value)
         return Request([{k: v for k, v in value.items() if k != "parameters"}], False, parameters)
     if "inputs" not in value:
-        raise UnprocessableInput(f'the body has no "inputs": {_EXPECTED[body]}')
+        raise UnprocessableInput(f'the body has no "inputs": {body.how}')
     for key in value:
         if key not in ("inputs", "parameters"):
             raise UnprocessableInput(
@@ -191,11 +180,11 @@ def _parameters(value: Mapping[str, Any]) -> Dict[str, Any]:
     return dict(parameters)
 
 
-def _fields(row: Mapping[str, Any], picture: Any) -> Dict[str, Any]:
-    """What stands beside a picture, as parameters: `top_k=3`, or `parameters={"top_k": 3}`."""
+def _fields(row: Mapping[str, Any], file: Any) -> Dict[str, Any]:
+    """What stands beside a file, as parameters: `top_k=3`, or `parameters={"top_k": 3}`."""
     found: Dict[str, Any] = {}
     for key, raw in row.items():
-        if raw is picture:
+        if raw is file:
             continue
         value = raw
         if isinstance(raw, (bytes, bytearray)):
@@ -210,13 +199,15 @@ def _fields(row: Mapping[str, Any], picture: Any) -> Dict[str, Any]:
     return found
 
 
-def _from_base64(value: Any) -> bytes:
-    """A picture in JSON; a data URL is understood too."""
+def _from_base64(value: Any, body: Body) -> Any:
+    """A file's bytes in JSON; a data URL is understood too."""
+    if body.values and not isinstance(value, str):
+        return value
     if not isinstance(value, str):
-        raise UnprocessableInput("a picture in JSON must be a base64 string")
+        raise UnprocessableInput(f"{body.noun} in JSON must be a base64 string")
     if value.startswith("data:"):
         value = value.partition(",")[2]
     try:
         return base64.b64decode("".join(value.split()), validate=True)  # some tools break its lines
     except (binascii.Error, ValueError) as error:
-        raise UnprocessableInput(f"a picture is not valid base64: {error}") from None
+        raise UnprocessableInput(f"{body.noun} is not valid base64: {error}") from None

@@ -36,7 +36,7 @@ _TENSOR = {"name", "shape", "datatype"}
 def offered(served: Served) -> Dict[str, str]:
     """The paths that the model's task is asked through, each with its ``module:Class``."""
     task = served.model.task
-    return {**APIS.get(task.name, {}), **_TEXT} if task.body == "text" else {}
+    return {**APIS.get(task.name, {}), **_TEXT} if not task.body.is_bytes else {}
 
 
 def find_api(path: Optional[str], body: Any, served: Served) -> Api:

@@ -51,10 +51,10 @@ OWN = Api()
 class OtherApi(Api):
     """Somebody else's API: one object for one request, so that it may keep what the answer needs.
 
-    expected: what to send, for messages. to_cut: how a request says there that a text may be cut.
+    how: what to send, for messages. to_cut: how a request says there that a text may be cut.
     """
 
-    expected: ClassVar[str] = ""
+    how: ClassVar[str] = ""
     to_cut: ClassVar[str] = ""
 
     def __init__(self, served: Served) -> None:
@@ -79,7 +79,7 @@ class OtherApi(Api):
             said, _, place = str(error)[:300].partition(" - at `$")
             where = place.strip("`.")
             what = said[:1].lower() + said[1:]
-            raise WrongField(where, f"{where}: {what}" if where else f"{what}: {self.expected}") from None
+            raise WrongField(where, f"{where}: {what}" if where else f"{what}: {self.how}") from None
 
     def texts(self, value: Any, field: str) -> List[str]:
         """A text, or a list of them, as a list. Raises WrongField, also for token ids."""
@@ -90,7 +90,7 @@ class OtherApi(Api):
             if isinstance(each, int) or (isinstance(each, list) and all(isinstance(t, int) for t in each)):
                 raise WrongField(field, self.no_ids(field))
             place = f"{field}[{i}]" if isinstance(value, list) else field
-            raise WrongField(field, f"{place} is not a text: {self.expected}")
+            raise WrongField(field, f"{place} is not a text: {self.how}")
         return list(values)
 
     def no_ids(self, field: str) -> str:

@@ -44,7 +44,7 @@ class Infer(OtherApi):
     Sentence vectors are answered as FP32 of ``[texts][width]``, all else as BYTES: one JSON for each text.
     """
 
-    expected = (
+    how = (
         'send {"inputs": [{"name": "text", "shape": [1], "datatype": "BYTES", "data": ["a text"]}]}, '
         "or two such tensors called text and text_pair"
     )
@@ -67,13 +67,13 @@ class Infer(OtherApi):
                 raise WrongField("inputs", f"inputs: {len(first)} texts and {len(second)} to pair them with")
             inputs = [dict(zip(PAIR, pair)) for pair in zip(first, second)]
         else:
-            raise WrongField("inputs", f"inputs has {len(self.asked.inputs)} tensors: {self.expected}")
+            raise WrongField("inputs", f"inputs has {len(self.asked.inputs)} tensors: {self.how}")
         return Request(inputs, True, parameters, api=self)
 
     def _texts(self, tensor: _Tensor) -> List[Any]:
         self._no_binary(f"the tensor {tensor.name[:50]!r}", tensor.parameters)
         if tensor.datatype != "BYTES":
-            raise WrongField("inputs", f"a tensor of texts has the datatype BYTES: {self.expected}")
+            raise WrongField("inputs", f"a tensor of texts has the datatype BYTES: {self.how}")
         texts = self.texts(_flat(tensor.data or []), "data")
         if len(texts) != math.prod(tensor.shape) or max(tensor.shape, default=0) != len(texts):
             raise WrongField(

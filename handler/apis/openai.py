@@ -27,7 +27,7 @@ class _Body(Struct, forbid_unknown_fields=True):
 class Embeddings(OtherApi):
     """`v1/embeddings`. A vector that is cut to `dimensions` is brought to length one again."""
 
-    expected = 'send application/json such as {"input": "a text", "model": "any"}'
+    how = 'send application/json such as {"input": "a text", "model": "any"}'
 
     def read(self, body: Any) -> Request:
         self.body = self.convert(body, _Body)

@@ -76,7 +76,7 @@ class _SimilarityBody(Struct, forbid_unknown_fields=True):
 class Tei(OtherApi):
     """What its paths share: how they refuse."""
 
-    expected = 'send application/json such as {"inputs": "a text"}'
+    how = 'send application/json such as {"inputs": "a text"}'
     to_cut = ', or send "truncate": true'
 
     def error(self, error: Refused) -> Any:
@@ -134,7 +134,7 @@ class EmbedSparse(_Listed):
 class Predict(Tei):
     """`predict`: every class of a text or a pair, best first. There ``["a", "b"]`` is one pair."""
 
-    expected = 'send {"inputs": "a text"}, a pair ["a", "b"], or a list of such lists [["a"], ["b", "c"]]'
+    how = 'send {"inputs": "a text"}, a pair ["a", "b"], or a list of such lists [["a"], ["b", "c"]]'
 
     def read(self, body: Any) -> Request:
         asked = self.convert(body, _PredictBody)
@@ -149,7 +149,7 @@ class Predict(Tei):
     def _sequence(self, value: Any) -> Any:
         texts = self.texts(value, "inputs")
         if len(texts) not in (1, 2):
-            raise WrongField("inputs", f"inputs has a list of {len(texts)} texts: {self.expected}")
+            raise WrongField("inputs", f"inputs has a list of {len(texts)} texts: {self.how}")
         return texts[0] if len(texts) == 1 else {"text": texts[0], "text_pair": texts[1]}
 
     def answer(self, answers: List[Any], request: Request, items: Sequence[Item]) -> Any:
@@ -159,7 +159,7 @@ class Predict(Tei):
 class Rerank(Tei):
     """`rerank`: how well each text answers a query, best first; from a model that gives one score."""
 
-    expected = 'send {"query": "a text", "texts": ["a text", ...]}'
+    how = 'send {"query": "a text", "texts": ["a text", ...]}'
 
     def read(self, body: Any) -> Request:
         self.asked = self.convert(body, _RerankBody)
@@ -190,12 +190,12 @@ class Rerank(Tei):
 class Similarity(Tei):
     """`similarity`: the cosine between a sentence and each of some others."""
 
-    expected = 'send {"inputs": {"source_sentence": "a text", "sentences": ["a text", ...]}}'
+    how = 'send {"inputs": {"source_sentence": "a text", "sentences": ["a text", ...]}}'
 
     def read(self, body: Any) -> Request:
         asked = self.convert(body, _SimilarityBody)
         if not asked.inputs.sentences:
-            raise WrongField("inputs", f"inputs.sentences is an empty list: {self.expected}")
+            raise WrongField("inputs", f"inputs.sentences is an empty list: {self.how}")
         parameters = (asked.parameters or _Prompted()).parameters()
         texts = [asked.inputs.source_sentence, *asked.inputs.sentences]
         return Request(texts, True, parameters, api=self)
@@ -230,7 +230,7 @@ class Info(Health):
             "model_sha": None,
             "model_dtype": model.index.dtype,
             "model_type": _model_type(model.task),
-            "max_input_length": model.task.limit,  # type: ignore[attr-defined]
+            "max_input_length": getattr(model.task, "limit", model.buckets[-1][0]),
             "max_batch_tokens": max(rows * bucket[0] for bucket, rows in model.index.shapes),
             "max_client_batch_size": model.settings.max_items,
             "auto_truncate": model.settings.over_max == "truncate",
@@ -239,12 +239,13 @@ class Info(Health):
 
 
 def _model_type(task: Any) -> Dict[str, Any]:
-    labels = task.saved.get("labels") or []
+    saved = getattr(task, "saved", {})
+    labels = saved.get("labels") or []
     if task.name == "text-ranking" or (task.name == "text-classification" and len(labels) == 1):
         kind = "reranker"
     elif task.name == "text-classification":
         kind = "classifier"
     else:
-        return {"embedding": {"pooling": task.saved.get("sentence", {}).get("pooling")}}
+        return {"embedding": {"pooling": saved.get("sentence", {}).get("pooling")}}
     id2label = {str(i): label for i, label in enumerate(labels)}
     return {kind: {"id2label": id2label, "label2id": {label: i for i, label in enumerate(labels)}}}
