@@ -29,13 +29,14 @@ BLOCKS = [
 RECIPES = [(page, text) for page, kind, text in BLOCKS if kind == "yaml" and "minWorkers" in text]
 
 
-@pytest.mark.parametrize("kind", errors.RequestError.__subclasses__(), ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize("kind", errors.Refused.__subclasses__(), ids=lambda kind: kind.__name__)
 def test_every_status_has_its_row(kind: Any) -> None:
     assert f"| {kind.code} | `{kind.__name__}` | handler |" in PAGES["wire.md"]
 
 
 def test_every_response_header_has_its_row() -> None:
-    written = re.findall(r'"(X-[A-Za-z-]+)"', (ROOT / "handler" / "responses.py").read_text(encoding="utf-8"))
+    code = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "handler").rglob("*.py"))
+    written = re.findall(r'"(X-[A-Za-z-]+)"', code)
     assert len(set(written)) >= 5
     for header in written:
         assert f"| `{header}` |" in PAGES["wire.md"], header

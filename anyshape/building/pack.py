@@ -28,11 +28,11 @@ def check_names(name: str, store: Path) -> None:
             f"the archive is named after the recipe's file, and TorchServe does not take {name!r} as a name: "
             "rename the file; letters, digits, _, . and - are allowed, a letter or a digit first"
         )
-    try:
-        store.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise BuildError(f"the store {store} cannot be made ({error.strerror}): choose another") from None
-    if not os.access(store, os.W_OK | os.X_OK):
+    place = store.absolute()  # or what there is of it: a build that fails makes no folder
+    there = next(folder for folder in (place, *place.parents) if os.path.lexists(folder))
+    if not there.is_dir():
+        raise BuildError(f"the store {store} cannot be made ({there} is no folder): choose another")
+    if not os.access(there, os.W_OK | os.X_OK):
         raise BuildError(f"the store {store} cannot be written to: choose another, or change its permissions")
 
 
@@ -58,6 +58,7 @@ def pack(folder: Path, name: str, version: str, store: Path) -> Path:
     The finished archive is moved into the store in one step. Raises BuildError if the archiver fails.
     """
     check_names(name, store)
+    store.mkdir(parents=True, exist_ok=True)
     with _work_folder(store) as work:
         content = work / "content"
         copy_serving_half(content)
