@@ -62,6 +62,11 @@ class Embeddings(OtherApi):
         return base64.b64encode(vector.astype("<f4").tobytes()).decode("ascii")
 
     def error(self, error: Refused) -> Any:
-        kind = "invalid_request_error" if error.code < 500 else "server_error"
-        param = getattr(error, "param", None)
-        return {"error": {"message": self.message(error), "type": kind, "param": param, "code": error.code}}
+        return {
+            "error": {
+                "message": self.message(error),
+                "type": "invalid_request_error" if error.code < 500 else "server_error",
+                "param": getattr(error, "param", None),
+                "code": type(error).__name__,
+            }
+        }

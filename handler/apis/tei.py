@@ -102,7 +102,8 @@ class Embed(_Listed):
 
     def read(self, body: Any) -> Request:
         request = super().read(body)
-        if self.asked.normalize is False and self.served.model.task.saved["sentence"]["normalizes"]:  # type: ignore[attr-defined]
+        sentence = getattr(self.served.model.task, "saved", {}).get("sentence", {})
+        if self.asked.normalize is False and sentence.get("normalizes", True):
             raise WrongField(
                 "normalize",
                 "normalize cannot be false: the model itself ends in it, and its vectors have length one",
@@ -122,11 +123,11 @@ class EmbedAll(_Listed):
 
 
 class EmbedSparse(_Listed):
-    """`embed_sparse`: the numbers that are not zero, by their index."""
+    """`embed_sparse`: the numbers that are not zero; the task answers them as {index: value}."""
 
     def answer(self, answers: List[Any], request: Request, items: Sequence[Item]) -> Any:
         return [
-            [{"index": int(index), "value": value} for index, value in sorted(answer.items())]
+            [{"index": index, "value": value} for index, value in sorted(answer.items())]
             for answer in answers
         ]
 

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from tests.conftest import LABELS, TextOf, assert_close
+from anyshape.building.build import build
+from tests.conftest import LABELS, TextOf, assert_close, unpacked, write_recipe
 from tests.handler.apis.conftest import ask, error_of, sent
 from tests.handler.frontend import Worker
 
@@ -116,6 +117,32 @@ def test_embed_all_has_a_vector_for_each_token(
             expected = model(**tokenizer(text, return_tensors="pt")).last_hidden_state[0]
         assert_close(answer, expected.numpy())
     assert np.shape(ask(tokens, "embed_all", {"inputs": texts[0]})) == (1, 7, 16)
+
+
+SPARSE = """
+from anyshape.tasks.sentence_embedding import SentenceEmbedding
+
+
+class Sparse(SentenceEmbedding):
+    name = "sparse-embedding"
+    builder = "sentence-embedding"
+
+    def answer(self, row, item, parameters):
+        return {i: float(value) for i, value in reversed(list(enumerate(row[0]))) if value > 0}
+"""
+
+
+def test_embed_sparse_has_what_is_not_zero(
+    encoder_folder: Path, tmp_path: Path, plain_embedding: Plain
+) -> None:
+    (tmp_path / "sparse_task.py").write_text(SPARSE, encoding="utf-8")
+    recipe = write_recipe(tmp_path, "sparse", task="sparse_task:Sparse", model=str(encoder_folder))
+    worker = Worker(unpacked(build(recipe, tmp_path / "store").path, tmp_path / "unpacked"))
+    answers = ask(worker, "embed_sparse", {"inputs": ["one", "two"]})
+    for answer, text in zip(answers, ("one", "two")):
+        expected = plain_embedding(text)
+        assert [each["index"] for each in answer] == list(np.flatnonzero(expected > 0))
+        assert_close([each["value"] for each in answer], expected[expected > 0])
 
 
 def softmax(values: np.ndarray) -> np.ndarray:
