@@ -16,7 +16,7 @@ MEASURED := $(patsubst %,model_store/%.mar,minilm minilm-inductor minilm-inducto
 CHECKED := anyshape handler
 
 .DEFAULT_GOAL := help
-.PHONY: help venv weights lock serve demo test test-slow test-oldest test-browser bench bench-quick docs schema lint format clean distclean
+.PHONY: help venv weights lock serve demo test test-slow test-oldest test-browser test-clients bench bench-quick docs schema lint format clean distclean
 .DELETE_ON_ERROR:
 
 help:  ## show this list
@@ -69,6 +69,7 @@ lock: $(DEV)  ## write the requirements*.txt (everything, with hashes) from the 
 	$(LOCK) --python-version 3.11 --no-deps benchmarks/requirements-engines.in -o benchmarks/requirements-engines.txt
 	$(LOCK) --python-version 3.11 --no-universal --python-platform linux \
 	    benchmarks/requirements-infinity.in -o benchmarks/requirements-infinity.txt
+	$(LOCK) --python-version 3.11 requirements/clients.in -o requirements/clients.txt
 	$(LOCK) --python-version 3.9 tests/oldest/requirements.in -o tests/oldest/requirements.txt
 
 # Recipes whose models' weights `make serve` alone does not bring.
@@ -88,7 +89,7 @@ demo: $(RUNTIME)  ## send texts of many lengths to the running server; show buck
 	$(BIN)/anyshape demo --model $(MODEL) $(ARGS)
 
 test: $(DEV) $(WEIGHTS)  ## run the tests that take seconds, a real TorchServe included
-	$(BIN)/python -m pytest -m "not slow and not browser" $(ARGS)
+	$(BIN)/python -m pytest -m "not slow and not browser and not clients" $(ARGS)
 
 test-slow: $(DEV) $(WEIGHTS)  ## run the tests that take minutes
 	$(BIN)/python -m pytest -m slow $(ARGS)
@@ -110,6 +111,17 @@ test-oldest: $(OLDEST)/done  ## run what the worker runs on Python 3.9 and torch
 
 test-browser: $(DEV) $(WEIGHTS)  ## run the tests that need Chromium
 	$(BIN)/python -m pytest -m browser $(ARGS)
+
+CLIENTS := .venv/clients
+
+$(CLIENTS)/done: requirements/clients.txt
+	@test -n "$(PYTHON)" || { echo "Python 3.11 is needed and was not found: make test-clients PYTHON=/path/to/python3.11" >&2; exit 1; }
+	$(PYTHON) -m venv $(CLIENTS)
+	$(subst $(BIN),$(CLIENTS)/bin,$(INSTALL)) -r requirements/clients.txt
+	@touch $@
+
+test-clients: $(DEV) $(CLIENTS)/done  ## run the tests that need the clients of docs/clients.md
+	CLIENTS=$(CLIENTS) $(BIN)/python -m pytest -m clients $(ARGS)
 
 bench: $(BENCH) $(WEIGHTS) $(MEASURED)  ## measure every system side by side over HTTP (an hour or more); writes docs/benchmarks.md
 	$(BIN)/python -m benchmarks serving $(ARGS)

@@ -2,6 +2,7 @@
 
     Refused
     ├── BadRequest              400  the body cannot be read
+    ├── NotFound                404  nothing is at the path
     ├── InputTooLarge           413  larger than the largest bucket, or than a limit of the recipe
     ├── UnsupportedMediaType    415  the wrong kind of body
     ├── UnprocessableInput      422  readable, but wrong
@@ -34,6 +35,10 @@ class Refused(Exception):
 
 class BadRequest(Refused):
     code, phrase = 400, "Bad Request"
+
+
+class NotFound(Refused):
+    code, phrase = 404, "Not Found"
 
 
 class InputTooLarge(Refused):

@@ -22,11 +22,13 @@ from anyshape.model import BucketedModel
 from anyshape.process import prepare_process
 from anyshape.recipe import Recipe, read_yaml
 from anyshape.settings import Settings
+from handler.apis import find_api
+from handler.apis.base import OWN, Served
 from handler.batch import Batch
-from handler.context import Context, Metrics, header
+from handler.context import Context, Metrics, header, url_path
 from handler.logs import keep_short
 from handler.metrics import report
-from handler.requests import Request, RequestOrRefused, read_request
+from handler.requests import Request, read_request
 from handler.responses import JSON, Response, answer_response, error_response
 from handler.traffic import Traffic
 
@@ -53,6 +55,7 @@ class BucketedHandler(BaseHandler):  # type: ignore[misc]  # TorchServe is untyp
                 "warmed bucket %s with %d rows: %.2f ms", bucket_name(bucket), rows, seconds * 1e3
             )
         )
+        self.served = Served(context.model_name, self.model)
         self.notes = {} if self.model.index.exact else {"X-Inexact": self.model.index.why_inexact}
         self.traffic = Traffic(folder, len(self.model.buckets[0]))
         self.context = context
@@ -69,9 +72,7 @@ class BucketedHandler(BaseHandler):  # type: ignore[misc]  # TorchServe is untyp
         self._send(responses, context)
         return [response.body for response in responses]
 
-    def _respond(
-        self, requests: Sequence[RequestOrRefused], metrics: Metrics, started: float
-    ) -> List[Response]:
+    def _respond(self, requests: Sequence[Request], metrics: Metrics, started: float) -> List[Response]:
         """One response per request. If something fails that nobody thought of, each is answered alone."""
         try:
             batch = self.preprocess(requests)
@@ -84,7 +85,8 @@ class BucketedHandler(BaseHandler):  # type: ignore[misc]  # TorchServe is untyp
         except BaseException as error:
             log_failure(f"a batch of {len(requests)} failed", error)
             if len(requests) == 1:
-                return [error_response(ModelFailed("the request failed; the server's log says why"))]
+                failed = ModelFailed("the request failed; the server's log says why")
+                return [error_response(failed, requests[0].api)]
             each = [self._respond([request], metrics, time.perf_counter()) for request in requests]
             return [response for (response,) in each]
         with survived("the sizes of a batch were not counted"):
@@ -94,34 +96,36 @@ class BucketedHandler(BaseHandler):  # type: ignore[misc]  # TorchServe is untyp
             report(metrics, batch.items, outputs, responses, ran - read, seconds)
         return responses
 
-    def _read(self, data: List[Dict[str, Any]], context: Context) -> List[RequestOrRefused]:
-        """The rows of the batch as requests, or as the error that each one deserves."""
-        requests: List[RequestOrRefused] = []
+    def _read(self, data: List[Dict[str, Any]], context: Context) -> List[Request]:
+        """The rows of the batch as requests, some with the error that they deserve."""
+        requests: List[Request] = []
         for i, row in enumerate(data):
+            api = OWN
             try:
+                api = find_api(url_path(context, i), row.get("body"), self.served)
                 content_type = header(context, i, "content-type")
-                request = read_request(row, content_type, self.model.task.body, self.settings)
+                request = read_request(row, content_type, self.model.task.body, self.settings, api)
                 request.parameters = self.model.task.check_parameters(request.parameters)
                 requests.append(request)
             except Refused as error:
-                requests.append(error)
+                requests.append(Request([], api=api, refused=error))
             except EXITS:
                 raise
             except BaseException as error:
                 log_failure("a request could not be read", error)
-                requests.append(BadRequest("the request could not be read; the server's log says why"))
+                failed = BadRequest("the request could not be read; the server's log says why")
+                requests.append(Request([], api=api, refused=failed))
         return requests
 
-    def preprocess(self, requests: Sequence[RequestOrRefused]) -> Batch:
+    def preprocess(self, requests: Sequence[Request]) -> Batch:
         """All inputs of the batch as items, in one call of the task, and where each request's items are."""
         inputs: List[Any] = []
         parameters: List[Dict[str, Any]] = []
         places: List[slice] = []
         for request in requests:
             start = len(inputs)
-            if isinstance(request, Request):
-                inputs.extend(request.inputs)
-                parameters.extend([request.parameters] * len(request.inputs))
+            inputs.extend(request.inputs)
+            parameters.extend([request.parameters] * len(request.inputs))
             places.append(slice(start, len(inputs)))
         return Batch(list(requests), self.model.task.read(inputs, parameters), places)
 
@@ -136,26 +140,26 @@ class BucketedHandler(BaseHandler):  # type: ignore[misc]  # TorchServe is untyp
             try:
                 responses.append(self._answer(request, batch, outputs, place))
             except Refused as error:
-                responses.append(error_response(error))
+                responses.append(error_response(error, request.api))
             except Exception as error:
                 log_failure("an answer failed", error)
                 failed = ModelFailed("the answer could not be made; the server's log says why")
-                responses.append(error_response(failed))
+                responses.append(error_response(failed, request.api))
         return responses
 
     def _answer(
-        self, request: RequestOrRefused, batch: Batch, outputs: Sequence[OutputOrRefused], place: slice
+        self, request: Request, batch: Batch, outputs: Sequence[OutputOrRefused], place: slice
     ) -> Response:
-        if isinstance(request, Refused):
-            raise request
+        if request.refused is not None:
+            raise request.refused
         answers, done = [], []
         for i, (item, output) in enumerate(zip(batch.items[place], outputs[place])):
             if isinstance(output, Refused):
-                raise type(output)(f"inputs[{i}]: {output}") if request.many else output
+                raise _placed(output, request.api.place(i)) if request.many else output
             assert isinstance(item, Item)
             answers.append(self.model.task.answer(output.row, item, request.parameters))
             done.append((item, output))
-        answer = answers if request.many else answers[0]
+        answer = request.api.answer(answers, request, [item for item, _ in done])
         return answer_response(answer, done, self.settings.max_response_bytes, self.notes)
 
     def _send(self, responses: List[Response], context: Context) -> None:
@@ -173,6 +177,11 @@ class BucketedHandler(BaseHandler):  # type: ignore[misc]  # TorchServe is untyp
         with survived("the sizes that were seen could not be read"):
             described.update(seen=self.traffic.seen(), seen_since=self.traffic.since())
         return [described]
+
+
+def _placed(error: Refused, place: str) -> Refused:
+    """The same refusal, saying which of a request's inputs it is about."""
+    return type(error)(f"{place}: {error}")
 
 
 def _is_description(data: List[Dict[str, Any]], context: Context) -> bool:

@@ -14,6 +14,7 @@ class Metrics(Protocol):
 class Context(Protocol):
     """The context of a worker (in `initialize`) and of a batch (in `handle`)."""
 
+    model_name: str
     system_properties: Mapping[str, Any]
     model_yaml_config: Optional[Dict[str, Any]]
     metrics: Metrics
@@ -22,6 +23,14 @@ class Context(Protocol):
     def set_response_status(self, code: int, phrase: str, idx: int) -> None: ...
     def set_response_content_type(self, idx: int, value: str) -> None: ...
     def set_response_header(self, idx: int, key: str, value: str) -> None: ...
+
+
+def url_path(context: Context, i: int) -> Optional[str]:
+    """What stands behind the version in a prediction's URL, "" for nothing; None if it came along another.
+
+    The frontend writes it under this very name, over what a client may have sent so.
+    """
+    return context.get_all_request_header(i).get("url_path")
 
 
 def header(context: Context, i: int, name: str) -> Optional[str]:

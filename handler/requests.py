@@ -12,27 +12,31 @@ import json
 import reprlib
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any, Dict, List, Mapping, Optional, Union
+from typing import Any, Dict, List, Mapping, Optional
 
 from anyshape.bodies import TEXT, Body
 from anyshape.errors import BadRequest, InputTooLarge, Refused, UnprocessableInput, UnsupportedMediaType
 from anyshape.settings import Settings
+from handler.apis.base import OWN, Api, OtherApi
 
 
 @dataclass
 class Request:
-    """What one request asks for. `many`: it sent a list and gets a list back."""
+    """What one request asks for.
+
+    many: it sent a list and gets a list back. api: who words the answer. refused: the error that it deserves;
+    then it has no inputs.
+    """
 
     inputs: List[Any]
     many: bool = False
     parameters: Dict[str, Any] = field(default_factory=dict)
-
-
-RequestOrRefused = Union[Request, Refused]  # read, or the error that it deserves
+    api: Api = field(default=OWN, compare=False)
+    refused: Optional[Refused] = None
 
 
 def read_request(
-    row: Mapping[str, Any], content_type: Optional[str], body: Body, settings: Settings
+    row: Mapping[str, Any], content_type: Optional[str], body: Body, settings: Settings, api: Api = OWN
 ) -> Request:
     """One row of the batch as a request. `body` is what the task takes.
 
@@ -41,7 +45,10 @@ def read_request(
     Raises BadRequest, InputTooLarge, UnsupportedMediaType or UnprocessableInput.
     """
     kind = (content_type or "").split(";")[0].strip().lower()
-    value = _value(row, kind, body)
+    if isinstance(api, OtherApi):
+        request = _read_other(row, kind, api)
+        return request if api.bodyless else _within_limits(request, body, settings)
+    value = _value(row, kind, body.how)
     if isinstance(value, (bytes, bytearray)):
         if not value and (not kind or body.is_bytes):
             raise BadRequest(f"the request has no body: {body.how}")
@@ -49,20 +56,38 @@ def read_request(
             if kind and not body.takes(kind):
                 raise UnsupportedMediaType(f"{kind} is not {body.noun}: {body.how}")
             return Request([bytes(value)], False, _fields(row, value))
-        value = _decoded(bytes(value), kind, body)
+        value = _decoded(bytes(value), kind, body.how)
     elif body.is_bytes and kind.startswith("text/"):
         raise UnsupportedMediaType(f"{kind} is not {body.noun}: {body.how}")
-    request = _from_json(value, body)
+    request = _within_limits(_from_json(value, body), body, settings)
+    if body.is_bytes:
+        request.inputs = [_from_base64(item, body) for item in request.inputs]
+    return request
+
+
+def _read_other(row: Mapping[str, Any], kind: str, api: OtherApi) -> Request:
+    """A row that asks through somebody else's API: a JSON object, or nothing where nothing is asked."""
+    if api.bodyless:
+        return api.read(None)
+    value = _value(row, kind, api.how)
+    if isinstance(value, (bytes, bytearray)):
+        if not value:
+            raise BadRequest(f"the request has no body: {api.how}")
+        value = _decoded(bytes(value), kind, api.how)
+    if not isinstance(value, Mapping):
+        raise UnprocessableInput(f"the body is no JSON object: {api.how}")
+    return api.read(value)
+
+
+def _within_limits(request: Request, body: Body, settings: Settings) -> Request:
+    """The same request. Raises BadRequest or InputTooLarge, which names the limit."""
     if not request.inputs:
-        raise BadRequest('"inputs" is an empty list: send at least one input')
+        raise BadRequest("the inputs are an empty list: send at least one input")
     if len(request.inputs) > settings.max_items:
         raise InputTooLarge(
             f"{len(request.inputs)} inputs in one request are more than the limit of {settings.max_items}"
         )
-    if body.is_bytes:
-        request.inputs = [_from_base64(item, body) for item in request.inputs]
-        return request
-    characters = sum(map(_characters, request.inputs))
+    characters = 0 if body.is_bytes else sum(map(_characters, request.inputs))
     if characters > settings.max_request_characters:
         raise InputTooLarge(
             f"the texts of one request have {characters} characters together, more than the limit of "
@@ -78,30 +103,30 @@ def _characters(value: Any) -> int:
     return len(value) if isinstance(value, str) else 0
 
 
-def _value(row: Mapping[str, Any], kind: str, body: Body) -> Any:
+def _value(row: Mapping[str, Any], kind: str, how: str) -> Any:
     """The body, or the form field that holds it."""
     for key in ("body", "data", "inputs"):
         if key in row:
             return row[key]
     if len(row) > 1 and kind.startswith("multipart/"):
         named = reprlib.repr(sorted(row))
-        raise BadRequest(f"none of the fields {named} is called data: {body.how}")
+        raise BadRequest(f"none of the fields {named} is called data: {how}")
     if len(row) == 1 and kind != "application/x-www-form-urlencoded":
         return next(iter(row.values()))
     if not row and kind.startswith("text/"):
         return ""
     if kind == "application/x-www-form-urlencoded":
-        raise UnsupportedMediaType(f"{kind} is not supported: {body.how}")
-    raise BadRequest(f"the request has no body: {body.how}")
+        raise UnsupportedMediaType(f"{kind} is not supported: {how}")
+    raise BadRequest(f"the request has no body: {how}")
 
 
-def _decoded(raw: bytes, kind: str, body: Body) -> Any:
+def _decoded(raw: bytes, kind: str, how: str) -> Any:
     """Bytes that hold JSON or text. The frontend leaves JSON as bytes only where it could not read it."""
     if raw[:2] == b"\x1f\x8b":
         raise UnsupportedMediaType("a compressed body is not supported: send it as it is")
     is_json = kind.endswith("json")
     if not (is_json or kind == "" or kind.startswith(("text/", "multipart/"))):
-        raise UnsupportedMediaType(f"{kind} is not supported: {body.how}")
+        raise UnsupportedMediaType(f"{kind} is not supported: {how}")
     try:
         text = raw.decode("utf-8")
     except UnicodeDecodeError as error:

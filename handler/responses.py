@@ -11,6 +11,7 @@ import orjson
 from anyshape.buckets import bucket_name
 from anyshape.errors import InputTooLarge, Refused
 from anyshape.items import Item, Output, padding_ratio
+from handler.apis.base import OWN, Api
 
 JSON = "application/json"
 
@@ -37,8 +38,9 @@ def _contiguous(value: Any) -> Any:
     raise TypeError(f"{type(value).__name__} cannot be written as JSON")
 
 
-def error_response(error: Refused) -> Response:
-    return Response(encode(error.body()), error.code, error.phrase)
+def error_response(error: Refused, api: Api = OWN) -> Response:
+    """A refusal, as the API says it that was asked."""
+    return Response(encode(api.error(error)), error.code, error.phrase)
 
 
 def answer_response(
@@ -54,6 +56,8 @@ def answer_response(
         raise InputTooLarge(
             f"the answer has {len(body)} bytes, more than the limit of {limit}: send fewer inputs at once"
         )
+    if not done:  # nothing was run, as for a description
+        return Response(body)
     headers = {
         **notes,
         "X-Bucket": ",".join(bucket_name(output.bucket) for _, output in done),

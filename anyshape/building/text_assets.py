@@ -12,7 +12,7 @@ from tokenizers import Tokenizer
 from tokenizers.normalizers import Lowercase, Sequence
 
 from anyshape.buckets import Bucket
-from anyshape.building.pooling import takes
+from anyshape.building.pooling import Normalize, takes
 from anyshape.building.sentence_folder import Sentence
 from anyshape.errors import ConfigError
 from anyshape.recipe import Section
@@ -154,4 +154,6 @@ def _sentence(sentence: Sentence, tokenizer: Any) -> Dict[str, Any]:
         "include_prompt": sentence.include_prompt,
         "special_ids": sorted(tokenizer.all_special_ids),
         "similarity": sentence.similarity,
+        "pooling": ", ".join(sentence.pooling),
+        "normalizes": any(isinstance(module, Normalize) for module in sentence.after),
     }

@@ -17,6 +17,9 @@ from anyshape.settings import Settings
 
 Parameters = Mapping[str, Any]
 
+# How a request says that a text may be cut, at the end of the refusal of one that is too long.
+TO_CUT = ', or send {"parameters": {"truncation": true}}'
+
 
 class Task:
     """One kind of question that a model answers, named as the Hugging Face pipeline is.

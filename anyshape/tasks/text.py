@@ -15,7 +15,7 @@ from anyshape.failures import EXITS
 from anyshape.items import Item, ItemOrRefused
 from anyshape.padding import DATA, MASK, InputSpec
 from anyshape.settings import Settings
-from anyshape.tasks.base import Parameters, Task, boolean
+from anyshape.tasks.base import TO_CUT, Parameters, Task, boolean, one_of
 from anyshape.tasks.beginnings import Beginnings
 
 TOKENIZER, SETTINGS = "tokenizer.json", "text.json"
@@ -35,14 +35,14 @@ class TextTask(Task):
 
     body = TEXT
     over_max = ("reject", "truncate")
-    parameters = {"truncation": boolean}
+    parameters = {"truncation": boolean, "truncation_side": one_of("left", "right")}
 
     def __init__(self, settings: Settings, folder: Path) -> None:
         super().__init__(settings, folder)
         self.tokenizer = Tokenizer.from_file(str(folder / TOKENIZER))
         self.tokenizer.no_padding()
         self.tokenizer.no_truncation()
-        self._truncating: Optional[Tokenizer] = None
+        self._truncating: Dict[str, Tokenizer] = {}  # by the side that they cut
         self._beginnings = Beginnings(self.tokenizer)
         self.smallest = max(1, len(self.tokenizer.encode("").ids))  # the empty text's
         self.saved = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
@@ -111,10 +111,7 @@ class TextTask(Task):
         return bool(parameters.get("truncation", self.settings.over_max == "truncate"))
 
     def _too_long(self, tokens: Any) -> InputTooLarge:
-        return InputTooLarge(
-            f"the input has {tokens} tokens, and {self._limit_from()}: "
-            'shorten it, or send {"parameters": {"truncation": true}}'
-        )
+        return InputTooLarge(f"the input has {tokens} tokens, and {self._limit_from()}: shorten it{TO_CUT}")
 
     def _text(self, value: Any) -> Text:
         """A text, or a pair of texts. Raises UnprocessableInput or InputTooLarge."""
@@ -151,7 +148,7 @@ class TextTask(Task):
         length, limit, changed = len(encoding), self.limit, None
         if length > limit:
             if self._cuts(parameters):
-                encoding = self._truncate(text, limit)
+                encoding = self._truncate(text, limit, parameters)
                 changed = f"{length} tokens to {len(encoding)}"
             if len(encoding) > limit:  # the tokens that the model itself needs are never cut
                 return self._too_long(length)
@@ -178,14 +175,15 @@ class TextTask(Task):
             return f"the model takes {self.limit} (handler.task_options.max_length, when it is built)"
         return f"the largest bucket takes {largest}"
 
-    def _truncate(self, text: Text, length: int) -> Any:
-        if self._truncating is None:
+    def _truncate(self, text: Text, length: int, parameters: Parameters) -> Any:
+        side = parameters.get("truncation_side", self.truncation_side)
+        if side not in self._truncating:
             truncating = Tokenizer.from_str(self.tokenizer.to_str())
             truncating.no_padding()
-            truncating.enable_truncation(length, strategy="longest_first", direction=self.truncation_side)
-            self._truncating = truncating  # now that it truncates: another thread may be waiting for it
+            truncating.enable_truncation(length, strategy="longest_first", direction=side)
+            self._truncating[side] = truncating  # now that it truncates: another thread may be waiting for it
         pair = text if isinstance(text, tuple) else (text,)
-        return self._truncating.encode(*pair)
+        return self._truncating[side].encode(*pair)
 
 
 def _kind(value: Any) -> str:

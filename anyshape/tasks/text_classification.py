@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from anyshape.items import Item, Row
-from anyshape.tasks.base import Parameters, boolean, one_of, positive_int_or_none, top_classes
+from anyshape.tasks.base import Parameters, one_of, positive_int_or_none, top_classes
 from anyshape.tasks.text import TextTask
 
 
@@ -14,7 +14,7 @@ class TextClassification(TextTask):
 
     name = "text-classification"
     parameters = {
-        "truncation": boolean,
+        **TextTask.parameters,
         "top_k": positive_int_or_none,
         "function_to_apply": one_of("softmax", "sigmoid", "none"),
     }

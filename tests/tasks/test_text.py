@@ -445,7 +445,8 @@ def test_labels_that_are_too_few_stop_the_build(classifier_folder: Path, tmp_pat
 
 
 def test_parameters_are_those_of_the_task() -> None:
-    assert set(TextClassification.parameters) == {"truncation", "top_k", "function_to_apply"}
+    cut = {"truncation", "truncation_side"}
+    assert set(TextClassification.parameters) == {*cut, "top_k", "function_to_apply"}
 
 
 # Real weights
