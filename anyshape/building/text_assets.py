@@ -28,8 +28,11 @@ def save_text(
     model: torch.nn.Module,
     folder: Path,
     sentence: Optional[Sentence] = None,
+    more: Optional[Dict[str, Any]] = None,
 ) -> None:
     """Write tokenizer.json and text.json to `folder`, for a model and transformers' tokenizer of it.
+
+    `more` is what the task itself adds to text.json.
 
     Raises ConfigError for a tokenizer, a model or buckets that do not fit each other.
     """
@@ -49,6 +52,7 @@ def save_text(
         "truncation_side": tokenizer.truncation_side,
         "labels": _labels(section, settings),
         "problem_type": getattr(settings, "problem_type", None),
+        **(more or {}),
     }
     fast = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
     if sentence is not None:

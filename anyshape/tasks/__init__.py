@@ -18,6 +18,7 @@ TASKS = {
     "object-detection": "anyshape.tasks.object_detection:ObjectDetection",
     "sentence-embedding": "anyshape.tasks.sentence_embedding:SentenceEmbedding",
     "text-classification": "anyshape.tasks.text_classification:TextClassification",
+    "token-classification": "anyshape.tasks.token_classification:TokenClassification",
 }
 
 

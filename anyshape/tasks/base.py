@@ -126,12 +126,24 @@ def fraction(value: Any) -> float:
     return float(value)
 
 
+def texts(value: Any) -> List[str]:
+    """A parameter that is a list of texts."""
+    if not isinstance(value, list) or not all(isinstance(text, str) for text in value):
+        raise ValueError("must be a list of texts")
+    return value
+
+
+def softmax(logits: Any) -> Any:
+    """Probabilities along the last axis."""
+    powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    return powers / powers.sum(axis=-1, keepdims=True)
+
+
 def top_classes(logits: Any, labels: Sequence[str], top_k: Any, function: str) -> List[Dict[str, Any]]:
     """Classification answers, best first: softmax, sigmoid or the plain scores of one row of logits."""
     scores = finite(np.asarray(logits, dtype=np.float32))
     if function == "softmax":
-        powers = np.exp(scores - scores.max())
-        scores = powers / powers.sum()
+        scores = softmax(scores)
     elif function == "sigmoid":
         scores = 0.5 + 0.5 * np.tanh(scores / 2)  # the same, and never overflows
     order = np.argsort(-scores, kind="stable")[:top_k]

@@ -163,7 +163,11 @@ class TextTask(Task):
             data["token_type_ids"] = encoding.type_ids
         if length == 0:  # a tokenizer without special tokens makes nothing of an empty text
             length, data = 1, {name: [self.pad_id] for name in self.names}
-        return Item((length,), data, changed)
+        return Item((length,), data, changed, self._origin(encoding, text))
+
+    def _origin(self, encoding: Any, text: Text) -> Dict[str, Any]:
+        """What the answer needs to know of the text, beyond its tokens' outputs."""
+        return {}
 
     @property
     def limit(self) -> int:
@@ -176,6 +180,11 @@ class TextTask(Task):
         if self.limit < largest:
             return f"the model takes {self.limit} (handler.task_options.max_length, when it is built)"
         return f"the largest bucket takes {largest}"
+
+    def labels(self, count: int) -> List[str]:
+        """The names of a model's classes; numbers where there are none for this many."""
+        names: List[str] = self.saved["labels"]
+        return names if len(names) == count else [f"LABEL_{i}" for i in range(count)]
 
     def _truncate(self, text: Text, length: int) -> Any:
         if self._truncating is None:

@@ -20,9 +20,7 @@ class TextClassification(TextTask):
     }
 
     def answer(self, row: Row, item: Item, parameters: Parameters) -> Any:
-        labels = self.saved["labels"]
-        if len(labels) != len(row[0]):
-            labels = [f"LABEL_{i}" for i in range(len(row[0]))]
+        labels = self.labels(len(row[0]))
         function = parameters.get("function_to_apply") or self._usual_function(len(labels))
         top_k = parameters.get("top_k", 1)
         answers = top_classes(row[0], labels, top_k, function)

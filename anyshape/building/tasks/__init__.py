@@ -17,6 +17,7 @@ BUILDERS = {
     "object-detection": "anyshape.building.tasks.object_detection:ObjectDetectionBuilder",
     "sentence-embedding": "anyshape.building.tasks.sentence_embedding:SentenceEmbeddingBuilder",
     "text-classification": "anyshape.building.tasks.text_classification:TextClassificationBuilder",
+    "token-classification": "anyshape.building.tasks.token_classification:TokenClassificationBuilder",
 }
 
 
