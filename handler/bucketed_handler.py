@@ -17,7 +17,7 @@ from anyshape.archive import RECIPE
 from anyshape.buckets import bucket_name
 from anyshape.errors import BadRequest, ModelFailed, Refused
 from anyshape.failures import EXITS, log_failure, survived
-from anyshape.items import Item, OutputOrRefused
+from anyshape.items import Ran, items_of
 from anyshape.model import BucketedModel
 from anyshape.process import prepare_process
 from anyshape.recipe import Recipe, read_yaml
@@ -88,7 +88,7 @@ class BucketedHandler(BaseHandler):  # type: ignore[misc]  # TorchServe is untyp
             each = [self._respond([request], metrics, time.perf_counter()) for request in requests]
             return [response for (response,) in each]
         with survived("the sizes of a batch were not counted"):
-            self.traffic.record(item.size for item in batch.items if isinstance(item, Item))
+            self.traffic.record(item.size for item in items_of(batch.items))
         with survived("the metrics of a batch were not counted"):
             seconds = time.perf_counter() - started
             report(metrics, batch.items, outputs, responses, ran - read, seconds)
@@ -113,7 +113,7 @@ class BucketedHandler(BaseHandler):  # type: ignore[misc]  # TorchServe is untyp
         return requests
 
     def preprocess(self, requests: Sequence[RequestOrRefused]) -> Batch:
-        """All inputs of the batch as items, in one call of the task, and where each request's items are."""
+        """All inputs of the batch as items, in one call of the task, and where each request's inputs are."""
         inputs: List[Any] = []
         parameters: List[Dict[str, Any]] = []
         places: List[slice] = []
@@ -125,11 +125,11 @@ class BucketedHandler(BaseHandler):  # type: ignore[misc]  # TorchServe is untyp
             places.append(slice(start, len(inputs)))
         return Batch(list(requests), self.model.task.read(inputs, parameters), places)
 
-    def inference(self, batch: Batch) -> List[OutputOrRefused]:
+    def inference(self, batch: Batch) -> List[Ran]:
         """Pack the items into calls and run them."""
         return self.model.run(batch.items)
 
-    def postprocess(self, batch: Batch, outputs: Sequence[OutputOrRefused]) -> List[Response]:
+    def postprocess(self, batch: Batch, outputs: Sequence[Ran]) -> List[Response]:
         """One response per request, in the order of the batch."""
         responses = []
         for request, place in zip(batch.requests, batch.places):
@@ -144,17 +144,15 @@ class BucketedHandler(BaseHandler):  # type: ignore[misc]  # TorchServe is untyp
         return responses
 
     def _answer(
-        self, request: RequestOrRefused, batch: Batch, outputs: Sequence[OutputOrRefused], place: slice
+        self, request: RequestOrRefused, batch: Batch, outputs: Sequence[Ran], place: slice
     ) -> Response:
         if isinstance(request, Refused):
             raise request
-        answers, done = [], []
-        for i, (item, output) in enumerate(zip(batch.items[place], outputs[place])):
+        done, answers = list(zip(batch.items[place], outputs[place])), []
+        for i, (item, output) in enumerate(done):
             if isinstance(output, Refused):
                 raise type(output)(f"inputs[{i}]: {output}") if request.many else output
-            assert isinstance(item, Item)
-            answers.append(self.model.task.answer(output.row, item, request.parameters))
-            done.append((item, output))
+            answers.append(self.model.answer(item, output, request.parameters))
         answer = answers if request.many else answers[0]
         return answer_response(answer, done, self.settings.max_response_bytes, self.notes)
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from anyshape.buckets import Bucket
 from anyshape.errors import ConfigError, ModelFailed, UnprocessableInput
-from anyshape.items import Item, ItemOrRefused, Row
+from anyshape.items import Item, Parts, Read, Row
 from anyshape.padding import InputSpec
 from anyshape.settings import Settings
 
@@ -20,8 +20,9 @@ Parameters = Mapping[str, Any]
 class Task:
     """One kind of question that a model answers, named as the Hugging Face pipeline is.
 
-    `read` (a whole batch at once) → the compiled model → `unpad` and `answer` (item by item). Its other half
-    loads models and saves what this one needs (`building.tasks`).
+    `read` (a whole batch at once) → the compiled model → `unpad` and `answer` (item by item), or `merge`
+    where an input became several items. Its other half loads models and saves what this one needs
+    (`building.tasks`).
 
     body: what a request brings, `text` or `image`; sides: how many sides a bucket has.
     over_max: the policies for inputs beyond every bucket. parameters: what a request may set, each with a
@@ -75,8 +76,8 @@ class Task:
                 raise UnprocessableInput(f"parameter {key!r} {error}, not {shown}") from None
         return checked
 
-    def read(self, inputs: Sequence[Any], parameters: Sequence[Parameters]) -> List[ItemOrRefused]:
-        """Turn the inputs of a whole batch into items, or into the error that each one deserves."""
+    def read(self, inputs: Sequence[Any], parameters: Sequence[Parameters]) -> List[Read]:
+        """Turn each input of a whole batch into an item, into parts, or into the error that it deserves."""
         raise NotImplementedError
 
     def unpad(self, row: Row, item: Item) -> Row:
@@ -85,6 +86,13 @@ class Task:
 
     def answer(self, row: Row, item: Item, parameters: Parameters) -> Any:
         """The answer for one un-padded row, as the Hugging Face pipeline gives it. May hold numpy arrays.
+
+        Raises ModelFailed if the model's output is not a number.
+        """
+        raise NotImplementedError
+
+    def merge(self, rows: Sequence[Row], parts: Parts, parameters: Parameters) -> Any:
+        """The answer for an input that became several items, from the un-padded row of each.
 
         Raises ModelFailed if the model's output is not a number.
         """

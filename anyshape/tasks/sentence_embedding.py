@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Dict, List, Sequence
 
 from anyshape.errors import UnprocessableInput
-from anyshape.items import Item, ItemOrRefused, Row
+from anyshape.items import Item, ItemOrRefused, Read, Row
 from anyshape.settings import Settings
 from anyshape.tasks.base import Parameters, finite, text_or_none
 from anyshape.tasks.text import POOLING_MASK, Text, TextTask
@@ -63,7 +63,7 @@ class SentenceEmbedding(TextTask):
             return self._checked(prompt + text[0]), text[1]
         return self._checked(prompt + text)
 
-    def read(self, inputs: Sequence[Any], parameters: Sequence[Parameters]) -> List[ItemOrRefused]:
+    def read(self, inputs: Sequence[Any], parameters: Sequence[Parameters]) -> List[Read]:
         items = super().read(inputs, parameters)
         if POOLING_MASK not in self.names:
             return items

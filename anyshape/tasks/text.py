@@ -11,7 +11,7 @@ from tokenizers import Tokenizer
 
 from anyshape.errors import InputTooLarge, Refused, UnprocessableInput
 from anyshape.failures import EXITS
-from anyshape.items import Item, ItemOrRefused
+from anyshape.items import Item, ItemOrRefused, Read
 from anyshape.padding import DATA, MASK, InputSpec
 from anyshape.settings import Settings
 from anyshape.tasks.base import Parameters, Task, boolean
@@ -60,8 +60,8 @@ class TextTask(Task):
         )
         self.names = [spec.name for spec in self.inputs if spec.kind == DATA]
 
-    def read(self, inputs: Sequence[Any], parameters: Sequence[Parameters]) -> List[ItemOrRefused]:
-        results: Dict[int, ItemOrRefused] = {}
+    def read(self, inputs: Sequence[Any], parameters: Sequence[Parameters]) -> List[Read]:
+        results: Dict[int, Read] = {}
         texts: Dict[int, Text] = {}
         for i, value in enumerate(inputs):
             try:
