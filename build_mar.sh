@@ -1,8 +1,10 @@
 #!/usr/bin/env bash
-# Build an archive: ./build_mar.sh RECIPE [--store DIR] [--model-version V]     (--help says more)
+# ./build_mar.sh RECIPE [--store DIR] [--model-version V]: the front of `anyshape build`, which says more with --help.
+# In an active environment that has anyshape, that one builds; else the project's own .venv, which is made where needed.
 set -euo pipefail
 root="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
-make --silent -C "$root" venv >&2
-export PYTHONPATH="$root${PYTHONPATH:+:$PYTHONPATH}"
-# The store that serve.py reads, wherever this is called from; a --store of the caller's comes later and wins.
-exec "$root/.venv/bin/python" -m builder build --store "$root/model_store" "$@"
+if [ -z "${VIRTUAL_ENV:-}" ] || ! command -v anyshape >/dev/null; then
+    make --silent -C "$root" venv >&2
+    PATH="$root/.venv/bin:$PATH"
+fi
+exec anyshape build --store "$root/model_store" "$@"

@@ -44,10 +44,6 @@ class BucketedModel:
         self.index = archive.read_index(folder)
         archive.check_files(folder, self.index)
         archive.check_settings(settings, self.index)
-        if settings.packing not in POLICIES:
-            raise ConfigError(
-                f"handler.packing must be one of {', '.join(POLICIES)}, not {settings.packing!r}"
-            )
         self.buckets = self.index.buckets
         self.task = load_task(settings, folder)
         if list(self.task.inputs) != self.index.inputs:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+from pathlib import Path
+from typing import Optional
 
 import torch
 
@@ -56,8 +58,8 @@ def give_back_freed_memory() -> None:
         library.malloc_trim(0)
 
 
-def prepare_process(settings: Settings, workers: int) -> None:
-    """Set the threads, keep freed memory, and let the backend prepare the process.
+def prepare_process(settings: Settings, workers: int, folder: Optional[Path] = None) -> None:
+    """Set the threads, keep freed memory, and let the backend prepare the process; one's own is in `folder`.
 
     Raises ConfigError where the backend cannot run so many workers.
     """
@@ -65,4 +67,4 @@ def prepare_process(settings: Settings, workers: int) -> None:
     torch.set_num_threads(threads)
     os.environ.setdefault("RAYON_NUM_THREADS", str(threads))
     keep_freed_memory()
-    create_backend(settings.backend, settings.backend_options).prepare_process(workers)
+    create_backend(settings.backend, settings.backend_options, folder).prepare_process(workers)

@@ -71,7 +71,8 @@ class Section(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     task: Annotated[
         Text,
         _key(
-            "What turns a request into inputs and outputs into an answer: a task's name.",
+            "What turns a request into inputs and outputs into an answer: a task's name, or `module:Class` "
+            "of your own in a file beside the recipe.",
             "the name of a task",
         ),
     ]
@@ -94,7 +95,12 @@ class Section(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
     # How it is compiled
     backend: Annotated[
-        Text, _key("How programs are compiled, saved, loaded and run.", "the name of a backend")
+        Text,
+        _key(
+            "How programs are compiled, saved, loaded and run: a backend's name, or `module:Class` of your "
+            "own in a file beside the recipe.",
+            "the name of a backend",
+        ),
     ] = "torchscript"
     backend_options: Annotated[Dict[str, Any], _key("Options of the backend.", "a mapping")] = {}
     dtype: Annotated[
@@ -140,10 +146,10 @@ class Section(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         _key("What happens to an input larger than every bucket.", "one of reject, truncate, resize"),
     ] = "reject"
     packing: Annotated[
-        Text,
+        Literal["packed", "per_bucket", "fifo", "one_by_one"],
         _key(
-            "How a batch is split into calls: packed (by measured cost), per_bucket, fifo, one_by_one.",
-            "text",
+            "How a batch is split into calls: packed by measured cost, or as servers usually do it.",
+            "one of packed, per_bucket, fifo, one_by_one",
         ),
     ] = "packed"
     threads: Annotated[

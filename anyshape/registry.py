@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import hashlib
 import importlib
-import importlib.util
 import sys
+import threading
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Mapping, Optional, Type, TypeVar
 
 from anyshape.errors import ConfigError
 
 Strategy = TypeVar("Strategy")
+_LOADING = threading.RLock()  # nobody is to see a module that is half loaded
 
 
 def load(
@@ -29,10 +31,13 @@ def load(
         known = ", ".join(sorted(table))
         raise ConfigError(f"handler.{key} must be one of {known}, or module:Class of your own, not {name!r}")
     module, _, class_name = table.get(name, name).partition(":")
+    path = None if name in table else own_file(name, folder or Path())
+    if path is not None and not path.is_file():
+        raise ConfigError(f"handler.{key}: {name} needs the file {path.name}, which is not in {path.parent}")
     try:
-        code = importlib.import_module(module) if name in table else _own_module(module, folder)
+        code = importlib.import_module(module) if path is None else _own_module(path)
         found: Any = getattr(code, class_name)
-    except Exception as error:  # somebody's own module may raise anything
+    except (Exception, SystemExit) as error:  # somebody's own module may raise anything
         said = (str(error).strip() or "it says no more").splitlines()[0]
         raise ConfigError(
             f"handler.{key}: {name} cannot be loaded: {type(error).__name__}: {said}"
@@ -53,20 +58,17 @@ def own_file(name: str, folder: Path) -> Path:
     return folder / f"{name.partition(':')[0]}.py"
 
 
-def _own_module(module: str, folder: Optional[Path]) -> Any:
-    """The module in `folder`, under a name by its content: two archives may each have a my_task.py."""
-    if folder is None or not (folder / f"{module}.py").is_file():
-        return importlib.import_module(module)
-    path = folder / f"{module}.py"
-    name = f"{module}_{hashlib.sha256(path.read_bytes()).hexdigest()[:12]}"
-    if name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(name, path)
-        assert spec is not None
-        assert spec.loader is not None
-        sys.modules[name] = loaded = importlib.util.module_from_spec(spec)
-        try:
-            spec.loader.exec_module(loaded)
-        except BaseException:
-            del sys.modules[name]
-            raise
-    return sys.modules[name]
+def _own_module(path: Path) -> ModuleType:
+    """The module in a file, under a name by its content: two archives may each have a my_task.py."""
+    source = path.read_bytes()
+    name = f"{path.stem}_{hashlib.sha256(source).hexdigest()[:12]}"
+    with _LOADING:
+        if name not in sys.modules:
+            module = sys.modules[name] = ModuleType(name)
+            module.__file__ = str(path)
+            try:
+                exec(compile(source, path, "exec"), vars(module))
+            except BaseException:
+                del sys.modules[name]
+                raise
+        return sys.modules[name]

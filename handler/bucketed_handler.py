@@ -45,7 +45,7 @@ class BucketedHandler(BaseHandler):  # type: ignore[misc]  # TorchServe is untyp
         recipe = Recipe.from_mapping(context.model_yaml_config or read_yaml(folder / RECIPE))
         self.settings = Settings.of(recipe.handler)
         keep_short()
-        prepare_process(self.settings, recipe.workers)
+        prepare_process(self.settings, recipe.workers, folder)
         started = time.perf_counter()
         self.model = BucketedModel(folder, self.settings)
         self.model.warm_up(

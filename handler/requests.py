@@ -14,19 +14,9 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Dict, List, Mapping, Optional, Union
 
+from anyshape.bodies import TEXT, Body
 from anyshape.errors import BadRequest, InputTooLarge, Refused, UnprocessableInput, UnsupportedMediaType
 from anyshape.settings import Settings
-
-TEXT, IMAGE = "text", "image"
-_EXPECTED = {
-    TEXT: 'send text/plain, or application/json such as "a text" or {"inputs": "a text"}',
-    IMAGE: 'send a picture as the body, as a form field, or in JSON as {"inputs": "<base64>"}',
-}
-# What a picture's bytes may be called; the last is what curl calls any body that it is given no type for.
-_PICTURES = (
-    *("image/", "multipart/", "application/octet-stream", "binary/octet-stream"),
-    "application/x-www-form-urlencoded",
-)
 
 
 @dataclass
@@ -42,26 +32,26 @@ RequestOrRefused = Union[Request, Refused]  # read, or the error that it deserve
 
 
 def read_request(
-    row: Mapping[str, Any], content_type: Optional[str], body: str, settings: Settings
+    row: Mapping[str, Any], content_type: Optional[str], body: Body, settings: Settings
 ) -> Request:
-    """One row of the batch as a request. `body` is what the task takes: text or image.
+    """One row of the batch as a request. `body` is what the task takes.
 
-    An image input is bytes, a text input whatever JSON held: the task checks it. An empty body is the empty
-    text only where the content type says that it is text.
+    An input is bytes where the body is, otherwise whatever JSON held: the task checks it. An empty body is
+    the empty text only where the content type says that it is text.
     Raises BadRequest, InputTooLarge, UnsupportedMediaType or UnprocessableInput.
     """
     kind = (content_type or "").split(";")[0].strip().lower()
     value = _value(row, kind, body)
     if isinstance(value, (bytes, bytearray)):
-        if not value and (not kind or body == IMAGE):
-            raise BadRequest(f"the request has no body: {_EXPECTED[body]}")
-        if body == IMAGE and not (kind.endswith("json") or (not kind and value[:1] in (b"{", b'"'))):
-            if kind and not kind.startswith(_PICTURES):
-                raise UnsupportedMediaType(f"{kind} is not a picture: {_EXPECTED[body]}")
+        if not value and (not kind or body.is_bytes):
+            raise BadRequest(f"the request has no body: {body.how}")
+        if body.is_bytes and not (kind.endswith("json") or (not kind and value[:1] in (b"{", b'"'))):
+            if kind and not body.takes(kind):
+                raise UnsupportedMediaType(f"{kind} is not {body.noun}: {body.how}")
             return Request([bytes(value)], False, _fields(row, value))
         value = _decoded(bytes(value), kind, body)
-    elif body == IMAGE and kind.startswith("text/"):
-        raise UnsupportedMediaType(f"{kind} is not a picture: {_EXPECTED[body]}")
+    elif body.is_bytes and kind.startswith("text/"):
+        raise UnsupportedMediaType(f"{kind} is not {body.noun}: {body.how}")
     request = _from_json(value, body)
     if not request.inputs:
         raise BadRequest('"inputs" is an empty list: send at least one input')
@@ -69,8 +59,8 @@ def read_request(
         raise InputTooLarge(
             f"{len(request.inputs)} inputs in one request are more than the limit of {settings.max_items}"
         )
-    if body == IMAGE:
-        request.inputs = [_from_base64(item) for item in request.inputs]
+    if body.is_bytes:
+        request.inputs = [_from_base64(item, body) for item in request.inputs]
         return request
     characters = sum(map(_characters, request.inputs))
     if characters > settings.max_request_characters:
@@ -88,30 +78,30 @@ def _characters(value: Any) -> int:
     return len(value) if isinstance(value, str) else 0
 
 
-def _value(row: Mapping[str, Any], kind: str, body: str) -> Any:
+def _value(row: Mapping[str, Any], kind: str, body: Body) -> Any:
     """The body, or the form field that holds it."""
     for key in ("body", "data", "inputs"):
         if key in row:
             return row[key]
     if len(row) > 1 and kind.startswith("multipart/"):
         named = reprlib.repr(sorted(row))
-        raise BadRequest(f"none of the fields {named} is called data: {_EXPECTED[body]}")
+        raise BadRequest(f"none of the fields {named} is called data: {body.how}")
     if len(row) == 1 and kind != "application/x-www-form-urlencoded":
         return next(iter(row.values()))
     if not row and kind.startswith("text/"):
         return ""
     if kind == "application/x-www-form-urlencoded":
-        raise UnsupportedMediaType(f"{kind} is not supported: {_EXPECTED[body]}")
-    raise BadRequest(f"the request has no body: {_EXPECTED[body]}")
+        raise UnsupportedMediaType(f"{kind} is not supported: {body.how}")
+    raise BadRequest(f"the request has no body: {body.how}")
 
 
-def _decoded(raw: bytes, kind: str, body: str) -> Any:
+def _decoded(raw: bytes, kind: str, body: Body) -> Any:
     """Bytes that hold JSON or text. The frontend leaves JSON as bytes only where it could not read it."""
     if raw[:2] == b"\x1f\x8b":
         raise UnsupportedMediaType("a compressed body is not supported: send it as it is")
     is_json = kind.endswith("json")
     if not (is_json or kind == "" or kind.startswith(("text/", "multipart/"))):
-        raise UnsupportedMediaType(f"{kind} is not supported: {_EXPECTED[body]}")
+        raise UnsupportedMediaType(f"{kind} is not supported: {body.how}")
     try:
         text = raw.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -131,19 +121,19 @@ def _no_constant(name: str) -> Any:
     raise ValueError(f"{name} is not JSON")
 
 
-def _from_json(value: Any, body: str) -> Request:
+def _from_json(value: Any, body: Body) -> Request:
     """`"text"`, `{"text", "text_pair"}` or `{"inputs", "parameters"}`."""
     if isinstance(value, str):
         return Request([value])
     if not isinstance(value, Mapping):
         kinds = {type(None): "null", list: "a list", bool: "true or false"}
         kind = kinds.get(type(value), "a number")
-        raise UnprocessableInput(f"the body is {kind}: {_EXPECTED[body]}")
-    if body == TEXT and "text" in value and "inputs" not in value:
+        raise UnprocessableInput(f"the body is {kind}: {body.how}")
+    if body is TEXT and "text" in value and "inputs" not in value:
         parameters = _parameters(value)
         return Request([{k: v for k, v in value.items() if k != "parameters"}], False, parameters)
     if "inputs" not in value:
-        raise UnprocessableInput(f'the body has no "inputs": {_EXPECTED[body]}')
+        raise UnprocessableInput(f'the body has no "inputs": {body.how}')
     for key in value:
         if key not in ("inputs", "parameters"):
             raise UnprocessableInput(
@@ -165,11 +155,11 @@ def _parameters(value: Mapping[str, Any]) -> Dict[str, Any]:
     return dict(parameters)
 
 
-def _fields(row: Mapping[str, Any], picture: Any) -> Dict[str, Any]:
-    """What stands beside a picture, as parameters: `top_k=3`, or `parameters={"top_k": 3}`."""
+def _fields(row: Mapping[str, Any], file: Any) -> Dict[str, Any]:
+    """What stands beside a file, as parameters: `top_k=3`, or `parameters={"top_k": 3}`."""
     found: Dict[str, Any] = {}
     for key, raw in row.items():
-        if raw is picture:
+        if raw is file:
             continue
         value = raw
         if isinstance(raw, (bytes, bytearray)):
@@ -184,13 +174,15 @@ def _fields(row: Mapping[str, Any], picture: Any) -> Dict[str, Any]:
     return found
 
 
-def _from_base64(value: Any) -> bytes:
-    """A picture in JSON; a data URL is understood too."""
+def _from_base64(value: Any, body: Body) -> Any:
+    """A file's bytes in JSON; a data URL is understood too."""
+    if body.values and not isinstance(value, str):
+        return value
     if not isinstance(value, str):
-        raise UnprocessableInput("a picture in JSON must be a base64 string")
+        raise UnprocessableInput(f"{body.noun} in JSON must be a base64 string")
     if value.startswith("data:"):
         value = value.partition(",")[2]
     try:
         return base64.b64decode("".join(value.split()), validate=True)  # some tools break its lines
     except (binascii.Error, ValueError) as error:
-        raise UnprocessableInput(f"a picture is not valid base64: {error}") from None
+        raise UnprocessableInput(f"{body.noun} is not valid base64: {error}") from None

@@ -14,9 +14,13 @@ import pytest
 import torch
 import yaml
 
+from anyshape.buckets import Size
 from anyshape.building.build import build
+from anyshape.building.source import Source
+from anyshape.building.tasks import create_builder
+from anyshape.items import Item
 from anyshape.model import BucketedModel
-from anyshape.recipe import Recipe
+from anyshape.recipe import Recipe, Section
 from anyshape.settings import Settings
 
 with warnings.catch_warnings():
@@ -36,6 +40,14 @@ TextOf = Callable[..., str]
 def settings_of(**section: Any) -> Settings:
     """Settled settings from the keys of a recipe's `handler:` section."""
     return Settings.of(Recipe.from_mapping({"handler": section}).handler)
+
+
+def sample(model: BucketedModel, size: Size, seed: int = 0) -> Item:
+    """An item of random tokens, as the build makes them."""
+    section = Section(task=model.settings.task, model="m:f", buckets=[8])
+    builder = create_builder(section, model.settings, Source("m:f", None, ROOT))
+    builder.task = model.task
+    return builder.sample(size, seed)
 
 
 def write_recipe(folder: Path, name: str = "small", **handler: Any) -> Path:

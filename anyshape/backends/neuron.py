@@ -72,7 +72,7 @@ class NeuronBackend(Backend):
         except ImportError as error:
             raise ConfigError(
                 f"handler.backend: {self.name} needs {self.module} ({error}): install "
-                f"requirements-{self.name}.txt, which says from where"
+                f"requirements/{self.name}.txt, which says from where"
             ) from None
 
     def load(self, folder: Path, files: Mapping[str, str]) -> Dict[str, Run]:

@@ -24,7 +24,8 @@ from anyshape.building.compile import compile_programs, example
 from anyshape.building.errors import BuildError, first_line, last_line
 from anyshape.building.exact import ExactPadding, UnknownOperation
 from anyshape.building.fold import fold_batch_norms, has_batch_norms
-from anyshape.building.pack import check_names, copy_own, pack
+from anyshape.building.own import check_own, copy_own
+from anyshape.building.pack import check_names, pack
 from anyshape.building.process import restored
 from anyshape.building.progress import Progress, Silent
 from anyshape.building.source import Source
@@ -65,7 +66,7 @@ def _build(path: Path, store: Path, version: str, progress: Progress) -> Built:
     recipe = Recipe.from_mapping(written)
     sys.path[:0] = [str(path.parent.resolve()), str(Path.cwd())]  # where a recipe's own modules may lie
     settings, plan = _settled(recipe.handler, path.parent)
-    prepare_process(settings, recipe.workers)
+    prepare_process(settings, recipe.workers, path.parent)
     backend = create_backend(settings.backend, settings.backend_options, path.parent)
     compiler = create_compiler(settings.backend, backend, path.parent)
     if settings.dynamic_batch and not backend.dynamic_batch:
@@ -131,6 +132,7 @@ def _settled(section: Section, folder: Path) -> Tuple[Settings, Optional[Dict[st
             raise BuildError(f"handler.buckets: {error}") from None
         settings, plan = Settings.of(section, planned.buckets), planned.to_json()
     settings = settings or Settings.of(section)
+    check_own(settings, folder)
     kind = task_class(settings.task, folder)
     if {len(bucket) for bucket in settings.buckets} != {kind.sides}:
         wanted = "one side, as in 128" if kind.sides == 1 else "two sides, as in [500, 600]"
@@ -202,6 +204,7 @@ def _examine(builder: TaskBuilder, model: torch.nn.Module, reference: torch.nn.M
 def _hashes(folder: Path, programs: Set[str]) -> Dict[str, str]:
     """The sha256 of every file that is no program's own."""
     files = sorted(p for kind in (ASSETS, MODELS) for p in (folder / kind).rglob("*") if p.is_file())
+    files += sorted(folder.glob("*.py"))  # a task or backend of one's own
     names = {path: path.relative_to(folder).as_posix() for path in files}
     return {name: archive.sha256(path) for path, name in names.items() if name not in programs}
 

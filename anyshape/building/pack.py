@@ -11,16 +11,13 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import Iterator
+from typing import Iterator, Sequence
 
 import anyshape
 from anyshape import archive
 from anyshape.building.errors import BuildError
-from anyshape.registry import is_own, own_file
-from anyshape.settings import Settings
 
 PACKAGE = Path(anyshape.__file__).resolve().parent
-OURS = ("anyshape", "handler", "bucketed_handler")
 WORK = ".building-"  # how a folder in the store is called while an archive is packed in it
 
 
@@ -31,11 +28,11 @@ def check_names(name: str, store: Path) -> None:
             f"the archive is named after the recipe's file, and TorchServe does not take {name!r} as a name: "
             "rename the file; letters, digits, _, . and - are allowed, a letter or a digit first"
         )
-    try:
-        store.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise BuildError(f"the store {store} cannot be made ({error.strerror}): choose another") from None
-    if not os.access(store, os.W_OK | os.X_OK):
+    place = store.absolute()  # or what there is of it: a build that fails makes no folder
+    there = next(folder for folder in (place, *place.parents) if os.path.lexists(folder))
+    if not there.is_dir():
+        raise BuildError(f"the store {store} cannot be made ({there} is no folder): choose another")
+    if not os.access(there, os.W_OK | os.X_OK):
         raise BuildError(f"the store {store} cannot be written to: choose another, or change its permissions")
 
 
@@ -55,59 +52,52 @@ def copy_serving_half(content: Path) -> None:
             shutil.copy(path, target)
 
 
-def copy_own(settings: Settings, beside: Path, folder: Path) -> None:
-    """Copy the files of a task or backend of one's own from beside the recipe, to be packed and to be tried.
-
-    Raises BuildError for a file that is not there, or whose name means something else in a worker.
-    """
-    for key in ("task", "backend"):
-        name = getattr(settings, key)
-        if not is_own(name):
-            continue
-        path = own_file(name, beside)
-        if not path.is_file():
-            raise BuildError(f"handler.{key}: {name} needs the file {path.name} beside the recipe")
-        if path.stem in OURS or path.stem in sys.stdlib_module_names:
-            raise BuildError(f"handler.{key}: a file {path.name} would hide another module: rename it")
-        shutil.copy(path, folder)
-
-
 def pack(folder: Path, name: str, version: str, store: Path) -> Path:
     """Pack `folder` (models/, assets/, buckets.json, model-config.yaml) as `store/name.mar`.
 
-    The archiver runs in a process of its own, because it deletes whatever lies at $TMPDIR/<name> first; the
-    finished archive is moved into the store in one step. Raises BuildError if the archiver fails.
+    The finished archive is moved into the store in one step. Raises BuildError if the archiver fails.
     """
     check_names(name, store)
+    store.mkdir(parents=True, exist_ok=True)
     with _work_folder(store) as work:
-        content, staging, out = (work / part for part in ("content", "staging", "out"))
-        for path in (staging, out):
-            path.mkdir()
+        content = work / "content"
         copy_serving_half(content)
         for own in folder.glob("*.py"):
             shutil.copy(own, content)
         for part in (archive.MODELS, archive.ASSETS):
             shutil.copytree(folder / part, content / part, copy_function=_link)
         shutil.copy(folder / archive.INDEX, content / archive.INDEX)
-        command = [
-            *(sys.executable, "-m", "model_archiver.model_packaging"),
-            *("--model-name", name, "--version", version),
-            *("--handler", str(handler_folder() / "bucketed_handler.py")),
-            *("--config-file", str((folder / archive.RECIPE).resolve())),
-            *("--extra-files", content.name),  # relative: it takes a comma for the end of a path
-            *("--export-path", out.name, "--archive-format", "zip-store"),
-        ]
-        environment = {**os.environ, "TMPDIR": str(staging.resolve()), "TEMP": str(staging.resolve())}
-        result = subprocess.run(
-            command, cwd=work, env=environment, capture_output=True, text=True, check=False
-        )
-        packed = out / f"{name}.mar"
-        if result.returncode != 0 or not packed.is_file():
-            detail = (result.stderr.strip() or result.stdout.strip() or "it said nothing").splitlines()[-1]
-            raise BuildError(f"torch-model-archiver failed: {detail}")
+        handler, recipe = handler_folder() / "bucketed_handler.py", folder / archive.RECIPE
+        packed = run_archiver(work, name, version, handler=handler, recipe=recipe, files=[content.name])
         final = store / f"{name}.mar"
         os.replace(packed, final)
         return final
+
+
+def run_archiver(
+    work: Path, name: str, version: str, *, handler: Path, recipe: Path, files: Sequence[str] = ()
+) -> Path:
+    """Make `work/name.mar` with TorchServe's own archiver: a handler, a model-config.yaml, and beside them
+    what `files` name, as seen from `work`: a file, or a folder's contents. A comma would end a name.
+
+    The archiver runs in a process of its own, because it deletes whatever lies at $TMPDIR/<name> first.
+    Raises BuildError if it fails.
+    """
+    command = [sys.executable, "-m", "model_archiver.model_packaging"]
+    command += ["--model-name", name, "--version", version]
+    command += ["--handler", str(handler.resolve()), "--config-file", str(recipe.resolve())]
+    command += ["--extra-files", ",".join(files)] if files else []
+    command += ["--export-path", ".", "--archive-format", "zip-store", "--force"]
+    with tempfile.TemporaryDirectory(dir=work.resolve(), prefix="staging-") as staging:
+        environment = {**os.environ, "TMPDIR": staging, "TEMP": staging}
+        result = subprocess.run(
+            command, cwd=work, env=environment, capture_output=True, text=True, check=False
+        )
+    packed = work / f"{name}.mar"
+    if result.returncode != 0 or not packed.is_file():
+        detail = (result.stderr.strip() or result.stdout.strip() or "it said nothing").splitlines()[-1]
+        raise BuildError(f"torch-model-archiver failed: {detail}")
+    return packed
 
 
 @contextlib.contextmanager

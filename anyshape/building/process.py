@@ -31,7 +31,7 @@ def restored(folder: Path) -> Iterator[None]:
         random.setstate(drawn)
         for name in set(sys.modules) - modules:
             file = getattr(sys.modules[name], "__file__", None)
-            if file and Path(file).resolve().parent == folder.resolve():
+            if file and folder.resolve() in Path(file).resolve().parents:
                 del sys.modules[name]
         sys.path[:] = path
         os.environ.clear()

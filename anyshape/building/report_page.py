@@ -23,7 +23,9 @@ CostRow = Tuple[str, List[Optional[Dict[str, float]]]]  # a bucket's name and it
 
 def page(packed: Packed) -> str:
     """The whole page. Raises BuildError if buckets.json lacks something that every archive has."""
-    environment = Environment(loader=PackageLoader("builder", ""), autoescape=True, undefined=StrictUndefined)
+    environment = Environment(
+        loader=PackageLoader("anyshape.building", ""), autoescape=True, undefined=StrictUndefined
+    )
     environment.filters["bucket"] = lambda value: bucket_name(parse_bucket(value))
     index = packed.index
     try:

@@ -14,7 +14,7 @@ import time
 import zipfile
 from pathlib import Path
 
-from anyshape.server.checks import too_many_threads
+from anyshape.server.checks import ServeError, too_many_threads
 from anyshape.server.config import usual_config
 from anyshape.server.torchserve import TorchServe
 
@@ -72,7 +72,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Serve until a signal. Raises ServeError, with the logs' last lines, where the server fails."""
+    """Serve until a signal. Where the server fails, the logs' last lines stand below the error."""
     # Set even where the shell has SIGINT ignored, as it does for a background job of a script.
     for sign in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(sign, _interrupt)
@@ -88,6 +88,9 @@ def run(args: argparse.Namespace) -> int:
         serve(server, args.wait)
     except KeyboardInterrupt:
         print("\nStopped.")
+    except ServeError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
     return 0
 
 

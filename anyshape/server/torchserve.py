@@ -18,18 +18,10 @@ import urllib.request
 from pathlib import Path
 from typing import IO, Any
 
-from anyshape.server.checks import (
-    ServeError,
-    check_archive,
-    check_free,
-    check_room,
-    escaped,
-    grpc_ports,
-    port_of,
-    read_properties,
-)
+from anyshape.server.checks import ServeError, check_archive, check_room, escaped, read_properties
 from anyshape.server.java import java_home
 from anyshape.server.logs import ServerLogs
+from anyshape.server.ports import check_free, grpc_ports, port_of
 
 FOLDER = Path(__file__).resolve().parent  # with log4j2.xml and metrics.yaml
 SOCKET_PATH_LIMIT = 90  # a Unix socket's path holds 107 characters; TorchServe adds "/.ts.sock.9000"

@@ -8,6 +8,7 @@ from typing import Any, Callable, ClassVar, Dict, List, Mapping, Sequence, Tuple
 
 import numpy as np
 
+from anyshape.bodies import TEXT, Body
 from anyshape.buckets import Bucket
 from anyshape.errors import ConfigError, ModelFailed, UnprocessableInput
 from anyshape.items import Item, Parts, Read, Row
@@ -24,16 +25,17 @@ class Task:
     where an input became several items. Its other half loads models and saves what this one needs
     (`building.tasks`).
 
-    body: what a request brings, `text` or `image`; sides: how many sides a bucket has.
+    body: what a request brings (`bodies`): TEXT, IMAGE or one's own; sides: how many sides a bucket has.
     over_max: the policies for inputs beyond every bucket. parameters: what a request may set, each with a
     function that returns the checked value or raises ValueError saying what is allowed.
     options: the keys of `task_options` that it understands, with their defaults.
-    builder: for a task of one's own, ``module:Class`` of the half that builds.
+    builder: for a task of one's own, the half that builds: ``module:Class`` in a file beside the recipe, or
+        the name of the task whose half it shares.
     """
 
     name: ClassVar[str] = ""
     builder: ClassVar[str] = ""
-    body: ClassVar[str] = ""
+    body: ClassVar[Body] = TEXT
     sides: ClassVar[int] = 1
     over_max: ClassVar[Sequence[str]] = ("reject",)
     parameters: ClassVar[Mapping[str, Callable[[Any], Any]]] = {}

@@ -10,6 +10,7 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple
 import numpy as np
 import torch
 
+from anyshape.bodies import IMAGE
 from anyshape.buckets import Size, bucket_name, fits
 from anyshape.errors import InputTooLarge, Refused, UnprocessableInput
 from anyshape.images import decode, normalise, open_picture, resize
@@ -36,7 +37,7 @@ class ImageTask(Task):
     `image_channels`, `image_multiple_of`), its image processor, or ImageNet's.
     """
 
-    body = "image"
+    body = IMAGE
     sides = 2
     over_max = ("reject", "resize")
     outputs = 1  # how many of the model's outputs the answer is made of

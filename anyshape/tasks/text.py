@@ -9,6 +9,7 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
 
 from tokenizers import Tokenizer
 
+from anyshape.bodies import TEXT
 from anyshape.errors import InputTooLarge, Refused, UnprocessableInput
 from anyshape.failures import EXITS
 from anyshape.items import Item, ItemOrRefused, Read
@@ -32,7 +33,7 @@ class TextTask(Task):
     several threads at once.
     """
 
-    body = "text"
+    body = TEXT
     over_max = ("reject", "truncate")
     parameters = {"truncation": boolean}
 

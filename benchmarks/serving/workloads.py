@@ -188,7 +188,7 @@ def photographs() -> list:
 
     spec = importlib.util.find_spec("skimage")  # the package itself would want its dependencies
     if spec is None or spec.origin is None:
-        raise FileNotFoundError("pip install -r requirements-bench.txt (scikit-image is missing)")
+        raise FileNotFoundError("pip install -r requirements/bench.txt (scikit-image is missing)")
     folder = Path(spec.origin).parent / "data"
     names = ["astronaut.png", "chelsea.png", "coffee.png", "rocket.jpg", "motorcycle_left.png"]
     found = [folder / name for name in names if (folder / name).exists()]

@@ -1,8 +1,8 @@
 """The CPU backends side by side: seconds of one call, interleaved in one process.
 
 Each program is compiled as a build compiles it and runs as in a worker, which keeps freed memory
-(handler/process.py). The programs take turns, round after round, so that whatever else the machine does falls
-on all of them. The figures are medians over the rounds.
+(anyshape/process.py). The programs take turns, round after round, so that whatever else the machine does
+falls on all of them. The figures are medians over the rounds.
 
     python -m benchmarks backends [--json] [--rounds 40] [--only minilm]
 """
@@ -66,13 +66,15 @@ def mobilenet():
 def compile_program(name: str, model, example, bucket, folder: Path):
     """One program, compiled, saved and loaded as a build does it."""
     from anyshape.backends import create_backend
+    from anyshape.building.backends import create_compiler
 
     backend = create_backend(name, {})
+    compiler = create_compiler(name, backend)
     for module in model.modules():
         if hasattr(module, "in_place"):
-            module.in_place = backend.in_place
+            module.in_place = compiler.in_place
     folder.mkdir()
-    files = backend.save({"program": backend.compile(model, example, bucket)}, folder)
+    files = compiler.save({"program": compiler.compile(model, example, bucket)}, folder)
     return backend.load(folder, files)["program"]
 
 

@@ -1,7 +1,7 @@
 """What torch.jit.freeze and optimize_for_inference gain over the plain trace, and folding before the trace.
 
 The programs of a shape take turns in one process; figures are medians. Freezing gives each bucket weights of
-its own, folding (builder/fold.py) does not. See docs/backends.md.
+its own, folding (anyshape/building/fold.py) does not. See docs/backends.md.
 
     python -m benchmarks freezing [--only resnet] [--rounds 12] [--threads 1]
 """

@@ -22,6 +22,7 @@ from pathlib import Path
 
 import torch
 
+from anyshape.bodies import TEXT
 from anyshape.buckets import volume
 from anyshape.building.build import build
 from anyshape.items import Item
@@ -105,7 +106,7 @@ def run_batches(model: BucketedModel, policy: str, batches: list[list[Item]]) ->
 def read(model: BucketedModel, data: str, count: int, seed: int) -> list[Item]:
     """The items of a workload, as the task reads them, without those that no bucket takes."""
     load = workloads.load_bodies(data, seed, 2 * count)
-    inputs = [body.decode() if model.task.body == "text" else body for body in load]
+    inputs = [body.decode() if model.task.body is TEXT else body for body in load]
     items = model.task.read(inputs, [{}] * len(inputs))
     return [item for item in items if isinstance(item, Item)][:count]
 

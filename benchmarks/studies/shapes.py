@@ -18,10 +18,10 @@ from typing import Any
 import torch
 import yaml
 
-from anyshape.archive import read_recipe
 from anyshape.building.build import build
 from anyshape.model import BucketedModel
 from anyshape.process import keep_freed_memory
+from anyshape.recipe import read_yaml
 from benchmarks.paths import ROOT, WORK
 from benchmarks.studies.packing import in_turns, read
 
@@ -64,7 +64,7 @@ def archive(kind: str) -> Path:
     built = path.with_suffix(".mar")
     if not built.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        settings = read_recipe(RECIPE)
+        settings = read_yaml(RECIPE)
         settings["handler"].update(KINDS[kind])
         path.write_text(yaml.safe_dump(settings), encoding="utf-8")
         build(path, path.parent)

@@ -16,8 +16,8 @@ from typing import Any
 
 import yaml
 
-from anyshape.archive import read_recipe
 from anyshape.building.build import build
+from anyshape.recipe import read_yaml
 from benchmarks.paths import ROOT
 
 SETS = {3: [128, 256, 512], 12: [16, 32, 48, 64, 96, 128, 160, 192, 256, 320, 384, 512]}
@@ -52,7 +52,7 @@ def run(argv: Sequence[str]) -> int:
 
 def measure(recipe: str, buckets: list[int]) -> dict[str, Any]:
     """Bytes on disk, distinct parameter tensors, and resident memory of a process with this archive."""
-    settings = read_recipe(ROOT / "recipes" / f"{recipe}.yaml")
+    settings = read_yaml(ROOT / "recipes" / f"{recipe}.yaml")
     settings["handler"].update(buckets=buckets, largest_batch=1)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"{recipe}.yaml"

@@ -10,7 +10,7 @@ from typing import List
 import torch
 from torch import Tensor, nn
 
-from recipes.models.weights import packaged_file
+from .weights import packaged_file
 
 
 class DoubleConv(nn.Module):

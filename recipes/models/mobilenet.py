@@ -11,7 +11,7 @@ from typing import List
 import torch
 from torch import Tensor, nn
 
-from recipes.models.weights import packaged_file
+from .weights import packaged_file
 
 # Expansion, channels, blocks, stride of the first: table 2 of the paper.
 STAGES = (

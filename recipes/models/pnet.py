@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from recipes.models.weights import packaged_file
+from .weights import packaged_file
 
 
 class PNet(nn.Module):

@@ -129,7 +129,7 @@ def test_inductor_leaves_nothing_in_the_temporary_folder(
 
 def test_a_program_takes_any_number_of_rows(inductor: Path, expected: list[Any]) -> None:
     index = archive.read_index(inductor)
-    program = BucketedModel.load(inductor, warm=False).programs["16"]
+    program = BucketedModel.load(inductor, warm=False).programs.loaded["16"]
     for rows in (1, 2, 3, 4):
         ids = torch.full((rows, 16), 1000)
         (vectors,) = program(*[ids, torch.ones_like(ids), torch.zeros_like(ids)][: len(index.inputs)])

@@ -129,7 +129,7 @@ def test_a_missing_sdk_is_named(built: Path, tmp_path: Path) -> None:
     done = worker(built, tmp_path, PYTHONPATH=str(ROOT))
     assert done.returncode != 0
     assert "ConfigError" in done.stderr
-    assert "requirements-neuron" in done.stderr
+    assert "requirements/neuron" in done.stderr
 
 
 @pytest.mark.parametrize("built", ["neuron"], indirect=True)

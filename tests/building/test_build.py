@@ -202,7 +202,7 @@ def test_a_number_of_workers_that_is_none(workers: Any, tmp_path: Path) -> None:
     recipe = recipe_of(tmp_path, "words")
     settings = {**yaml.safe_load(recipe.read_text(encoding="utf-8")), "maxWorkers": workers}
     recipe.write_text(yaml.safe_dump(settings), encoding="utf-8")
-    assert "maxWorkers must be a whole number" in failing(recipe, tmp_path / "store")
+    assert "maxWorkers must be a positive whole number" in failing(recipe, tmp_path / "store")
 
 
 def test_planned_buckets_are_written_into_the_archive(tmp_path: Path) -> None:
@@ -248,7 +248,7 @@ def test_minilm_with_3_and_with_12_buckets(tmp_path: Path) -> None:
     assert tensors(few.path) == tensors(many.path)
     assert (many.bytes - few.bytes) / 9 < 0.01 * 4 * few.index.weights
     model = BucketedModel.load(many.path, warm=False)
-    held = [{p.data_ptr() for p in program.parameters()} for program in model.programs.values()]  # type: ignore[attr-defined]
+    held = [{p.data_ptr() for p in program.parameters()} for program in model.programs.loaded.values()]  # type: ignore[attr-defined]
     assert len(held) == 12
     assert all(pointers == held[0] for pointers in held)
 
@@ -335,5 +335,5 @@ def test_a_bfloat16_archive_is_compared_with_the_float32_model(tmp_path: Path, e
     built = build(recipe, tmp_path / "store")
     assert 1e-4 < built.index.programs[0].deviation < 0.2  # type: ignore[operator]
     model = BucketedModel.load(built.path, warm=False)
-    weights = {p.dtype for p in model.programs["8"].parameters()}  # type: ignore[attr-defined]
+    weights = {p.dtype for p in model.programs.loaded["8"].parameters()}  # type: ignore[attr-defined]
     assert weights == {torch.bfloat16}

@@ -21,6 +21,7 @@ from anyshape.building.planning.inputs import (
     traffic_from_describe,
 )
 from anyshape.building.planning.plan import plan_buckets
+from anyshape.recipe import BucketPlan
 
 
 @pytest.fixture
@@ -114,7 +115,7 @@ def test_a_recipe_finds_a_tokenizer_beside_itself(write, tmp_path, tokenizer, mo
     monkeypatch.chdir(tmp_path / "elsewhere")
     expected = {(3,): 1, (4,): 1}
     assert read_plan_file(path, tokenizer="own", folder=tmp_path) == expected
-    assert plan_buckets({"plan": path.name, "tokenizer": "own", "count": 1}, tmp_path).buckets == [(4,)]
+    assert plan_buckets(BucketPlan(plan=path.name, tokenizer="own", count=1), tmp_path).buckets == [(4,)]
     with pytest.raises(PlanError, match="no tokenizer at factory:make"):
         read_plan_file(path, tokenizer="factory:make", folder=tmp_path)
 

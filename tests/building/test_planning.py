@@ -25,6 +25,8 @@ from anyshape.building.planning.plan import (
     plan_sizes,
     plan_waste,
 )
+from anyshape.errors import ConfigError
+from anyshape.recipe import Recipe
 
 DATA = Path(__file__).parent.parent / "data"
 COSTS = {
@@ -195,9 +197,14 @@ def test_memory_is_counted_for_every_worker():
         memory_bucket_limit(100_000_000, 92_000_000, workers=2)
 
 
+def planned(spec):
+    """What a recipe with these `buckets` gets."""
+    recipe = Recipe.from_mapping({"handler": {"task": "t", "model": "m", "buckets": spec}})
+    return plan_buckets(recipe.handler.buckets, DATA)
+
+
 def test_a_recipe_plans_at_build_time(tmp_path, mrpc):
-    spec = {"plan": "mrpc_test_token_lengths.json", "count": 4, "field": "pair"}
-    plan = plan_buckets(spec, DATA)
+    plan = planned({"plan": "mrpc_test_token_lengths.json", "count": 4, "field": "pair"})
     assert plan.buckets == [(46,), (60,), (74,), (104,)]
     kept = json.loads(json.dumps(plan.to_json()))
     assert kept["waste"] == pytest.approx(1.149, abs=5e-4)
@@ -210,8 +217,7 @@ def test_a_recipe_plans_at_build_time(tmp_path, mrpc):
 
 
 def test_a_recipe_plans_sizes_aligned():
-    spec = {"plan": "coco_val2017_sizes.json", "count": 3, "align": 32, "width_first": True}
-    plan = plan_buckets(spec, DATA)
+    plan = planned({"plan": "coco_val2017_sizes.json", "count": 3, "align": 32, "width_first": True})
     assert plan.buckets == [(480, 640), (640, 480), (640, 640)]
 
 
@@ -226,14 +232,14 @@ def test_a_recipe_plans_sizes_aligned():
         ({"plan": "mrpc_test_token_lengths.json", "field": "pair", "align": 0}, "align"),
         ({"plan": "coco_val2017_sizes.json", "width_first": "no"}, "width_first.*true or false.*'no'"),
         ({"plan": "coco_val2017_sizes.json", "exact": "no"}, "exact.*true or false.*'no'"),
-        ({"plan": "mrpc_test_token_lengths.json", "field": ["pair"]}, "field.*text"),
-        ({"plan": 5}, "plan.*text"),
+        ({"plan": "mrpc_test_token_lengths.json", "field": ["pair"]}, "field.*name of a histogram.*pair"),
+        ({"plan": 5}, "plan.*name of a file.*5"),
         ({"plan": "coco_val2017_sizes.json", "tokenizer": 5}, "tokenizer.*text"),
     ],
 )
 def test_a_recipe_with_a_mistake(spec, message):
-    with pytest.raises(PlanError, match=message):
-        plan_buckets(spec, DATA)
+    with pytest.raises(ConfigError, match=message):
+        planned(spec)
 
 
 @pytest.mark.parametrize(

@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from anyshape.building import report_command
 from anyshape.building.errors import BuildError
 from anyshape.building.planning.inputs import read_lengths, read_sizes
 from anyshape.building.planning.plan import make_plan
+from anyshape.cli import report as command
 
 DATA = Path(__file__).parent.parent / "data"
 CHROMIUM = next((path for name in ("chromium", "chromium-browser") if (path := shutil.which(name))), None)
@@ -81,10 +81,9 @@ def report(tmp_path):
 
 
 def run(*arguments):
-    parser = argparse.ArgumentParser(prog="builder")
-    report_command.add_parser(parser.add_subparsers())
-    args = parser.parse_args(["report", *map(str, arguments)])
-    assert args.run(args) == 0
+    parser = argparse.ArgumentParser()
+    command.add_arguments(parser)
+    assert command.run(parser.parse_args([*map(str, arguments)])) == 0
 
 
 class Seen(HTMLParser):

@@ -13,8 +13,7 @@ MODELS = "tests.building.models_for_build"
 
 
 def source(model: str, folder: Path, tokenizer: str | None = None) -> Source:
-    section = {"task": "feature-extraction", "model": model, "tokenizer": tokenizer, "buckets": [8]}
-    return Source(HandlerConfig.from_mapping(section), folder)
+    return Source(model, tokenizer, folder)
 
 
 def test_a_folder_by_its_whole_path(encoder_folder: Path, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from anyshape.building.build import build
 from anyshape.errors import ConfigError, UnprocessableInput
 from anyshape.model import BucketedModel
-from tests.conftest import TextOf, assert_close, save_bert, write_recipe
+from tests.conftest import TextOf, assert_close, sample, save_bert, write_recipe
 
 WORDS = ["<s>", "<pad>", "</s>", "<unk>", *(f"w{i}" for i in range(60))]
 SIZES = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
@@ -81,8 +81,8 @@ def test_an_added_token_without_an_embedding_costs_its_own_text_only(tmp_path: P
 def test_samples_are_of_ids_that_have_an_embedding(tmp_path: Path) -> None:
     added = tuple(f"newer{i}" for i in range(300))
     folder = save(tmp_path / "m", "Bert", words_tokenizer(added=added), **SIZES)
-    task = load(folder, tmp_path).task
-    ids = {i for seed in range(50) for i in task.sample((8,), seed).data["input_ids"]}
+    model = load(folder, tmp_path)
+    ids = {i for seed in range(50) for i in sample(model, (8,), seed).data["input_ids"]}
     assert max(ids) < len(WORDS)
     assert len(ids) > 50
 

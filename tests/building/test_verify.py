@@ -7,8 +7,12 @@ import numpy as np
 import pytest
 import torch
 
+from anyshape.building.source import Source
+from anyshape.building.tasks import create_builder
+from anyshape.building.tasks.base import TaskBuilder
 from anyshape.building.verify import deviation, deviations
 from anyshape.model import BucketedModel
+from anyshape.recipe import Section
 from tests.conftest import BUCKETS
 
 
@@ -38,15 +42,41 @@ def model(embedding_archive_folder: Path) -> BucketedModel:
 
 
 @pytest.fixture(scope="module")
-def reference(encoder_folder: Path, embedding: BucketedModel) -> torch.nn.Module:
+def builder(encoder_folder: Path, embedding: BucketedModel) -> TaskBuilder:
+    """What built the archive, with the task that came out of it."""
+    section = Section(task="sentence-embedding", model=str(encoder_folder), buckets=BUCKETS)
+    builder = create_builder(
+        section, embedding.settings, Source(section.model, section.tokenizer, encoder_folder)
+    )
+    builder.task = embedding.task
+    return builder
+
+
+class MeanOfTokens(torch.nn.Module):
+    """transformers' own encoder, called with unpadded tokens; the mean of what it gives, at length one."""
+
+    def __init__(self, encoder: torch.nn.Module, names: list[str]) -> None:
+        super().__init__()
+        self.encoder, self.names = encoder, names
+
+    def forward(self, *tensors: torch.Tensor) -> tuple[torch.Tensor]:
+        vectors = self.encoder(**dict(zip(self.names, tensors))).last_hidden_state
+        return (torch.nn.functional.normalize(vectors.mean(1)),)
+
+
+@pytest.fixture(scope="module")
+def reference(encoder_folder: Path, builder: TaskBuilder) -> torch.nn.Module:
     from transformers import AutoModel
 
-    return embedding.task.reference(AutoModel.from_pretrained(encoder_folder)).eval()
+    names = [spec.name for spec in builder.task.inputs]
+    return MeanOfTokens(AutoModel.from_pretrained(encoder_folder), names).eval()
 
 
-def test_every_program_is_compared(model: BucketedModel, reference: torch.nn.Module) -> None:
+def test_every_program_is_compared(
+    model: BucketedModel, builder: TaskBuilder, reference: torch.nn.Module
+) -> None:
     told: list[Any] = []
-    found = deviations(model, reference, told.append)
+    found = deviations(model, builder, reference, told.append)
     assert told == [(bucket,) for bucket in BUCKETS]
     assert set(found) == {str(bucket) for bucket in BUCKETS}
     assert all(0 <= worst < 1e-5 for worst in found.values())
@@ -54,9 +84,9 @@ def test_every_program_is_compared(model: BucketedModel, reference: torch.nn.Mod
 
 @pytest.mark.parametrize(("row", "rows"), [(0, 1), (0, 2), (1, 2), (0, 4), (3, 4)])
 def test_a_program_that_is_wrong_in_one_row_of_one_batch_size_is_found(
-    row: int, rows: int, model: BucketedModel, reference: torch.nn.Module
+    row: int, rows: int, model: BucketedModel, builder: TaskBuilder, reference: torch.nn.Module
 ) -> None:
-    whole = model.programs["16"]
+    whole = model.programs.loaded["16"]
 
     def wrong(*tensors: torch.Tensor) -> Any:
         (output,) = whole(*tensors)
@@ -65,22 +95,22 @@ def test_a_program_that_is_wrong_in_one_row_of_one_batch_size_is_found(
             output[row] += 0.01
         return (output,)
 
-    model.programs = {**model.programs, "16": wrong}
-    found = deviations(model, reference)
+    model.programs.loaded["16"] = wrong
+    found = deviations(model, builder, reference)
     assert found["16"] > 1e-3
     assert all(worst < 1e-5 for name, worst in found.items() if name != "16")
 
 
 @pytest.mark.parametrize("length", [1, 16, 15, 9])
 def test_a_program_that_is_wrong_at_one_length_is_found(
-    length: int, model: BucketedModel, reference: torch.nn.Module
+    length: int, model: BucketedModel, builder: TaskBuilder, reference: torch.nn.Module
 ) -> None:
     """One token, exactly full, one less, and one more than the bucket before."""
-    whole = model.programs["16"]
+    whole = model.programs.loaded["16"]
 
     def wrong(input_ids: torch.Tensor, mask: torch.Tensor, *rest: torch.Tensor) -> Any:
         (output,) = whole(input_ids, mask, *rest)
         return (output + 0.01 * (mask.sum(1, keepdim=True) == length),)
 
-    model.programs = {**model.programs, "16": wrong}
-    assert deviations(model, reference)["16"] > 1e-3
+    model.programs.loaded["16"] = wrong
+    assert deviations(model, builder, reference)["16"] > 1e-3

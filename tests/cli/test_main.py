@@ -75,7 +75,7 @@ def test_an_inexact_build_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[
         ("handler: {task: sentence-embedding}\n", "handler.model is missing"),
         ("handler: {task: x, model: m, buckets: [8]}\n", "handler.task must be one of"),
         ("handler: {task: x, model: m, buckets: [8], speed: 1}\n", "handler.speed is not a key"),
-        ("handler: {task: x, model: m, buckets: [0]}\n", "handler.buckets: "),
+        ("handler: {task: x, model: m, buckets: [0]}\n", "handler.buckets must be a list of lengths"),
         (
             "handler: {task: sentence-embedding, model: 'no_such:module', buckets: [8]}\n",
             "handler.model: no_such:module cannot be found",

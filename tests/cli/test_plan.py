@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import subprocess
 import sys
@@ -14,7 +13,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from anyshape.building import plan_command
+from anyshape.cli.main import main
+from anyshape.cli.plan import _bytes
 
 ROOT = Path(__file__).parent.parent.parent
 MRPC = str(ROOT / "tests/data/mrpc_test_token_lengths.json")
@@ -33,10 +33,7 @@ def plan(capsys):
     """Run `plan` with these arguments: (exit code, stdout, stderr)."""
 
     def plan(*arguments):
-        parser = argparse.ArgumentParser(prog="builder")
-        plan_command.add_parser(parser.add_subparsers())
-        args = parser.parse_args(["plan", *map(str, arguments)])
-        code = args.run(args)
+        code = main(["plan", *map(str, arguments)])
         return (code, *capsys.readouterr())
 
     return plan
@@ -307,4 +304,4 @@ def test_arguments_that_cannot_be(plan, arguments):
     [("2GB", 2_000_000_000), ("1.5 GiB", 1_610_612_736), ("512MiB", 536_870_912), ("10kb", 10_000), ("7", 7)],
 )
 def test_sizes_of_memory(text, size):
-    assert plan_command._bytes(text) == size
+    assert _bytes(text) == size

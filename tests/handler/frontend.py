@@ -21,7 +21,7 @@ from ts.service import Service
 
 from handler.bucketed_handler import BucketedHandler
 
-METRICS = Path(__file__).resolve().parents[2] / "metrics.yaml"
+METRICS = Path(__file__).resolve().parents[2] / "anyshape" / "server" / "metrics.yaml"
 
 
 @dataclass

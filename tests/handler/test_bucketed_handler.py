@@ -42,11 +42,11 @@ def classifier(classification_archive: Path, tmp_path_factory: pytest.TempPathFa
 @pytest.fixture
 def worker(shared: Worker) -> Any:
     """A worker whose model is as it was after the test."""
-    model = shared.handler.model
-    kept = {"settings": model.settings, "programs": model.programs}
+    handler, model = shared.handler, shared.handler.model
+    settings, loaded = model.settings, model.programs.loaded
     yield shared
-    vars(model).update(kept)
-    model.task.settings = model.settings
+    handler.settings = model.settings = model.task.settings = settings
+    model.programs.loaded = loaded
 
 
 def sent_json(value: Any, **options: Any) -> Sent:
@@ -240,8 +240,7 @@ def test_a_text_that_was_cut_says_so(worker: Worker, text_of: TextOf) -> None:
 
 
 def test_an_answer_too_large_is_refused_alone(worker: Worker) -> None:
-    model = worker.handler.model
-    model.settings = replace(model.settings, max_response_bytes=600)
+    worker.handler.settings = replace(worker.handler.settings, max_response_bytes=600)
     small, large = worker.predict([Sent(b"one"), sent_json({"inputs": ["one"] * 8})])
     assert small.status == 200
     refused(large, 413, "limit of 600")
@@ -253,7 +252,7 @@ def test_a_model_that_fails_fails_only_what_ran_in_that_call(worker: Worker, tex
 
     model = worker.handler.model
     model.settings = replace(model.settings, packing="one_by_one")
-    model.programs = {**model.programs, "16": broken}
+    model.programs.loaded = {**model.programs.loaded, "16": broken}
     batch = [Sent(text_of(length).encode()) for length in (4, 16, 32)]
     first, second, third = worker.predict([*batch])
     assert (first.status, third.status) == (200, 200)
@@ -263,7 +262,7 @@ def test_a_model_that_fails_fails_only_what_ran_in_that_call(worker: Worker, tex
 
 def test_a_model_that_answers_nan_fails_that_request_alone(worker: Worker, text_of: TextOf) -> None:
     model = worker.handler.model
-    whole = model.programs["32"]
+    whole = model.programs.loaded["32"]
 
     def some_nan(*tensors: Any) -> Any:
         (output,) = whole(*tensors)
@@ -271,7 +270,7 @@ def test_a_model_that_answers_nan_fails_that_request_alone(worker: Worker, text_
         output[0] = float("nan")
         return (output,)
 
-    model.programs = {**model.programs, "32": some_nan}
+    model.programs.loaded = {**model.programs.loaded, "32": some_nan}
     model.settings = replace(model.settings, packing="fifo")
     first, second = worker.predict([Sent(text_of(32).encode()), Sent(text_of(31).encode())])
     refused(first, 500, "not a number")

@@ -10,7 +10,6 @@ import yaml
 
 from anyshape.errors import InputTooLarge
 from anyshape.items import Item, Output
-from anyshape.model import BucketedModel
 from handler.metrics import report
 from handler.responses import Response
 from tests.handler.frontend import METRICS, Sent, Worker
@@ -32,12 +31,12 @@ class Recorder:
         self.calls.append((name, value, {d.name: d.value for d in dimensions}))
 
 
-def test_a_batch_is_reported_by_bucket_status_and_padding(embedding: BucketedModel) -> None:
+def test_a_batch_is_reported_by_bucket_status_and_padding() -> None:
     items = [Item((3,), {}), Item((4,), {}), InputTooLarge("no"), Item((9,), {})]
     outputs = [Output((), (4,), 2), Output((), (4,), 2), items[2], Output((), (16,), 1)]
     responses = [Response(b""), Response(b""), Response(b"", 413), Response(b"", 422), Response(b"", 413)]
     recorder = Recorder()
-    report(recorder, embedding, items, outputs, responses, 0.25, 0.3)  # type: ignore[arg-type]
+    report(recorder, items, outputs, responses, 0.25, 0.3)  # type: ignore[arg-type]
     assert recorder.calls == [
         ("bucket_items", 2, {"Bucket": "4"}),
         ("bucket_items", 1, {"Bucket": "16"}),
@@ -49,9 +48,9 @@ def test_a_batch_is_reported_by_bucket_status_and_padding(embedding: BucketedMod
     ]
 
 
-def test_a_batch_of_nothing_but_errors(embedding: BucketedModel) -> None:
+def test_a_batch_of_nothing_but_errors() -> None:
     recorder = Recorder()
-    report(recorder, embedding, [], [], [Response(b"", 400)], 1e-6, 3e-5)
+    report(recorder, [], [], [Response(b"", 400)], 1e-6, 3e-5)
     assert recorder.calls == [
         ("request_errors", 1, {"Code": "400"}),
         ("model_seconds", 0, {}),
@@ -60,9 +59,9 @@ def test_a_batch_of_nothing_but_errors(embedding: BucketedModel) -> None:
 
 
 @pytest.mark.parametrize("seconds", [0.0, 1e-9, 5e-7, 2e-5, 4.9e-5, 1e-4, 0.0123456789, 3.0, 1234.5])
-def test_the_frontend_can_read_any_number_of_seconds(seconds: float, embedding: BucketedModel) -> None:
+def test_the_frontend_can_read_any_number_of_seconds(seconds: float) -> None:
     recorder = Recorder()
-    report(recorder, embedding, [], [], [], seconds, 2 * seconds)
+    report(recorder, [], [], [], seconds, 2 * seconds)
     for _, value, _ in recorder.calls:
         assert re.fullmatch(r"\d+(\.\d+)?", str(value))
 

@@ -18,6 +18,8 @@ from tests.conftest import TextOf, assert_close, mean_embedding, save_bert, unpa
 from tests.handler.frontend import Sent, Worker
 from tests.handler.test_bucketed_handler import JSON, refused, sent_json
 
+OURS = ("handler", "anyshape")  # who logs
+
 
 @pytest.fixture(scope="module")
 def shared(embedding_archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Worker:
@@ -27,8 +29,9 @@ def shared(embedding_archive: Path, tmp_path_factory: pytest.TempPathFactory) ->
 @pytest.fixture
 def worker(shared: Worker) -> Any:
     """A worker that is as it was after the test."""
-    handler, model, task = shared.handler, shared.handler.model, shared.handler.model.task
-    kept = [(each, dict(vars(each))) for each in (handler, model, task, shared.service.context)]
+    model = shared.handler.model
+    parts = (shared.handler, model, model.task, model.programs, shared.service.context)
+    kept = [(each, dict(vars(each))) for each in parts]
     yield shared
     for each, values in kept:
         vars(each).clear()
@@ -68,14 +71,15 @@ def test_a_text_that_the_tokenizer_cannot_read_fails_alone(
 
 def broken_for(model: BucketedModel, name: str, word: str) -> None:
     """Let the program of a bucket raise when a text of its call holds `word`."""
-    whole, token = model.programs[name], model.task.tokenizer.token_to_id(word)  # type: ignore[attr-defined]
+    whole = model.programs.loaded[name]
+    token = model.task.tokenizer.token_to_id(word)  # type: ignore[attr-defined]
 
     def program(*tensors: Any) -> Any:
         if bool((tensors[0] == token).any()):
             raise RuntimeError(f"cannot compute\nwith {tensors[0].shape}")
         return whole(*tensors)
 
-    model.programs = {**model.programs, name: program}
+    model.programs.loaded = {**model.programs.loaded, name: program}
 
 
 def test_one_bad_item_of_a_call_fails_alone(
@@ -117,7 +121,7 @@ def test_what_only_counts_fails_no_answer(
     good, bad = worker.predict([Sent(b"secret"), Sent(b"[", JSON)])
     assert_close(good.json(), plain_embedding("secret"))
     refused(bad, 400)
-    (record,) = (record for record in caplog.records if record.name.startswith("handler"))
+    (record,) = (record for record in caplog.records if record.name.startswith(OURS))
     assert "not counted: RuntimeError at" in record.message
     assert "secret" not in caplog.text
 
@@ -227,8 +231,8 @@ def test_a_long_text_that_fits_or_is_to_be_cut_is_answered(
 def test_malformed_json_is_one_line_of_our_log_at_most(
     worker: Worker, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with caplog.at_level(logging.DEBUG, "handler"):
+    with caplog.at_level(logging.DEBUG):
         (answer,) = worker.predict([Sent(b'{"inputs": "secret', JSON)])
     refused(answer, 400, "not valid JSON")
-    assert [record for record in caplog.records if record.name.startswith("handler")] == []
+    assert [record for record in caplog.records if record.name.startswith(OURS)] == []
     assert "secret" not in json.dumps(answer.json())

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from anyshape.bodies import IMAGE, TEXT, Body
 from anyshape.errors import (
     BadRequest,
     InputTooLarge,
@@ -13,14 +14,14 @@ from anyshape.errors import (
     UnprocessableInput,
     UnsupportedMediaType,
 )
-from handler.requests import IMAGE, TEXT, Request, read_request
+from handler.requests import Request, read_request
 
 JSON = "application/json"
 FORM = "application/x-www-form-urlencoded"
 MULTIPART = "multipart/form-data; boundary=x"
 
 
-def read(value: Any, content_type: str | None = JSON, body: str = TEXT, key: str = "body") -> Request:
+def read(value: Any, content_type: str | None = JSON, body: Body = TEXT, key: str = "body") -> Request:
     return read_request({key: value}, content_type, body, max_items=8, max_characters=100)
 
 

@@ -1,20 +1,25 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from msgspec.structs import replace
 
+from anyshape.archive import INDEX
 from anyshape.errors import InputTooLarge, ModelFailed, UnprocessableInput
 from anyshape.items import Item, Output
-from anyshape.model import BucketedModel
 from handler.responses import answer_response, encode, error_response
+from tests.conftest import unpacked
+from tests.handler.frontend import Sent, Worker
 
 ITEMS = [Item((3,), {}), Item((8,), {}, changed="40 tokens to 8")]
 OUTPUTS = [Output((), (4,), 2), Output((), (8,), 1)]
+DONE = list(zip(ITEMS, OUTPUTS))
+LIMIT = 1000  # bytes
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(allow_nan=False) | st.text(),
@@ -73,8 +78,8 @@ def test_a_phrase_is_ascii_whatever_the_message_is(error: UnprocessableInput) ->
     assert json.loads(response.body)["message"] == str(error)
 
 
-def test_headers_say_how_an_answer_came_about(embedding: BucketedModel) -> None:
-    response = answer_response(embedding, ["a", "b"], ITEMS, OUTPUTS)
+def test_headers_say_how_an_answer_came_about() -> None:
+    response = answer_response(["a", "b"], DONE, LIMIT, {})
     assert (response.code, response.body) == (200, b'["a","b"]')
     assert response.headers == {
         "X-Bucket": "4,8",
@@ -84,34 +89,39 @@ def test_headers_say_how_an_answer_came_about(embedding: BucketedModel) -> None:
     }
 
 
-def test_headers_are_ascii_and_one_line(embedding: BucketedModel) -> None:
-    response = answer_response(embedding, ["a", "b"], ITEMS, OUTPUTS)
+def test_headers_are_ascii_and_one_line() -> None:
+    response = answer_response(["a", "b"], DONE, LIMIT, {})
     for key, value in response.headers.items():
         assert isinstance(value, str)
         assert (key + value).isascii()
         assert "\n" not in value
 
 
-def test_an_answer_to_no_inputs(embedding: BucketedModel) -> None:
-    response = answer_response(embedding, [], [], [])
+def test_an_answer_to_no_inputs() -> None:
+    response = answer_response([], [], LIMIT, {})
     assert response.body == b"[]"
     assert response.headers["X-Padding-Ratio"] == "1.000"
 
 
-def test_an_inexact_archive_says_so(embedding_archive_folder: object) -> None:
-    model = BucketedModel.load(embedding_archive_folder, warm=False)  # type: ignore[arg-type]
-    assert "X-Inexact" not in answer_response(model, "a", ITEMS, OUTPUTS).headers
-    model.index.exact = False
-    said = answer_response(model, "a", ITEMS, OUTPUTS).headers["X-Inexact"]
-    assert said == "the archive was built with allow_inexact"
-    model.index.programs[0].deviation = None
-    said = answer_response(model, "a", ITEMS, OUTPUTS).headers["X-Inexact"]
-    assert said == "the archive was built off the device"
+def test_an_inexact_archive_says_so(embedding_archive: Path, tmp_path: Path) -> None:
+    folder = unpacked(embedding_archive, tmp_path)
+
+    def said() -> Any:
+        (received,) = Worker(folder).predict([Sent(b"a")])
+        assert received.status == 200
+        return received.headers.get("X-Inexact")
+
+    index = json.loads((folder / INDEX).read_text())
+    assert said() is None
+    index["exact"] = False
+    (folder / INDEX).write_text(json.dumps(index))
+    assert said() == "the archive was built with allow_inexact"
+    index["buckets"][0]["deviation"] = None
+    (folder / INDEX).write_text(json.dumps(index))
+    assert said() == "nothing was compared off the device"
 
 
-def test_an_answer_larger_than_the_limit_is_refused(embedding_archive_folder: object) -> None:
-    model = BucketedModel.load(embedding_archive_folder, warm=False)  # type: ignore[arg-type]
-    model.settings = replace(model.settings, max_response_bytes=100)
-    assert answer_response(model, "x" * 98, ITEMS, OUTPUTS).code == 200
+def test_an_answer_larger_than_the_limit_is_refused() -> None:
+    assert answer_response("x" * 98, DONE, 100, {}).code == 200
     with pytest.raises(InputTooLarge, match=r"101 bytes.* limit of 100"):
-        answer_response(model, "x" * 99, ITEMS, OUTPUTS)
+        answer_response("x" * 99, DONE, 100, {})

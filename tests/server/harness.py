@@ -4,22 +4,20 @@
         server.register("echo")
         assert server.predict("echo", content=b"hello").status_code == 200
 
-It runs the project's own settings (token authorization included) through serve.TorchServe; only the
-ports are free ones and the run folder is the test's.
+It runs the project's own settings (token authorization included) through TorchServe, as
+`anyshape serve` does; only the ports are free ones and the run folder is the test's.
 """
 
 from __future__ import annotations
 
-import os
-import socket
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import httpx
 
+from anyshape.building.pack import run_archiver
+from anyshape.server.ports import free_ports
 from anyshape.server.torchserve import TorchServe
 from tests.conftest import ROOT
 
@@ -46,18 +44,6 @@ class Broken:
 """
 
 
-def free_ports(count: int) -> list[int]:
-    """Ports that nothing listens on just now, all different."""
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [int(each.getsockname()[1]) for each in sockets]
-    finally:
-        for each in sockets:
-            each.close()
-
-
 def write_config(path: Path) -> list[int]:
     """Write the project's config.properties with five free ports and no models; returns the ports.
 
@@ -82,21 +68,8 @@ def make_archive(
     (source / f"{name}_handler.py").write_text(handler, encoding="utf-8")
     config = source / "model-config.yaml"
     config.write_text(recipe, encoding="utf-8")
-    staging = source / "staging"  # the archiver empties $TMPDIR/<name>
-    staging.mkdir()
-    subprocess.run(
-        [
-            *(Path(sys.executable).parent / "torch-model-archiver",),
-            *("--model-name", name, "--version", version, "--handler", f"{name}_handler.py"),
-            *("--config-file", config.name, "--archive-format", "zip-store"),
-            *("--export-path", store, "--force"),
-        ],
-        cwd=source,
-        env={**os.environ, "TMPDIR": str(staging)},
-        check=True,
-        capture_output=True,
-    )
-    return store / f"{name}.mar"
+    packed = run_archiver(source, name, version, handler=source / f"{name}_handler.py", recipe=config)
+    return packed.replace(store / f"{name}.mar")
 
 
 class Server:

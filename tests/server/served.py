@@ -1,7 +1,8 @@
-"""serve.py as a process, on free ports, with an archive of `folder/store`."""
+"""`anyshape serve` as a process, on free ports, with an archive of `folder/store`."""
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import socket
@@ -18,28 +19,30 @@ from tests.server.harness import write_config
 
 
 class Served:
-    """A running serve.py and what it has printed."""
+    """A running `anyshape serve` and what it has printed.
+
+    Its package is that of this checkout, whether or not it is installed: `-m` finds it in the working folder,
+    and PYTHONPATH names `project` where that is another one.
+    """
 
     def __init__(self, folder: Path, model: str, environment: Optional[dict[str, str]] = None) -> None:
         self.store, self.run = folder / "store", folder / "run"
-        self.folder: Optional[Path] = None  # the working folder; default: this process's
+        self.folder = self.project = ROOT  # the working folder, and the one with the package
         self.ports = write_config(folder / "config.properties")
         self.command = [
-            *(
-                sys.executable,
-                str(ROOT / "anyshape.server.torchserve.py"),
-                "--config",
-                str(folder / "config.properties"),
-            ),
+            *(sys.executable, "-m", "anyshape", "serve", "--config", str(folder / "config.properties")),
             *("--store", str(self.store), "--run", str(self.run), "--model", model),
         ]
-        self.environment = environment
+        self.environment = dict(os.environ if environment is None else environment)
         self._out = folder / "out.txt"
 
     def start(self) -> None:
+        environment = self.environment
+        if self.folder != self.project:
+            environment = {**environment, "PYTHONPATH": str(self.project)}
         with self._out.open("wb") as out:
             self.process = subprocess.Popen(
-                self.command, stdout=out, stderr=subprocess.STDOUT, env=self.environment, cwd=self.folder
+                self.command, stdout=out, stderr=subprocess.STDOUT, env=environment, cwd=self.folder
             )
 
     @property

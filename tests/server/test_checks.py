@@ -1,4 +1,4 @@
-"""What serve.py refuses, or says, before the server answers."""
+"""What `anyshape serve` refuses, or says, before the server answers."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ import signal
 from pathlib import Path
 
 import httpx
+import psutil
 import pytest
 import yaml
 
-from anyshape.server.checks import ServeError, grpc_ports, port_of, too_many_threads
+from anyshape.server.checks import ServeError, too_many_threads
+from anyshape.server.ports import grpc_ports, port_of
 from tests.conftest import ROOT
 from tests.server.harness import ECHO, RECIPE, make_archive
 from tests.server.served import Served
@@ -50,7 +52,7 @@ def test_a_configuration_with_such_an_address_is_one_line(served: Served) -> Non
     config.write_text(config.read_text().replace(f"127.0.0.1:{served.ports[0]}\n", "127.0.0.1\n"))
     served.start()
     assert served.process.wait(60) == 1
-    expected = "serve: inference_address=http://127.0.0.1 has no port: write http://127.0.0.1:8080"
+    expected = "error: inference_address=http://127.0.0.1 has no port: write http://127.0.0.1:8080"
     assert served.output.splitlines()[-1] == expected
     assert "Traceback" not in served.output
 
@@ -75,20 +77,13 @@ def test_it_runs_from_any_folder_into_any_folder(tmp_path: Path) -> None:
     """Copied, as it must not matter where it lies: in a path that Java's replacement would change, too."""
     project = tmp_path / "pro$1ject"
     project.mkdir()
-    for name in (
-        "anyshape.server.torchserve.py",
-        "checks.py",
-        "server_logs.py",
-        "log4j2.xml",
-        "metrics.yaml",
-    ):
-        shutil.copy(ROOT / name, project)
-    shutil.copytree(ROOT / "handler", project / "handler")
+    for name in ("anyshape", "handler"):
+        shutil.copytree(ROOT / name, project / name, ignore=shutil.ignore_patterns("__pycache__"))
     (tmp_path / "store").mkdir()
     make_archive(tmp_path / "store", "echo", ECHO, work=tmp_path)
     served = Served(tmp_path, "echo")
     served.run = tmp_path / "far" / "away" / "run"
-    served.command[1] = str(project / "anyshape.server.torchserve.py")
+    served.project = project
     served.command[served.command.index("--run") + 1] = os.path.relpath(served.run, tmp_path / "decoys")
     (tmp_path / "decoys").mkdir()
     served.folder = tmp_path / "decoys"
@@ -96,8 +91,11 @@ def test_it_runs_from_any_folder_into_any_folder(tmp_path: Path) -> None:
     try:
         served.wait_for("READY: echo")
         assert served.ask() == "echo"
+        children = psutil.Process(served.process.pid).children(recursive=True)
+        files = project / "anyshape" / "server"
+        assert any(str(files / "log4j2.xml") in " ".join(child.cmdline()) for child in children)
         metrics = httpx.get(f"http://127.0.0.1:{served.ports[2]}/metrics").text
-        declared = yaml.safe_load((ROOT / "metrics.yaml").read_text())["model_metrics"]["counter"][0]["name"]
+        declared = yaml.safe_load((files / "metrics.yaml").read_text())["model_metrics"]["counter"][0]["name"]
         assert declared in metrics
     finally:
         assert served.stop(signal.SIGINT) == 0
@@ -112,7 +110,7 @@ def recipe(workers: int, threads: int | None) -> str:
 
 def test_threads_of_all_workers_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    for module in ("checks", "anyshape.threads"):
+    for module in ("anyshape.server.checks", "anyshape.threads"):
         monkeypatch.setattr(f"{module}.cores", lambda: 4)
     recipes = {
         "alone": recipe(1, None),

@@ -1,4 +1,4 @@
-"""Archives that cannot be loaded, and disks without room for them: serve.py says which and why, and ends."""
+"""Archives that cannot be loaded, and disks without room for them: `serve` says which and why, and ends."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from anyshape.server.checks import ServeError, check_archive
 from tests.server.harness import ECHO, make_archive
 from tests.server.served import Served
 
-SECONDS = 60  # far below the 600 that serve.py waits for a model to load
+SECONDS = 60  # far below the 600 that `anyshape serve` waits for a model to load
 
 
 @pytest.fixture(scope="module")
@@ -49,11 +49,11 @@ def contents(archive: Path) -> dict[str, bytes]:
 
 
 def ends(served: Served) -> str:
-    """What serve.py says at its end, without the lines that TorchServe printed before."""
+    """What `anyshape serve` says at its end, without the lines that TorchServe printed before."""
     served.start()
     assert served.process.wait(SECONDS) == 1, served.output
     assert served.leftovers() == []
-    said = served.output[served.output.index("serve: ") :]
+    said = served.output[served.output.index("error: ") :]
     assert "Traceback" not in said
     return said.strip()
 
@@ -83,7 +83,7 @@ def test_a_truncated_archive_is_named_at_once(served: Served, packed: Path) -> N
         with pytest.raises(ServeError, match="cut off or damaged"):
             check_archive(archive)
     said = ends(served)
-    assert said.startswith(f"serve: {archive} is cut off or damaged (")
+    assert said.startswith(f"error: {archive} is cut off or damaged (")
     assert said.endswith("copy it again, or build it again (./build_mar.sh recipes/echo.yaml)")
     assert not (served.run / "logs").exists()  # TorchServe was not started
 
@@ -91,7 +91,7 @@ def test_a_truncated_archive_is_named_at_once(served: Served, packed: Path) -> N
 def test_a_damaged_file_in_an_archive_is_named(served: Served) -> None:
     archive = served.store / "echo.mar"
     archive.write_bytes(archive.read_bytes().replace(b"class Echo", b"class Ecko"))
-    assert ends(served).startswith(f"serve: {archive} is damaged, in 'echo_handler.py': copy it again")
+    assert ends(served).startswith(f"error: {archive} is damaged, in 'echo_handler.py': copy it again")
 
 
 def test_a_zip_that_is_no_archive_is_named(served: Served) -> None:
@@ -111,7 +111,7 @@ def test_what_only_torchserve_stumbles_over_ends_it_too(served: Served) -> None:
     archive.write_bytes(data)
     check_archive(archive)
     why = "java.util.zip.ZipException: invalid compression method"
-    assert ends(served) == f"serve: TorchServe could not load {archive}: {why}"
+    assert ends(served) == f"error: TorchServe could not load {archive}: {why}"
 
 
 def test_an_archive_that_does_not_fit_on_the_disk_is_named(served: Served, small_disk: Path) -> None:
@@ -121,7 +121,7 @@ def test_an_archive_that_does_not_fit_on_the_disk_is_named(served: Served, small
     served.command[served.command.index(str(served.run))] = str(small_disk / "run")
     said = ends(served)
     assert said.startswith(
-        f"serve: the disk of {small_disk}/run/tmp is full: {archive} unpacked there take 8.0 MB"
+        f"error: the disk of {small_disk}/run/tmp is full: {archive} unpacked there take 8.0 MB"
     )
     assert "--run" in said
     assert not (small_disk / "run" / "tmp").exists()
@@ -144,13 +144,13 @@ def test_a_disk_that_fills_while_the_model_loads_ends_it(served: Served, small_d
     served.command[-1] = "filling"
     said = ends(served)
     assert said.startswith(
-        f"serve: the disk of {small_disk}/run is full, while TorchServe loads filling: make room"
+        f"error: the disk of {small_disk}/run is full, while TorchServe loads filling: make room"
     )
 
 
 def test_a_run_folder_that_cannot_be_made_is_one_line(served: Served) -> None:
     served.run.write_text("in the way")
     said = ends(served)
-    assert said.startswith("serve: the run folder cannot be written: ")
+    assert said.startswith("error: the run folder cannot be written: ")
     assert str(served.run) in said
     assert len(said.splitlines()) == 1

@@ -1,4 +1,4 @@
-"""`python serve.py`, the script behind `make serve`, on free ports with archives of a few lines."""
+"""`anyshape serve`, the command behind `make serve`, on free ports with archives of a few lines."""
 
 from __future__ import annotations
 
@@ -88,8 +88,9 @@ def test_a_worker_that_cannot_start_is_reported_with_its_log(folder: Path) -> No
     served = Served(folder, "broken")
     served.start()
     assert served.process.wait(120) == 1, served.output
-    assert "serve: the worker of broken does not start" in served.output
+    assert "error: the worker of broken does not start" in served.output
     assert "RuntimeError: this worker cannot start" in served.output
+    assert "\n--- the end of " in served.output  # the log's lines stay lines
     assert served.leftovers() == []
 
 

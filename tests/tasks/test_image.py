@@ -22,17 +22,21 @@ from PIL import Image
 import anyshape.tasks.image as image_task
 from anyshape.buckets import Bucket, contains
 from anyshape.building.errors import BuildError
+from anyshape.building.source import Source
+from anyshape.building.tasks import create_builder
 from anyshape.building.tasks.image_settings import IMAGENET_MEAN, IMAGENET_STD, image_settings
 from anyshape.errors import ConfigError, Refused
 from anyshape.model import BucketedModel
 from anyshape.packing import Call
+from anyshape.recipe import Section
+from anyshape.settings import Settings
 from anyshape.tasks.image_classification import ImageClassification
 from anyshape.tasks.object_detection import ObjectDetection
 from handler.responses import answer_response
 from recipes.models.deepcr import deepcr
 from recipes.models.mobilenet import mobilenet_v2
 from recipes.models.yolov3_tiny import yolov3_tiny
-from tests.handler import image_models
+from tests import image_models
 from tests.image_models import PHOTOGRAPHS, built, encoded, engine, normalised, photograph
 
 MODELS = "tests.image_models:"
@@ -174,7 +178,7 @@ def test_or_made_smaller_and_said_so(
     assert not isinstance(item, Refused), item
     assert item.size == to
     output = oblong.run([item])[0]
-    response = answer_response(oblong, [], [item], [output])  # type: ignore[list-item]
+    response = answer_response([], [(item, output)], 10**6, {})  # type: ignore[list-item]
     assert response.headers["X-Truncated"] == f"0: resized {size[0]}x{size[1]} to {to[0]}x{to[1]} pixels"
 
 
@@ -554,8 +558,10 @@ def test_buckets_that_the_model_cannot_take_are_refused(tmp_path: Path) -> None:
 
 def test_a_detector_whose_boxes_would_be_misread_is_refused(tmp_path: Path, windows: BucketedModel) -> None:
     other = SimpleNamespace(config=SimpleNamespace(model_type="rt_detr"))
+    section = Section(task="object-detection", model="m:f", buckets=[[64, 64]])
+    builder = create_builder(section, Settings.of(section), Source("m:f", None, tmp_path))
     with pytest.raises(ConfigError, match="rt_detr"):
-        ObjectDetection.save(windows.settings, None, other, tmp_path)  # type: ignore[arg-type]
+        builder.save(other, tmp_path)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

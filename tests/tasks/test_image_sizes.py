@@ -19,7 +19,7 @@ from anyshape.building.tasks.taken_sizes import first_taken, to_runs
 from anyshape.errors import ConfigError, Refused
 from anyshape.model import BucketedModel
 from anyshape.tasks.image_sizes import TakenSizes, from_runs
-from tests.handler import image_size_models
+from tests import image_size_models
 from tests.image_models import built, encoded, engine, normalised, photograph
 
 MODELS = "tests.image_size_models:"

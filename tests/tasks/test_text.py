@@ -12,11 +12,13 @@ from msgspec.structs import replace
 
 from anyshape.building.build import build
 from anyshape.building.source import Source
+from anyshape.building.tasks import create_builder
+from anyshape.building.tasks.base import TaskBuilder
 from anyshape.errors import ConfigError, InputTooLarge, ModelFailed, Refused, UnprocessableInput
 from anyshape.items import Item
 from anyshape.model import BucketedModel
+from anyshape.recipe import Section
 from anyshape.settings import Settings
-from anyshape.tasks.feature_extraction import FeatureExtraction
 from anyshape.tasks.text_classification import TextClassification
 from tests.conftest import (
     EDGES,
@@ -25,7 +27,6 @@ from tests.conftest import (
     assert_close,
     mean_embedding,
     save_bert,
-    settings_of,
     write_recipe,
 )
 
@@ -373,12 +374,17 @@ def test_large_scores_stay_numbers(score: float, function: str, classification: 
 class FixedTokenizer(Source):
     """A source with a tokenizer of the test's making."""
 
-    def __init__(self, settings: Settings, tokenizer: Any) -> None:
-        super().__init__(config, Path())
+    def __init__(self, tokenizer: Any) -> None:
+        super().__init__("m:f", None, Path())
         self.made = tokenizer
 
     def tokenizer(self, subfolder: str = "") -> Any:
         return self.made
+
+
+def builder(tokenizer: Any) -> TaskBuilder:
+    section = Section(task="feature-extraction", model="m:f", buckets=[8])
+    return create_builder(section, Settings.of(section), FixedTokenizer(tokenizer))
 
 
 class Ids(torch.nn.Module):
@@ -407,15 +413,13 @@ def test_a_tokenizer_that_cannot_be_exact_stops_the_build(
     else:
         for key, value in changes.items():
             setattr(changed, key, value)
-    settings = settings_of(task="feature-extraction", model="m:f", buckets=[8])
     with pytest.raises(ConfigError, match=says):
-        FeatureExtraction.save(config, FixedTokenizer(config, changed), Ids(), tmp_path)
+        builder(changed).save(Ids(), tmp_path)
 
 
 def test_a_model_that_takes_no_input_ids_stops_the_build(tokenizer: Any, tmp_path: Path) -> None:
-    settings = settings_of(task="feature-extraction", model="m:f", buckets=[8])
     with pytest.raises(ConfigError, match="input_ids"):
-        FeatureExtraction.save(config, FixedTokenizer(config, tokenizer), Unnamed(), tmp_path)
+        builder(tokenizer).save(Unnamed(), tmp_path)
 
 
 def test_a_bucket_longer_than_the_models_positions_stops_the_build(

@@ -7,7 +7,7 @@ from typing import Optional
 
 from anyshape.backends.base import Backend
 from anyshape.building.backends.base import Compiler
-from anyshape.registry import load
+from anyshape.building.own import load_other_half
 
 COMPILERS = {
     "inductor": "anyshape.building.backends.inductor:InductorCompiler",
@@ -22,4 +22,5 @@ def create_compiler(name: str, backend: Backend, folder: Optional[Path] = None) 
 
     Raises ConfigError for a name that does not exist.
     """
-    return load(COMPILERS, Compiler, backend.compiler or name, "backend", folder)(backend)
+    half = load_other_half(COMPILERS, Compiler, name, type(backend), "compiler", "backend", folder or Path())
+    return half(backend)

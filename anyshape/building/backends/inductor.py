@@ -157,7 +157,7 @@ def require_compiler() -> None:
     except ImportError:
         raise ConfigError(
             f"handler.backend: torch {torch.__version__} is too old for inductor: install the one of "
-            "requirements-torch.txt, or choose torchscript"
+            "requirements/torch.txt, or choose torchscript"
         ) from None
 
     try:

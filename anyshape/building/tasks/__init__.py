@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from anyshape.building.own import load_other_half
 from anyshape.building.source import Source
 from anyshape.building.tasks.base import TaskBuilder
 from anyshape.recipe import Section
-from anyshape.registry import load
 from anyshape.settings import Settings
 from anyshape.tasks import task_class
 
@@ -26,5 +26,6 @@ def create_builder(section: Section, settings: Settings, source: Source) -> Task
 
     Raises ConfigError for a name that does not exist.
     """
-    name = task_class(section.task, source.folder).builder or section.task
-    return load(BUILDERS, TaskBuilder, name, "task", source.folder)(section, settings, source)
+    served = task_class(section.task, source.folder)
+    half = load_other_half(BUILDERS, TaskBuilder, section.task, served, "builder", "task", source.folder)
+    return half(section, settings, source)

@@ -12,13 +12,14 @@ from pathlib import Path
 
 import yaml
 
+from anyshape.server.ports import free_ports
 from benchmarks.paths import BASELINES, MODEL_STORE, ROOT, WORK
 from benchmarks.serving import models
 from benchmarks.serving.artifacts import artifact, engines
 from benchmarks.serving.client import render
 from benchmarks.serving.judging import Judge
 from benchmarks.serving.systems import torchserve
-from benchmarks.serving.systems.processes import Server, environment, free_ports, get_json, get_text
+from benchmarks.serving.systems.processes import Server, environment, get_json, get_text
 from benchmarks.serving.systems.system import TOLERANCES, Running, System, Unavailable
 from benchmarks.serving.workloads import Workload
 
@@ -168,7 +169,7 @@ def infinity_python() -> Path:
             subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
             install = [str(python), "-m", "pip", "install", "--quiet"]
             subprocess.run([*install, "--require-hashes", "--no-deps", "-r", str(pins)], check=True)
-            subprocess.run([*install, "-r", str(ROOT / "requirements-torch.txt")], check=True)
+            subprocess.run([*install, "-r", str(ROOT / "requirements/torch.txt")], check=True)
         except subprocess.CalledProcessError as error:
             raise Unavailable(f"infinity-emb does not install here: {error}") from error
     return python

@@ -1,4 +1,4 @@
-"""Servers as child processes: free ports, readiness, memory, and a stop that leaves nothing behind."""
+"""Servers as child processes: readiness, memory, and a stop that leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import http.client
 import json
 import os
 import signal
-import socket
 import subprocess
 import time
 from pathlib import Path
@@ -18,18 +17,6 @@ READY_SECONDS = 400.0
 
 class ServerFailed(RuntimeError):
     """A server did not become ready; the message ends with the last lines of its log."""
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports of the loopback interface that nobody listened on a moment ago."""
-    holders = [socket.socket() for _ in range(count)]
-    try:
-        for holder in holders:
-            holder.bind(("127.0.0.1", 0))
-        return [holder.getsockname()[1] for holder in holders]
-    finally:
-        for holder in holders:
-            holder.close()
 
 
 def environment(folder: Path, **more: str) -> dict[str, str]:

@@ -7,20 +7,21 @@ and ports. `workers`, `threads`, `batch_size` and `max_batch_delay` are each sys
 from __future__ import annotations
 
 import re
-import subprocess
 import sys
 from pathlib import Path
 
 import yaml
 
+from anyshape.building.pack import run_archiver
 from anyshape.server.java import java_home
+from anyshape.server.ports import free_ports
 from benchmarks.paths import ROOT
-from benchmarks.serving.systems.processes import Server, environment, free_ports, get_json, get_text
+from benchmarks.serving.systems.processes import Server, environment, get_json, get_text
 from benchmarks.serving.systems.system import Running
 
 MODEL = "model"
 
-METRICS = ROOT / "metrics.yaml"  # TorchServe's own and the bucketed handler's
+METRICS = ROOT / "anyshape" / "server" / "metrics.yaml"  # TorchServe's own and the bucketed handler's
 
 CONFIG = """\
 inference_address=http://127.0.0.1:{0}
@@ -59,16 +60,11 @@ def model_config(workers: int, batch_size: int, max_batch_delay: int, handler: d
 
 
 def archive(folder: Path, handler: Path, files: list[Path], config: dict[str, object]) -> Path:
-    """Pack a baseline with TorchServe's own archiver."""
+    """Pack a baseline as an archive of this project is packed."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "model-config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
-    archiver = Path(sys.executable).with_name("torch-model-archiver")
-    command = [str(archiver), "--model-name", MODEL, "--version", "1.0", "--force"]
-    command += ["--handler", str(handler), "--extra-files", ",".join(map(str, files))]
-    command += ["--config-file", str(folder / "model-config.yaml")]
-    command += ["--archive-format", "zip-store", "--export-path", str(folder)]
-    subprocess.run(command, check=True, env=environment(folder), capture_output=True)
-    return folder / f"{MODEL}.mar"
+    recipe = folder / "model-config.yaml"
+    recipe.write_text(yaml.safe_dump(config, sort_keys=False))
+    return run_archiver(folder, MODEL, "1.0", handler=handler, recipe=recipe, files=list(map(str, files)))
 
 
 def start(folder: Path, mar: Path, workers: int, **environ: str) -> Running:

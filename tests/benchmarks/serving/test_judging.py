@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-pytest.importorskip("orjson", reason="pip install -r requirements-bench.txt")
+pytest.importorskip("orjson", reason="pip install -r requirements/bench.txt")
 
 from benchmarks.serving.judging import Judge
 

