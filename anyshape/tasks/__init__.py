@@ -16,6 +16,7 @@ TASKS = {
     "image-feature-extraction": "anyshape.tasks.image_feature_extraction:ImageFeatureExtraction",
     "image-segmentation": "anyshape.tasks.image_segmentation:ImageSegmentation",
     "object-detection": "anyshape.tasks.object_detection:ObjectDetection",
+    "question-answering": "anyshape.tasks.question_answering:QuestionAnswering",
     "sentence-embedding": "anyshape.tasks.sentence_embedding:SentenceEmbedding",
     "text-classification": "anyshape.tasks.text_classification:TextClassification",
     "token-classification": "anyshape.tasks.token_classification:TokenClassification",

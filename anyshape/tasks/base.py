@@ -122,6 +122,17 @@ def text_or_none(value: Any) -> Any:
     return value
 
 
+def whole_number(least: int, most: int) -> Callable[[Any], int]:
+    """A parameter that is a whole number in a range."""
+
+    def check(value: Any) -> int:
+        if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+            raise ValueError(f"must be a whole number from {least} to {most}")
+        return value
+
+    return check
+
+
 def positive_int_or_none(value: Any) -> Any:
     """A parameter that is a positive whole number, or null for no limit."""
     if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):

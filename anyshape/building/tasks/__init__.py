@@ -15,6 +15,7 @@ BUILDERS = {
     "image-feature-extraction": "anyshape.building.tasks.image_feature_extraction:ImageFeaturesBuilder",
     "image-segmentation": "anyshape.building.tasks.image_segmentation:ImageSegmentationBuilder",
     "object-detection": "anyshape.building.tasks.object_detection:ObjectDetectionBuilder",
+    "question-answering": "anyshape.building.tasks.question_answering:QuestionAnsweringBuilder",
     "sentence-embedding": "anyshape.building.tasks.sentence_embedding:SentenceEmbeddingBuilder",
     "text-classification": "anyshape.building.tasks.text_classification:TextClassificationBuilder",
     "token-classification": "anyshape.building.tasks.token_classification:TokenClassificationBuilder",
