@@ -12,6 +12,7 @@ from anyshape.tasks.base import Task
 
 TASKS = {
     "feature-extraction": "anyshape.tasks.feature_extraction:FeatureExtraction",
+    "fill-mask": "anyshape.tasks.fill_mask:FillMask",
     "image-classification": "anyshape.tasks.image_classification:ImageClassification",
     "image-feature-extraction": "anyshape.tasks.image_feature_extraction:ImageFeatureExtraction",
     "image-segmentation": "anyshape.tasks.image_segmentation:ImageSegmentation",

@@ -35,7 +35,7 @@ class TextTask(Task):
     """
 
     body = TEXT
-    over_max = ("reject", "truncate")
+    over_max: ClassVar[Sequence[str]] = ("reject", "truncate")
     parameters = {"truncation": boolean}
     strategy: ClassVar[str] = "longest_first"  # how a pair is cut: one of the tokenizers library's
 

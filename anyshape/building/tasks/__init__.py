@@ -11,6 +11,7 @@ from anyshape.tasks import task_class
 
 BUILDERS = {
     "feature-extraction": "anyshape.building.tasks.feature_extraction:FeatureExtractionBuilder",
+    "fill-mask": "anyshape.building.tasks.fill_mask:FillMaskBuilder",
     "image-classification": "anyshape.building.tasks.image_classification:ImageClassificationBuilder",
     "image-feature-extraction": "anyshape.building.tasks.image_feature_extraction:ImageFeaturesBuilder",
     "image-segmentation": "anyshape.building.tasks.image_segmentation:ImageSegmentationBuilder",
