@@ -50,7 +50,7 @@ def save_text(
         "pad_token_type_id": getattr(tokenizer, "pad_token_type_id", 0),
         "embeddings": rows if _has_ids_beyond(section, tokenizer.backend_tokenizer, rows) else None,
         "truncation_side": tokenizer.truncation_side,
-        "labels": _labels(section, settings),
+        "labels": labels_of(section, settings),
         "problem_type": getattr(settings, "problem_type", None),
         **(more or {}),
     }
@@ -134,7 +134,8 @@ def _inputs(section: Section, tokenizer: Any, model: torch.nn.Module) -> Any:
     return names
 
 
-def _labels(section: Section, settings: Any) -> Any:
+def labels_of(section: Section, settings: Any) -> List[str]:
+    """The names of the classes: the recipe's, or else those of the model's config."""
     by_id = getattr(settings, "id2label", None) or {}
     labels = [str(by_id[i]) for i in sorted(by_id)]
     if section.labels is None:

@@ -20,7 +20,9 @@ TASKS = {
     "question-answering": "anyshape.tasks.question_answering:QuestionAnswering",
     "sentence-embedding": "anyshape.tasks.sentence_embedding:SentenceEmbedding",
     "text-classification": "anyshape.tasks.text_classification:TextClassification",
+    "text-ranking": "anyshape.tasks.text_ranking:TextRanking",
     "token-classification": "anyshape.tasks.token_classification:TokenClassification",
+    "zero-shot-classification": "anyshape.tasks.zero_shot_classification:ZeroShotClassification",
 }
 
 

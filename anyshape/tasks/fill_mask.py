@@ -17,8 +17,11 @@ from anyshape.tasks.text import Text, TextTask
 ANSWERED = "answered"  # the input that is 1 at the mask which is answered
 MOST = 1000  # words for one mask
 
-_SPACES = (" .", "."), (" ?", "?"), (" !", "!"), (" ,", ","), (" ' ", "'"), (" n't", "n't"), (" 'm", "'m")
-_SPACES += (" 's", "'s"), (" 've", "'ve"), (" 're", "'re")
+_SPACES = [  # that some tokenizers leave between words, and what stands instead
+    *((f" {mark}", mark) for mark in (".", "?", "!", ",")),
+    (" ' ", "'"),
+    *((f" {end}", end) for end in ("n't", "'m", "'s", "'ve", "'re")),
+]
 
 
 def targets(value: Any) -> List[str]:

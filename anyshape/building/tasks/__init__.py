@@ -19,7 +19,9 @@ BUILDERS = {
     "question-answering": "anyshape.building.tasks.question_answering:QuestionAnsweringBuilder",
     "sentence-embedding": "anyshape.building.tasks.sentence_embedding:SentenceEmbeddingBuilder",
     "text-classification": "anyshape.building.tasks.text_classification:TextClassificationBuilder",
+    "text-ranking": "anyshape.building.tasks.text_ranking:TextRankingBuilder",
     "token-classification": "anyshape.building.tasks.token_classification:TokenClassificationBuilder",
+    "zero-shot-classification": "anyshape.building.tasks.zero_shot_classification:ZeroShotBuilder",
 }
 
 
