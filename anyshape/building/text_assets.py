@@ -12,7 +12,7 @@ from tokenizers import Tokenizer
 from tokenizers.normalizers import Lowercase, Sequence
 
 from anyshape.buckets import Bucket
-from anyshape.building.pooling import takes
+from anyshape.building.pooling import Normalize, takes
 from anyshape.building.sentence_folder import Sentence
 from anyshape.errors import ConfigError
 from anyshape.recipe import Section
@@ -159,4 +159,8 @@ def _sentence(sentence: Sentence, tokenizer: Any) -> Dict[str, Any]:
         "include_prompt": sentence.include_prompt,
         "special_ids": sorted(tokenizer.all_special_ids),
         "similarity": sentence.similarity,
+        # Whether the mean of several vectors is to be scaled to length one, as each of them was.
+        "normalized": sentence.dimensions is None
+        and bool(sentence.after)
+        and isinstance(sentence.after[-1], Normalize),
     }

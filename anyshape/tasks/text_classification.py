@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Sequence
 
-from anyshape.items import Item, Row
+from anyshape.items import Item, Parts, Row
 from anyshape.tasks.base import Parameters, boolean, one_of, positive_int_or_none, top_classes
 from anyshape.tasks.text import TextTask
+from anyshape.tasks.windows import OPTIONS, mean
 
 
 class TextClassification(TextTask):
     """Labels with scores, best first: the best one, or `top_k` of them."""
 
     name = "text-classification"
+    over_max = ("reject", "truncate", "window")
+    options = OPTIONS
     parameters = {
         "truncation": boolean,
         "top_k": positive_int_or_none,
@@ -25,6 +28,9 @@ class TextClassification(TextTask):
         top_k = parameters.get("top_k", 1)
         answers = top_classes(row[0], labels, top_k, function)
         return answers if "top_k" in parameters else answers[0]
+
+    def merge(self, rows: Sequence[Row], parts: Parts, parameters: Parameters) -> Any:
+        return self.answer((mean(rows, parts),), parts.origin["whole"], parameters)
 
     def _usual_function(self, classes: int) -> str:
         """What the pipeline does with the scores of such a model."""

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, List
+from typing import Any, Dict, List, Sequence
 
 import numpy as np
 
 from anyshape.errors import UnprocessableInput
-from anyshape.items import Item, Row
+from anyshape.items import Item, Parts, Row
 from anyshape.padding import crop
 from anyshape.tasks.base import Parameters, finite, one_of, softmax, texts
 from anyshape.tasks.entities import Token, group_entities, one_per_token, one_per_word
 from anyshape.tasks.text import Text, TextTask
+from anyshape.tasks.windows import OPTIONS, join
 
 STRATEGIES = ("none", "simple", "first", "average", "max")
 
@@ -20,6 +21,8 @@ class TokenClassification(TextTask):
     """Entities with their places in the text, in characters. Special tokens never answer."""
 
     name = "token-classification"
+    over_max = ("reject", "truncate", "window")
+    options = OPTIONS
     parameters = {
         **TextTask.parameters,
         "aggregation_strategy": one_of(*STRATEGIES),
@@ -50,6 +53,9 @@ class TokenClassification(TextTask):
             entities = group_entities(entities, self._joined)
         ignored = parameters.get("ignore_labels", ["O"])
         return [e for e in entities if e.get("entity", e.get("entity_group")) not in ignored]
+
+    def merge(self, rows: Sequence[Row], parts: Parts, parameters: Parameters) -> Any:
+        return self.answer((join(rows, parts),), parts.origin["whole"], parameters)
 
     def _tokens(self, scores: Any, item: Item) -> List[Token]:
         """The tokens of the text itself, each with its word, its place and its scores."""
