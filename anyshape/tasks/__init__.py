@@ -19,6 +19,7 @@ TASKS = {
     "object-detection": "anyshape.tasks.object_detection:ObjectDetection",
     "question-answering": "anyshape.tasks.question_answering:QuestionAnswering",
     "sentence-embedding": "anyshape.tasks.sentence_embedding:SentenceEmbedding",
+    "sparse-embedding": "anyshape.tasks.sparse_embedding:SparseEmbedding",
     "text-classification": "anyshape.tasks.text_classification:TextClassification",
     "text-ranking": "anyshape.tasks.text_ranking:TextRanking",
     "token-classification": "anyshape.tasks.token_classification:TokenClassification",

@@ -1,4 +1,4 @@
-"""Texts longer than the largest bucket: the windows that the tokenizer cuts, each run by the plain model alone,
+"""Texts longer than the largest bucket: the windows that the tokenizer cuts, each run by the plain model,
 and merged here in the plainest way."""
 
 from __future__ import annotations

@@ -18,6 +18,7 @@ BUILDERS = {
     "object-detection": "anyshape.building.tasks.object_detection:ObjectDetectionBuilder",
     "question-answering": "anyshape.building.tasks.question_answering:QuestionAnsweringBuilder",
     "sentence-embedding": "anyshape.building.tasks.sentence_embedding:SentenceEmbeddingBuilder",
+    "sparse-embedding": "anyshape.building.tasks.sparse_embedding:SparseEmbeddingBuilder",
     "text-classification": "anyshape.building.tasks.text_classification:TextClassificationBuilder",
     "text-ranking": "anyshape.building.tasks.text_ranking:TextRankingBuilder",
     "token-classification": "anyshape.building.tasks.token_classification:TokenClassificationBuilder",
