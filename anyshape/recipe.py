@@ -16,12 +16,23 @@ from __future__ import annotations
 import math
 import re
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Optional, Type, TypeVar, Union, get_type_hints
+from typing import (
+    Annotated,
+    Any,
+    Dict,
+    List,
+    Literal,
+    Mapping,
+    Optional,
+    Type,
+    TypeVar,
+    Union,
+    get_type_hints,
+)
 
 import msgspec
 import yaml
 from msgspec import Meta, Struct
-from typing_extensions import Annotated, Literal
 
 from anyshape.errors import ConfigError
 

@@ -100,7 +100,7 @@ def _files(settings: Settings, beside: Path) -> Iterator[Tuple[str, Path]]:
 
 def _means_another(path: Path) -> bool:
     """Whether a module of this name is part of Python, of an archive, or installed."""
-    if path.stem in (*TRAVEL, "bucketed_handler") or path.stem in sys.stdlib_module_names:
+    if path.stem in (*TRAVEL, "bucketed_handler", *sys.builtin_module_names):
         return True
     own = {path.parent.resolve(), Path.cwd()}
     elsewhere = [entry for entry in sys.path if Path(entry).resolve() not in own]

@@ -101,11 +101,11 @@ def test_a_program_that_is_wrong_in_one_row_of_one_batch_size_is_found(
     assert all(worst < 1e-5 for name, worst in found.items() if name != "16")
 
 
-@pytest.mark.parametrize("length", [1, 16, 15, 9])
+@pytest.mark.parametrize("length", [2, 16, 15, 9])
 def test_a_program_that_is_wrong_at_one_length_is_found(
     length: int, model: BucketedModel, builder: TaskBuilder, reference: torch.nn.Module
 ) -> None:
-    """One token, exactly full, one less, and one more than the bucket before."""
+    """The empty text, exactly full, one less, and one more than the bucket before."""
     whole = model.programs.loaded["16"]
 
     def wrong(input_ids: torch.Tensor, mask: torch.Tensor, *rest: torch.Tensor) -> Any:

@@ -14,15 +14,26 @@ from anyshape.errors import (
     UnprocessableInput,
     UnsupportedMediaType,
 )
+from anyshape.settings import Settings
 from handler.requests import Request, read_request
+from tests.conftest import settings_of
 
 JSON = "application/json"
 FORM = "application/x-www-form-urlencoded"
 MULTIPART = "multipart/form-data; boundary=x"
 
 
+def limits(max_items: int = 8, max_characters: int = 200_000) -> Settings:
+    """Settings with these limits."""
+    section = {"task": "sentence-embedding", "model": "m:f", "buckets": [16]}
+    return settings_of(**section, max_items=max_items, max_request_characters=max_characters)
+
+
+LIMITS, FEW = limits(), limits(max_characters=100)
+
+
 def read(value: Any, content_type: str | None = JSON, body: Body = TEXT, key: str = "body") -> Request:
-    return read_request({key: value}, content_type, body, max_items=8, max_characters=100)
+    return read_request({key: value}, content_type, body, FEW)
 
 
 # What the frontend could decode arrives as a value; everything else as bytes.
@@ -143,11 +154,11 @@ def test_a_long_key_is_not_sent_back_whole(key: str) -> None:
 )
 def test_a_row_without_a_body(row: dict[str, Any], content_type: str | None, error: type[Refused]) -> None:
     with pytest.raises(error):
-        read_request(row, content_type, TEXT, 8)
+        read_request(row, content_type, TEXT, LIMITS)
 
 
 def test_an_empty_plain_text_may_arrive_without_a_row() -> None:
-    assert read_request({}, "text/plain", TEXT, 8) == Request([""])
+    assert read_request({}, "text/plain", TEXT, LIMITS) == Request([""])
 
 
 @pytest.mark.parametrize("key", ["body", "data", "inputs", "anything"])
@@ -205,13 +216,13 @@ def test_picture_bodies_that_are_refused(value: Any, content_type: str | None, e
 @pytest.mark.parametrize("kind", ["application/pdf", "video/mp4", "text/html"])
 def test_what_says_that_it_is_no_picture_is_refused_as_such(kind: str) -> None:
     with pytest.raises(UnsupportedMediaType, match=kind):
-        read_request({"body": bytearray(b"%PDF")}, kind, IMAGE, 8)
+        read_request({"body": bytearray(b"%PDF")}, kind, IMAGE, LIMITS)
 
 
 def test_base64_with_broken_lines() -> None:
     lines = base64.encodebytes(PNG * 40).decode()
     assert "\n" in lines.strip()
-    assert read_request({"body": {"inputs": lines}}, "application/json", IMAGE, 8) == Request([PNG * 40])
+    assert read_request({"body": {"inputs": lines}}, "application/json", IMAGE, LIMITS) == Request([PNG * 40])
 
 
 # Fields beside a picture
@@ -231,7 +242,7 @@ def test_form_fields_beside_a_picture_are_parameters(
     field: str, beside: dict[str, Any], parameters: dict[str, Any]
 ) -> None:
     row = {**beside, field: bytearray(b"\x89PNG")}
-    assert read_request(row, MULTIPART, IMAGE, 8) == Request([b"\x89PNG"], False, parameters)
+    assert read_request(row, MULTIPART, IMAGE, LIMITS) == Request([b"\x89PNG"], False, parameters)
 
 
 @pytest.mark.parametrize(
@@ -248,4 +259,4 @@ def test_form_fields_beside_a_picture_are_parameters(
 )
 def test_form_fields_that_cannot_be_parameters(row: dict[str, Any], error: type[Refused], says: str) -> None:
     with pytest.raises(error, match=says):
-        read_request(row, MULTIPART, IMAGE, 8)
+        read_request(row, MULTIPART, IMAGE, LIMITS)

@@ -33,6 +33,8 @@ def mobilenet(server: Server, store: Path, tmp_path_factory: pytest.TempPathFact
     """The recipe that ships with smaller buckets, registered and ready. It waits for a batch to fill up."""
     recipe = yaml.safe_load((ROOT / "recipes" / "mobilenet.yaml").read_text(encoding="utf-8"))
     recipe.update(minWorkers=1, maxWorkers=1, batchSize=16, maxBatchDelay=50)
+    # It says `models...`, beside the recipe: the copy is elsewhere.
+    recipe["handler"].update(model=f"recipes.{recipe['handler']['model']}")
     recipe["handler"].update(buckets=BUCKETS, over_max="reject", threads=1)
     path = tmp_path_factory.mktemp("recipe") / "mobilenet.yaml"
     path.write_text(yaml.safe_dump(recipe), encoding="utf-8")
