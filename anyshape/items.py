@@ -1,13 +1,14 @@
 """The words of the pipeline: what goes from a request's input to its answer.
 
-input ──read──▶ Item ──pack, pad, run──▶ Output ──answer──▶ JSON
-           └───▶ Refused ─────────▶ Refused ─────────▶ error      (in the same place, all the way)
+input ──read──▶ Item ──pack, pad, run──▶ Output ──answer─▶ JSON
+   ├───▶ Parts (several Items) ──▶ Outputs ──merge──▶ JSON
+   └───▶ Refused ──────────────▶ Refused ─────────▶ error      (in the same place, all the way)
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Dict, Iterable, Optional, Tuple, Union
+from typing import Any, Dict, Iterable, Iterator, List, Optional, Tuple, Union
 
 from anyshape.buckets import Bucket, Size, volume
 from anyshape.errors import Refused
@@ -32,6 +33,23 @@ class Item:
 
 
 @dataclass
+class Parts:
+    """One input that became several items, each packed and run by itself: windows of a text, or pairs.
+
+    windows: whether they are overlapping pieces of one text. origin: as that of an item.
+    """
+
+    items: List[Item]
+    windows: bool = False
+    origin: Dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def changed(self) -> Optional[str]:
+        """How a policy changed the first of them that it changed, or None."""
+        return next((item.changed for item in self.items if item.changed), None)
+
+
+@dataclass
 class Output:
     """What the model gave for one item, un-padded, and how it was run."""
 
@@ -42,6 +60,26 @@ class Output:
 
 ItemOrRefused = Union[Item, Refused]
 OutputOrRefused = Union[Output, Refused]
+Read = Union[Item, Parts, Refused]  # what an input became
+Ran = Union[Output, List[Output], Refused]  # what came of it: a list for parts
+
+
+def items_of(read: Iterable[Read]) -> Iterator[Item]:
+    """Every item, those of parts one by one."""
+    for one in read:
+        if isinstance(one, Parts):
+            yield from one.items
+        elif isinstance(one, Item):
+            yield one
+
+
+def done_items(inputs: Iterable[Tuple[Read, Ran]]) -> Iterator[Tuple[Item, Output]]:
+    """Every item that ran, with its output; those of parts one by one."""
+    for one, result in inputs:
+        if isinstance(one, Parts) and isinstance(result, list):
+            yield from zip(one.items, result)
+        elif isinstance(one, Item) and isinstance(result, Output):
+            yield one, result
 
 
 def padding_ratio(done: Iterable[Tuple[Item, Output]]) -> float:

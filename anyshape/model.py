@@ -20,13 +20,14 @@ from anyshape.buckets import bucket_name, fits
 from anyshape.costs import CostTable
 from anyshape.errors import ConfigError, InputTooLarge, ModelFailed, Refused
 from anyshape.failures import log_failure
-from anyshape.items import Item, ItemOrRefused, Output, OutputOrRefused
+from anyshape.items import Item, ItemOrRefused, Output, OutputOrRefused, Parts, Ran, Read
 from anyshape.measure import Progress, measure
 from anyshape.packing import POLICIES, Call, one_by_one
 from anyshape.process import resident_bytes
 from anyshape.programs import Programs
 from anyshape.settings import Settings
 from anyshape.tasks import load_task
+from anyshape.tasks.base import Parameters
 
 
 class BucketedModel:
@@ -76,21 +77,38 @@ class BucketedModel:
         many = isinstance(inputs, list)
         asked = inputs if many else [inputs]
         checked = self.task.check_parameters(parameters)
-        answers = []
-        items = self.task.read(asked, [checked] * len(asked))
-        for item, output in zip(items, self.run(items)):
-            if isinstance(output, Refused):
-                raise output
-            assert isinstance(item, Item)
-            answers.append(self.task.answer(output.row, item, checked))
+        read = self.task.read(asked, [checked] * len(asked))
+        answers = [self.answer(one, result, checked) for one, result in zip(read, self.run(read))]
         return answers if many else answers[0]
 
-    def run(self, items: Sequence[ItemOrRefused]) -> List[OutputOrRefused]:
-        """Run a batch of items in as few and as cheap calls as the packer finds.
+    def answer(self, read: Read, ran: Ran, parameters: Parameters) -> Any:
+        """The task's answer to one input. Raises the Refused that it deserves."""
+        if isinstance(ran, Refused):
+            raise ran
+        if isinstance(read, Parts):
+            assert isinstance(ran, list)
+            return self.task.merge([output.row for output in ran], read, parameters)
+        assert isinstance(read, Item)
+        assert isinstance(ran, Output)
+        return self.task.answer(ran.row, read, parameters)
 
-        An item that already is refused stays so. The items of a call that fails are run again, each alone:
-        those that fail then become a ModelFailed. The results are in the order of the items.
+    def run(self, read: Sequence[Read]) -> List[Ran]:
+        """Run all items of a batch in as few and as cheap calls as the packer finds.
+
+        What already is refused stays so. The items of a call that fails are run again, each alone: those
+        that fail then become a ModelFailed, and the parts of one input then fail together. The results are
+        in the order of the inputs.
         """
+        items: List[ItemOrRefused] = []
+        for one in read:
+            items.extend(one.items if isinstance(one, Parts) else [one])
+        outputs = iter(self._run(items))
+        return [
+            _together([next(outputs) for _ in one.items]) if isinstance(one, Parts) else next(outputs)
+            for one in read
+        ]
+
+    def _run(self, items: Sequence[ItemOrRefused]) -> List[OutputOrRefused]:
         results: Dict[int, OutputOrRefused] = {}
         waiting: List[int] = []
         for i, item in enumerate(items):
@@ -156,3 +174,9 @@ class BucketedModel:
             "resident_bytes": resident_bytes(),
             "costs": self.costs.to_json(),
         }
+
+
+def _together(outputs: List[OutputOrRefused]) -> Ran:
+    """The outputs of one input's parts, or the error of the first that has one."""
+    done = [output for output in outputs if isinstance(output, Output)]
+    return done if len(done) == len(outputs) else next(o for o in outputs if isinstance(o, Refused))

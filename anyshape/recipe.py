@@ -153,8 +153,11 @@ class Section(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
     # How it serves
     over_max: Annotated[
-        Literal["reject", "truncate", "resize"],
-        _key("What happens to an input larger than every bucket.", "one of reject, truncate, resize"),
+        Literal["reject", "truncate", "window", "resize"],
+        _key(
+            "What happens to an input larger than every bucket; window: overlapping pieces of a text.",
+            "one of reject, truncate, window, resize",
+        ),
     ] = "reject"
     packing: Annotated[
         Literal["packed", "per_bucket", "fifo", "one_by_one"],

@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import List
 
-from anyshape.items import ItemOrRefused
+from anyshape.items import Read
 from handler.requests import Request
 
 
 @dataclass
 class Batch:
-    """Requests, the items of all of them in one list, and where each request's items are in it."""
+    """Requests, what the inputs of all of them became in one list, and where each request's are in it."""
 
     requests: List[Request]
-    items: List[ItemOrRefused]
+    items: List[Read]
     places: List[slice]

@@ -17,7 +17,7 @@ from anyshape.archive import RECIPE
 from anyshape.buckets import bucket_name
 from anyshape.errors import BadRequest, ModelFailed, Refused
 from anyshape.failures import EXITS, log_failure, survived
-from anyshape.items import Item, OutputOrRefused
+from anyshape.items import Ran, done_items, items_of
 from anyshape.model import BucketedModel
 from anyshape.process import prepare_process
 from anyshape.recipe import Recipe, read_yaml
@@ -90,7 +90,7 @@ class BucketedHandler(BaseHandler):  # type: ignore[misc]  # TorchServe is untyp
             each = [self._respond([request], metrics, time.perf_counter()) for request in requests]
             return [response for (response,) in each]
         with survived("the sizes of a batch were not counted"):
-            self.traffic.record(item.size for item in batch.items if isinstance(item, Item))
+            self.traffic.record(item.size for item in items_of(batch.items))
         with survived("the metrics of a batch were not counted"):
             seconds = time.perf_counter() - started
             report(metrics, batch.items, outputs, responses, ran - read, seconds)
@@ -118,7 +118,7 @@ class BucketedHandler(BaseHandler):  # type: ignore[misc]  # TorchServe is untyp
         return requests
 
     def preprocess(self, requests: Sequence[Request]) -> Batch:
-        """All inputs of the batch as items, in one call of the task, and where each request's items are."""
+        """All inputs of the batch as items, in one call of the task, and where each request's inputs are."""
         inputs: List[Any] = []
         parameters: List[Dict[str, Any]] = []
         places: List[slice] = []
@@ -129,11 +129,11 @@ class BucketedHandler(BaseHandler):  # type: ignore[misc]  # TorchServe is untyp
             places.append(slice(start, len(inputs)))
         return Batch(list(requests), self.model.task.read(inputs, parameters), places)
 
-    def inference(self, batch: Batch) -> List[OutputOrRefused]:
+    def inference(self, batch: Batch) -> List[Ran]:
         """Pack the items into calls and run them."""
         return self.model.run(batch.items)
 
-    def postprocess(self, batch: Batch, outputs: Sequence[OutputOrRefused]) -> List[Response]:
+    def postprocess(self, batch: Batch, outputs: Sequence[Ran]) -> List[Response]:
         """One response per request, in the order of the batch."""
         responses = []
         for request, place in zip(batch.requests, batch.places):
@@ -147,19 +147,15 @@ class BucketedHandler(BaseHandler):  # type: ignore[misc]  # TorchServe is untyp
                 responses.append(error_response(failed, request.api))
         return responses
 
-    def _answer(
-        self, request: Request, batch: Batch, outputs: Sequence[OutputOrRefused], place: slice
-    ) -> Response:
+    def _answer(self, request: Request, batch: Batch, outputs: Sequence[Ran], place: slice) -> Response:
         if request.refused is not None:
             raise request.refused
-        answers, done = [], []
-        for i, (item, output) in enumerate(zip(batch.items[place], outputs[place])):
+        done, answers = list(zip(batch.items[place], outputs[place])), []
+        for i, (item, output) in enumerate(done):
             if isinstance(output, Refused):
                 raise _placed(output, request.api.place(i)) if request.many else output
-            assert isinstance(item, Item)
-            answers.append(self.model.task.answer(output.row, item, request.parameters))
-            done.append((item, output))
-        answer = request.api.answer(answers, request, [item for item, _ in done])
+            answers.append(self.model.answer(item, output, request.parameters))
+        answer = request.api.answer(answers, request, [item for item, _ in done_items(done)])
         return answer_response(answer, done, self.settings.max_response_bytes, self.notes)
 
     def _send(self, responses: List[Response], context: Context) -> None:

@@ -6,7 +6,7 @@ from collections import Counter
 from typing import Sequence
 
 from anyshape.buckets import bucket_name
-from anyshape.items import Item, ItemOrRefused, Output, OutputOrRefused, padding_ratio
+from anyshape.items import Ran, Read, done_items, padding_ratio
 from handler.context import Metrics
 from handler.responses import Response
 
@@ -15,14 +15,14 @@ _UNITS = {"counter": "Count", "histogram": "Seconds"}
 
 def report(
     metrics: Metrics,
-    items: Sequence[ItemOrRefused],
-    outputs: Sequence[OutputOrRefused],
+    items: Sequence[Read],
+    outputs: Sequence[Ran],
     responses: Sequence[Response],
     model_seconds: float,
     total_seconds: float,
 ) -> None:
     """Items per bucket, errors per status, padding ratio, seconds in and outside the model."""
-    done = [(i, o) for i, o in zip(items, outputs) if isinstance(i, Item) and isinstance(o, Output)]
+    done = list(done_items(zip(items, outputs)))
     for bucket, count in Counter(output.bucket for _, output in done).items():
         _add(metrics, "bucket_items", count, "counter", Bucket=bucket_name(bucket))
     for code, count in Counter(r.code for r in responses if r.code != 200).items():

@@ -97,10 +97,10 @@ def _within_limits(request: Request, body: Body, settings: Settings) -> Request:
 
 
 def _characters(value: Any) -> int:
-    """Of a text, or of both texts of a pair."""
-    if isinstance(value, Mapping):
-        return sum(len(text) for text in value.values() if isinstance(text, str))
-    return len(value) if isinstance(value, str) else 0
+    """Of a text, of both texts of a pair, or of a query and all its texts."""
+    fields = value.values() if isinstance(value, Mapping) else [value]
+    lists = (field if isinstance(field, list) else [field] for field in fields)
+    return sum(len(text) for texts in lists for text in texts if isinstance(text, str))
 
 
 def _value(row: Mapping[str, Any], kind: str, how: str) -> Any:

@@ -10,7 +10,7 @@ import orjson
 
 from anyshape.buckets import bucket_name
 from anyshape.errors import InputTooLarge, Refused
-from anyshape.items import Item, Output, padding_ratio
+from anyshape.items import Item, Parts, Ran, Read, done_items, padding_ratio
 from handler.apis.base import OWN, Api
 
 JSON = "application/json"
@@ -44,9 +44,11 @@ def error_response(error: Refused, api: Api = OWN) -> Response:
 
 
 def answer_response(
-    answer: Any, done: Sequence[Tuple[Item, Output]], limit: int, notes: Mapping[str, str]
+    answer: Any, inputs: Sequence[Tuple[Read, Ran]], limit: int, notes: Mapping[str, str]
 ) -> Response:
     """A good answer, with headers that say how it came about; `notes` are those that every answer carries.
+
+    `inputs` are what the request's inputs became and what came of them; none was refused.
 
     Raises InputTooLarge if it has more than `limit` bytes: TorchServe kills a worker that sends more than
     max_response_size.
@@ -56,6 +58,7 @@ def answer_response(
         raise InputTooLarge(
             f"the answer has {len(body)} bytes, more than the limit of {limit}: send fewer inputs at once"
         )
+    done = list(done_items(inputs))
     if not done:  # nothing was run, as for a description
         return Response(body)
     headers = {
@@ -64,7 +67,11 @@ def answer_response(
         "X-Batch-Size": ",".join(str(output.batch_size) for _, output in done),
         "X-Padding-Ratio": f"{padding_ratio(done):.3f}",
     }
-    changed = [f"{i}: {item.changed}" for i, (item, _) in enumerate(done) if item.changed]
+    read = [one for one, _ in inputs if isinstance(one, (Item, Parts))]
+    changed = [f"{i}: {one.changed}" for i, one in enumerate(read) if one.changed]
     if changed:
         headers["X-Truncated"] = "; ".join(changed)
+    windows = [len(one.items) if isinstance(one, Parts) and one.windows else 1 for one in read]
+    if max(windows, default=1) > 1:
+        headers["X-Windows"] = ",".join(map(str, windows))
     return Response(body, headers=headers)

@@ -77,18 +77,58 @@ class Sentence:
     described: bool = False
 
 
+@dataclass(frozen=True)
+class Sparse(Sentence):
+    """How a text becomes a sparse vector over the vocabulary.
+
+    strategy: max or sum over the tokens. logs: how often log(1 + x) is taken. most: how many numbers stay.
+    """
+
+    strategy: str = "max"
+    logs: int = 1
+    most: Optional[int] = None
+
+
+def read_sparse(files: Files) -> Sparse:
+    """What the files of a SPLADE model say; one that is a masked language model alone has none.
+
+    Raises BuildError, which names the file and what in it is not known.
+    """
+    kinds, paths = _modules(files)
+    if kinds is None:
+        return Sparse()
+    if kinds[:1] not in (["Transformer"], ["MLMTransformer"]) or kinds[1:] != ["SpladePooling"]:
+        raise BuildError(f"{MODULES} has {' and '.join(kinds)}: it must be Transformer and SpladePooling")
+    usual = "fill-mask" if kinds[0] == "MLMTransformer" else "feature-extraction"
+    max_length, lower_case = _transformer(files, paths[0], usual, "fill-mask", "logits")
+    name = _join(paths[1], "config.json")
+    keys = ("pooling_strategy", "activation_function", "embedding_dimension", "word_embedding_dimension")
+    pooling = _known(_json(files, name) or {}, name, keys)
+    strategy, activation = pooling.get("pooling_strategy", "max"), pooling.get("activation_function", "relu")
+    logs = {"relu": 1, "log1p_relu": 2}
+    if strategy not in ("max", "sum") or activation not in logs:
+        raise BuildError(f"{name} has {strategy!r} of {activation!r}, which is not known here")
+    settings = _settings(files, "SparseEncoder")
+    return Sparse(
+        transformer=paths[0],
+        max_length=max_length,
+        lower_case=lower_case,
+        described=True,
+        strategy=strategy,
+        logs=logs[activation],
+        most=(_json(files, SETTINGS) or {}).get("max_active_dims"),
+        **{**settings, "dimensions": None},
+    )
+
+
 def read_sentence(files: Files) -> Sentence:
     """What the model's files say; mean pooling and vectors of length one if it has no modules.json.
 
     Raises BuildError, which names the file and what in it is not known.
     """
-    modules = _json(files, MODULES)
-    if modules is None:
+    kinds, paths = _modules(files)
+    if kinds is None:
         return Sentence()
-    if not isinstance(modules, list) or not all(isinstance(module, dict) for module in modules):
-        raise BuildError(f"{MODULES} is not a list of modules")
-    kinds = [_kind(module) for module in modules]
-    paths = [_path(module) for module in modules]
     if kinds[:2] != ["Transformer", "Pooling"]:
         raise BuildError(
             f"{MODULES} begins with {' and '.join(kinds[:2])}: it must be Transformer and Pooling"
@@ -151,6 +191,16 @@ def _wrong(key: str, wanted: str, value: Any) -> None:
     raise BuildError(f"handler.task_options.{key} must be {wanted}, not {value!r}")
 
 
+def _modules(files: Files) -> Tuple[Optional[List[str]], List[str]]:
+    """The kinds of a model's modules and their folders; no kinds where it has no modules.json."""
+    modules = _json(files, MODULES)
+    if modules is None:
+        return None, []
+    if not isinstance(modules, list) or not all(isinstance(module, dict) for module in modules):
+        raise BuildError(f"{MODULES} is not a list of modules")
+    return [_kind(module) for module in modules], [_path(module) for module in modules]
+
+
 def _kind(module: Mapping[str, Any]) -> str:
     """The class of a module, whatever folder of sentence-transformers it lived in when it was saved."""
     kind = module.get("type")
@@ -168,29 +218,38 @@ def _path(module: Mapping[str, Any]) -> str:
     return path
 
 
-def _transformer(files: Files, path: str) -> Tuple[Optional[int], bool]:
-    """The most tokens and whether texts are lowered. Raises BuildError for what is not plain text."""
+def _transformer(
+    files: Files,
+    path: str,
+    usual: str = "feature-extraction",
+    task: str = "feature-extraction",
+    output: str = "last_hidden_state",
+) -> Tuple[Optional[int], bool]:
+    """The most tokens and whether texts are lowered. Raises BuildError for what is not plain text.
+
+    `task` is what the transformer must do (`usual` where it says nothing), `output` what it must return.
+    """
     for name in TRANSFORMER_FILES:
         settings = _json(files, _join(path, name))
         if settings:
             break
     else:
         return None, False
-    modalities = settings.get("modality_config") or {"text": {"method_output_name": "last_hidden_state"}}
+    modalities = settings.get("modality_config") or {"text": {"method_output_name": output}}
     text = modalities.get("text") or {}
     refused = {
-        "transformer_task": settings.get("transformer_task", "feature-extraction") != "feature-extraction",
+        "transformer_task": settings.get("transformer_task", usual) != task,
         "module_output_name": settings.get("module_output_name", "token_embeddings") != "token_embeddings",
         "modality_config": set(modalities) != {"text"}
         or text.get("method", "forward") != "forward"
-        or text.get("method_output_name") not in ("last_hidden_state", ["last_hidden_state"]),
+        or text.get("method_output_name") not in (output, [output]),
         "processing_kwargs": bool(settings.get("processing_kwargs")),
         "query_expansion": bool(settings.get("query_expansion")),
         "tokenizer_name_or_path": bool(settings.get("tokenizer_name_or_path")),
     }
     for key, wrong in refused.items():
         if wrong:
-            raise BuildError(f"{_join(path, name)} has {key} {settings[key]!r}, which is not known here")
+            raise BuildError(f"{_join(path, name)} has {key} {settings.get(key)!r}, which is not known here")
     for key, value in settings.items():
         if key.endswith(("_args", "_kwargs")) and isinstance(value, dict):
             for option in value:
@@ -285,12 +344,12 @@ def _weights(module: nn.Module, files: Files, path: str) -> nn.Module:
     return module.float()
 
 
-def _settings(files: Files) -> Dict[str, Any]:
+def _settings(files: Files, usual: str = "SentenceTransformer") -> Dict[str, Any]:
     """Prompts, similarity and dimensions of config_sentence_transformers.json."""
     settings = _json(files, SETTINGS) or {}
-    kind = settings.get("model_type", "SentenceTransformer")
-    if kind != "SentenceTransformer":
-        raise BuildError(f"{SETTINGS} says that this is a {kind}, which does not make one vector per text")
+    kind = settings.get("model_type", usual)
+    if kind != usual:
+        raise BuildError(f"{SETTINGS} says that this is a {kind}, not a {usual}: choose another task")
     prompts = settings.get("prompts") or {}
     return {
         "prompts": {name: text for name, text in prompts.items() if isinstance(text, str)},

@@ -6,12 +6,14 @@ import importlib
 import importlib.util
 import sys
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Sequence
+from typing import Any, Callable, Dict, List, Optional, Sequence, TypeVar
 
 import torch
 
 from anyshape.building.errors import BuildError, first_line
-from anyshape.building.sentence_folder import Sentence, read_sentence
+from anyshape.building.sentence_folder import Files, Sentence, Sparse, read_sentence, read_sparse
+
+Described = TypeVar("Described", bound=Sentence)
 
 PACKAGE = "package:"
 UNUSED = ("pooler",)  # parts of a bare model that no task asks: they may be missing from its file
@@ -69,14 +71,22 @@ class Source:
 
         Raises BuildError, which names the file or the key.
         """
-        name, found = self.name, Sentence()
-        if not _is_factory(name):
-            where = self._resolve("model", name)
-            try:
-                found = read_sentence(lambda file: _file(where, file))
-            except BuildError as error:
-                raise BuildError(f"handler.model: {name}: {error}") from None
-        return found
+        return self._described(read_sentence)
+
+    def sparse(self) -> Sparse:
+        """How the model makes a sparse vector of a text, as its own files say. Raises BuildError."""
+        return self._described(read_sparse)
+
+    def _described(self, read: Callable[[Files], Described]) -> Described:
+        """What `read` finds in the model's files; a model of a function has none."""
+        name = self.name
+        if _is_factory(name):
+            return read(lambda file: None)
+        where = self._resolve("model", name)
+        try:
+            return read(lambda file: _file(where, file))
+        except BuildError as error:
+            raise BuildError(f"handler.model: {name}: {error}") from None
 
     def tokenizer(self, subfolder: str = "") -> Any:
         """The tokenizer of the recipe's `tokenizer`, or of its model. Raises BuildError."""

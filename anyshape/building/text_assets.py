@@ -28,8 +28,11 @@ def save_text(
     model: torch.nn.Module,
     folder: Path,
     sentence: Optional[Sentence] = None,
+    more: Optional[Dict[str, Any]] = None,
 ) -> None:
     """Write tokenizer.json and text.json to `folder`, for a model and transformers' tokenizer of it.
+
+    `more` is what the task itself adds to text.json.
 
     Raises ConfigError for a tokenizer, a model or buckets that do not fit each other.
     """
@@ -47,8 +50,9 @@ def save_text(
         "pad_token_type_id": getattr(tokenizer, "pad_token_type_id", 0),
         "embeddings": rows if _has_ids_beyond(section, tokenizer.backend_tokenizer, rows) else None,
         "truncation_side": tokenizer.truncation_side,
-        "labels": _labels(section, settings),
+        "labels": labels_of(section, settings),
         "problem_type": getattr(settings, "problem_type", None),
+        **(more or {}),
     }
     fast = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
     if sentence is not None:
@@ -130,7 +134,8 @@ def _inputs(section: Section, tokenizer: Any, model: torch.nn.Module) -> Any:
     return names
 
 
-def _labels(section: Section, settings: Any) -> Any:
+def labels_of(section: Section, settings: Any) -> List[str]:
+    """The names of the classes: the recipe's, or else those of the model's config."""
     by_id = getattr(settings, "id2label", None) or {}
     labels = [str(by_id[i]) for i in sorted(by_id)]
     if section.labels is None:
@@ -156,4 +161,8 @@ def _sentence(sentence: Sentence, tokenizer: Any) -> Dict[str, Any]:
         "similarity": sentence.similarity,
         "pooling": ", ".join(sentence.pooling),
         "normalizes": any(isinstance(module, Normalize) for module in sentence.after),
+        # Whether the mean of several vectors is to be scaled to length one, as each of them was.
+        "normalized": sentence.dimensions is None
+        and bool(sentence.after)
+        and isinstance(sentence.after[-1], Normalize),
     }

@@ -12,12 +12,18 @@ from anyshape.tasks.base import Task
 
 TASKS = {
     "feature-extraction": "anyshape.tasks.feature_extraction:FeatureExtraction",
+    "fill-mask": "anyshape.tasks.fill_mask:FillMask",
     "image-classification": "anyshape.tasks.image_classification:ImageClassification",
     "image-feature-extraction": "anyshape.tasks.image_feature_extraction:ImageFeatureExtraction",
     "image-segmentation": "anyshape.tasks.image_segmentation:ImageSegmentation",
     "object-detection": "anyshape.tasks.object_detection:ObjectDetection",
+    "question-answering": "anyshape.tasks.question_answering:QuestionAnswering",
     "sentence-embedding": "anyshape.tasks.sentence_embedding:SentenceEmbedding",
+    "sparse-embedding": "anyshape.tasks.sparse_embedding:SparseEmbedding",
     "text-classification": "anyshape.tasks.text_classification:TextClassification",
+    "text-ranking": "anyshape.tasks.text_ranking:TextRanking",
+    "token-classification": "anyshape.tasks.token_classification:TokenClassification",
+    "zero-shot-classification": "anyshape.tasks.zero_shot_classification:ZeroShotClassification",
 }
 
 

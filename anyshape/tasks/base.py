@@ -11,7 +11,7 @@ import numpy as np
 from anyshape.bodies import TEXT, Body
 from anyshape.buckets import Bucket
 from anyshape.errors import ConfigError, ModelFailed, UnprocessableInput
-from anyshape.items import Item, ItemOrRefused, Row
+from anyshape.items import Item, Parts, Read, Row
 from anyshape.padding import InputSpec
 from anyshape.settings import Settings
 
@@ -24,8 +24,9 @@ TO_CUT = ', or send {"parameters": {"truncation": true}}'
 class Task:
     """One kind of question that a model answers, named as the Hugging Face pipeline is.
 
-    `read` (a whole batch at once) → the compiled model → `unpad` and `answer` (item by item). Its other half
-    loads models and saves what this one needs (`building.tasks`).
+    `read` (a whole batch at once) → the compiled model → `unpad` and `answer` (item by item), or `merge`
+    where an input became several items. Its other half loads models and saves what this one needs
+    (`building.tasks`).
 
     body: what a request brings (`bodies`): TEXT, IMAGE or one's own; sides: how many sides a bucket has.
     over_max: the policies for inputs beyond every bucket. parameters: what a request may set, each with a
@@ -80,8 +81,8 @@ class Task:
                 raise UnprocessableInput(f"parameter {key!r} {error}, not {shown}") from None
         return checked
 
-    def read(self, inputs: Sequence[Any], parameters: Sequence[Parameters]) -> List[ItemOrRefused]:
-        """Turn the inputs of a whole batch into items, or into the error that each one deserves."""
+    def read(self, inputs: Sequence[Any], parameters: Sequence[Parameters]) -> List[Read]:
+        """Turn each input of a whole batch into an item, into parts, or into the error that it deserves."""
         raise NotImplementedError
 
     def unpad(self, row: Row, item: Item) -> Row:
@@ -90,6 +91,13 @@ class Task:
 
     def answer(self, row: Row, item: Item, parameters: Parameters) -> Any:
         """The answer for one un-padded row, as the Hugging Face pipeline gives it. May hold numpy arrays.
+
+        Raises ModelFailed if the model's output is not a number.
+        """
+        raise NotImplementedError
+
+    def merge(self, rows: Sequence[Row], parts: Parts, parameters: Parameters) -> Any:
+        """The answer for an input that became several items, from the un-padded row of each.
 
         Raises ModelFailed if the model's output is not a number.
         """
@@ -117,6 +125,17 @@ def text_or_none(value: Any) -> Any:
     return value
 
 
+def whole_number(least: int, most: int) -> Callable[[Any], int]:
+    """A parameter that is a whole number in a range."""
+
+    def check(value: Any) -> int:
+        if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+            raise ValueError(f"must be a whole number from {least} to {most}")
+        return value
+
+    return check
+
+
 def positive_int_or_none(value: Any) -> Any:
     """A parameter that is a positive whole number, or null for no limit."""
     if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
@@ -131,12 +150,24 @@ def fraction(value: Any) -> float:
     return float(value)
 
 
+def texts(value: Any) -> List[str]:
+    """A parameter that is a list of texts."""
+    if not isinstance(value, list) or not all(isinstance(text, str) for text in value):
+        raise ValueError("must be a list of texts")
+    return value
+
+
+def softmax(logits: Any) -> Any:
+    """Probabilities along the last axis."""
+    powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    return powers / powers.sum(axis=-1, keepdims=True)
+
+
 def top_classes(logits: Any, labels: Sequence[str], top_k: Any, function: str) -> List[Dict[str, Any]]:
     """Classification answers, best first: softmax, sigmoid or the plain scores of one row of logits."""
     scores = finite(np.asarray(logits, dtype=np.float32))
     if function == "softmax":
-        powers = np.exp(scores - scores.max())
-        scores = powers / powers.sum()
+        scores = softmax(scores)
     elif function == "sigmoid":
         scores = 0.5 + 0.5 * np.tanh(scores / 2)  # the same, and never overflows
     order = np.argsort(-scores, kind="stable")[:top_k]

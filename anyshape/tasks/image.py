@@ -14,7 +14,7 @@ from anyshape.bodies import IMAGE
 from anyshape.buckets import Size, bucket_name, fits
 from anyshape.errors import InputTooLarge, Refused, UnprocessableInput
 from anyshape.images import decode, normalise, open_picture, resize
-from anyshape.items import Item, ItemOrRefused, Row
+from anyshape.items import Item, ItemOrRefused, Read, Row
 from anyshape.padding import SIZE, InputSpec, crop
 from anyshape.settings import Settings
 from anyshape.tasks.base import Parameters, Task
@@ -65,7 +65,7 @@ class ImageTask(Task):
         )
         self._pool = ThreadPoolExecutor(max(1, torch.get_num_threads()), "decode")
 
-    def read(self, inputs: Sequence[Any], parameters: Sequence[Parameters]) -> List[ItemOrRefused]:
+    def read(self, inputs: Sequence[Any], parameters: Sequence[Parameters]) -> List[Read]:
         if len(inputs) == 1:
             return [self._read_one(inputs[0])]
         return list(self._pool.map(self._read_one, inputs))

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Dict, List, Sequence
+from typing import Any, Dict, List, Sequence, Tuple
 
-from anyshape.errors import UnprocessableInput
-from anyshape.items import Item, ItemOrRefused, Row
+import numpy as np
+
+from anyshape.errors import Refused, UnprocessableInput
+from anyshape.items import Item, ItemOrRefused, Parts, Read, Row
 from anyshape.settings import Settings
 from anyshape.tasks.base import Parameters, finite, text_or_none
 from anyshape.tasks.text import POOLING_MASK, Text, TextTask
+from anyshape.tasks.windows import OPTIONS, mean
 
 
 class SentenceEmbedding(TextTask):
@@ -17,12 +20,15 @@ class SentenceEmbedding(TextTask):
 
     A prompt is put before the text (before the first of a pair): the one that the request brings or names,
     else the model's own for such requests. Where the model does not pool a prompt's tokens, the mask that it
-    pools by is an input of its own.
+    pools by is an input of its own. The windows of a long text all have the prompt, and the mean of their
+    vectors, each counting by its tokens, is the text's.
     """
 
     name = "sentence-embedding"
     parameters = {**TextTask.parameters, "prompt": text_or_none, "prompt_name": text_or_none}
+    over_max = ("reject", "truncate", "window")
     options = {
+        **OPTIONS,
         "pooling": None,
         "normalize": None,
         "include_prompt": None,
@@ -63,18 +69,27 @@ class SentenceEmbedding(TextTask):
             return self._checked(prompt + text[0]), text[1]
         return self._checked(prompt + text)
 
-    def read(self, inputs: Sequence[Any], parameters: Sequence[Parameters]) -> List[ItemOrRefused]:
+    def read(self, inputs: Sequence[Any], parameters: Sequence[Parameters]) -> List[Read]:
         items = super().read(inputs, parameters)
         if POOLING_MASK not in self.names:
             return items
         lengths: Dict[str, int] = {}  # of this batch's prompts, each tokenised once
         for i, item in enumerate(items):
-            if isinstance(item, Item):
-                prompt = self._prompt(parameters[i])
-                if prompt not in lengths:
-                    lengths[prompt] = self._prompt_length(prompt)
-                items[i] = self._without_prompt(item, lengths[prompt])
+            if isinstance(item, Refused):
+                continue
+            prompt = self._prompt(parameters[i])
+            if prompt not in lengths:
+                lengths[prompt] = self._prompt_length(prompt)
+            for part in item.items if isinstance(item, Parts) else [item]:
+                marked = self._without_prompt(part, lengths[prompt])
+                if isinstance(marked, Refused):
+                    items[i] = marked
         return items
+
+    def _sliding(self, encoding: Any, text: Text, parameters: Parameters) -> Tuple[int, int]:
+        start, end = super()._sliding(encoding, text, parameters)
+        prompt = len(self._prompt(parameters))
+        return start + sum(first < prompt for first, _ in encoding.offsets[start:end]), end
 
     def _prompt_length(self, prompt: str) -> int:
         """Its tokens as encode counts them: with special ones before it, without a special one after it."""
@@ -92,3 +107,9 @@ class SentenceEmbedding(TextTask):
 
     def answer(self, row: Row, item: Item, parameters: Parameters) -> Any:
         return finite(row[0])
+
+    def merge(self, rows: Sequence[Row], parts: Parts, parameters: Parameters) -> Any:
+        vector = finite(mean(rows, parts))
+        if self.saved["sentence"]["normalized"]:
+            vector = vector / max(float(np.linalg.norm(vector)), 1e-12)
+        return vector

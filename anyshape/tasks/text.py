@@ -5,18 +5,19 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
+from typing import Any, ClassVar, Dict, List, Optional, Sequence, Tuple, Union
 
 from tokenizers import Tokenizer
 
 from anyshape.bodies import TEXT
 from anyshape.errors import InputTooLarge, Refused, UnprocessableInput
 from anyshape.failures import EXITS
-from anyshape.items import Item, ItemOrRefused
+from anyshape.items import Item, ItemOrRefused, Parts, Read
 from anyshape.padding import DATA, MASK, InputSpec
 from anyshape.settings import Settings
 from anyshape.tasks.base import TO_CUT, Parameters, Task, boolean, one_of
 from anyshape.tasks.beginnings import Beginnings
+from anyshape.tasks.windows import check_options, spans, usual_stride
 
 TOKENIZER, SETTINGS = "tokenizer.json", "text.json"
 POOLING_MASK = "pooling_mask"
@@ -34,11 +35,13 @@ class TextTask(Task):
     """
 
     body = TEXT
-    over_max = ("reject", "truncate")
+    over_max: ClassVar[Sequence[str]] = ("reject", "truncate")
     parameters = {"truncation": boolean, "truncation_side": one_of("left", "right")}
+    strategy: ClassVar[str] = "longest_first"  # how a pair is cut: one of the tokenizers library's
 
     def __init__(self, settings: Settings, folder: Path) -> None:
         super().__init__(settings, folder)
+        check_options(self.chosen)
         self.tokenizer = Tokenizer.from_file(str(folder / TOKENIZER))
         self.tokenizer.no_padding()
         self.tokenizer.no_truncation()
@@ -61,8 +64,8 @@ class TextTask(Task):
         )
         self.names = [spec.name for spec in self.inputs if spec.kind == DATA]
 
-    def read(self, inputs: Sequence[Any], parameters: Sequence[Parameters]) -> List[ItemOrRefused]:
-        results: Dict[int, ItemOrRefused] = {}
+    def read(self, inputs: Sequence[Any], parameters: Sequence[Parameters]) -> List[Read]:
+        results: Dict[int, Read] = {}
         texts: Dict[int, Text] = {}
         for i, value in enumerate(inputs):
             try:
@@ -71,7 +74,7 @@ class TextTask(Task):
                 results[i] = error
         for i in self._certainly_too_long(texts, parameters):
             del texts[i]
-            results[i] = self._too_long(f"more than {self.limit}")
+            results[i] = self._too_long(f"more than {self.most}")
         for i, encoding in zip(texts, self._encode(list(texts.values()))):
             failed = isinstance(encoding, Refused)
             results[i] = encoding if failed else self._item(encoding, texts[i], parameters[i])
@@ -82,10 +85,10 @@ class TextTask(Task):
         long = {}
         for i, text in texts.items():
             longest = text if isinstance(text, str) else max(text, key=len)
-            if not self._cuts(parameters[i]) and self._beginnings.are_long(len(longest), self.limit):
+            if not self._cuts(parameters[i]) and self._beginnings.are_long(len(longest), self.most):
                 long[i] = longest
         try:
-            exceed = self._beginnings.exceed(list(long.values()), self.limit)
+            exceed = self._beginnings.exceed(list(long.values()), self.most)
         except EXITS:
             raise
         except BaseException:  # one of them cannot be read: `_encode` finds which
@@ -144,24 +147,86 @@ class TextTask(Task):
                 ) from None
         return text
 
-    def _item(self, encoding: Any, text: Text, parameters: Parameters) -> ItemOrRefused:
-        length, limit, changed = len(encoding), self.limit, None
-        if length > limit:
-            if self._cuts(parameters):
-                encoding = self._truncate(text, limit, parameters)
-                changed = f"{length} tokens to {len(encoding)}"
-            if len(encoding) > limit:  # the tokens that the model itself needs are never cut
-                return self._too_long(length)
-            length = len(encoding)
-        if self.embeddings is not None and max(encoding.ids, default=0) >= self.embeddings:
-            token = next(token for token, i in zip(encoding.tokens, encoding.ids) if i >= self.embeddings)
+    def _item(self, encoding: Any, text: Text, parameters: Parameters) -> Read:
+        """The item of a tokenised text, or what the policy for long ones makes of it."""
+        length, limit = len(encoding), self.limit
+        if length <= limit:
+            return self._made(encoding, text, range(length))
+        if self._cuts(parameters):
+            shorter = self._truncate(text, limit, parameters)
+            if (
+                shorter is not None and len(shorter) <= limit
+            ):  # the tokens that the model itself needs are never cut
+                item = self._made(shorter, text, range(len(shorter)))
+                if isinstance(item, Item):
+                    item.changed = f"{length} tokens to {len(shorter)}"
+                return item
+        elif self.settings.over_max == "window":
+            return self._windows(encoding, text, parameters)
+        return self._too_long(length)
+
+    def _made(self, encoding: Any, text: Text, places: Sequence[int]) -> ItemOrRefused:
+        """An item of the tokens at `places`, which rise."""
+        ids = encoding.ids
+        if self.embeddings is not None and max(ids, default=0) >= self.embeddings:
+            token = next(token for token, i in zip(encoding.tokens, ids) if i >= self.embeddings)
             return UnprocessableInput(f"the text has the token {token!r}, which the model does not know")
-        data: Dict[str, Any] = {"input_ids": encoding.ids}
+        types = encoding.type_ids if "token_type_ids" in self.names else []
+        origin = self._origin(encoding, text)
+        if len(places) < len(ids):
+            ids = [ids[i] for i in places]
+            types = [types[i] for i in places] if types else types
+            for key, value in origin.items():
+                if isinstance(value, list):
+                    origin[key] = [value[i] for i in places]
+        data: Dict[str, Any] = {"input_ids": ids}
         if "token_type_ids" in self.names:
-            data["token_type_ids"] = encoding.type_ids
-        if length == 0:  # a tokenizer without special tokens makes nothing of an empty text
-            length, data = 1, {name: [self.pad_id] for name in self.names}
-        return Item((length,), data, changed)
+            data["token_type_ids"] = types
+        if not ids:  # a tokenizer without special tokens makes nothing of an empty text
+            return Item((1,), {name: [self.pad_id] for name in self.names}, origin=origin)
+        return Item((len(ids),), data, origin=origin)
+
+    def _windows(self, encoding: Any, text: Text, parameters: Parameters) -> Union[Parts, Refused]:
+        """A text that is too long, as overlapping windows; their origin has the item of the `whole`."""
+        start, end = self._sliding(encoding, text, parameters)
+        length = len(encoding)
+        if end <= start:
+            return self._too_long(length)
+        try:
+            cuts = spans(start, end, self.limit - start - (length - end), self._stride(parameters))
+        except ValueError as error:
+            return InputTooLarge(f"the input has {length} tokens, and {error}: shorten it")
+        if len(cuts) > self.chosen["max_windows"]:
+            return InputTooLarge(
+                f"the input has {length} tokens, which takes {len(cuts)} windows, more than the limit of "
+                f"{self.chosen['max_windows']} (handler.task_options.max_windows): shorten it"
+            )
+        whole = self._made(encoding, text, range(length))
+        if isinstance(whole, Refused):
+            return whole
+        items = []
+        for first, last in cuts:
+            item = self._made(encoding, text, [*range(start), *range(first, last), *range(end, length)])
+            assert isinstance(item, Item)
+            item.origin["span"] = (first, last)
+            items.append(item)
+        return Parts(items, True, {"whole": whole, "start": start})
+
+    def _sliding(self, encoding: Any, text: Text, parameters: Parameters) -> Tuple[int, int]:
+        """The tokens that slide through the windows, from and to; none if it cannot be cut so."""
+        if not isinstance(text, str):
+            return 0, 0
+        own = [i for i, special in enumerate(encoding.special_tokens_mask) if not special]
+        return own[0], own[-1] + 1
+
+    def _stride(self, parameters: Parameters) -> int:
+        """How many tokens a window has in common with the one before it."""
+        stride: Optional[int] = self.chosen["stride"]
+        return usual_stride(self.limit) if stride is None else stride
+
+    def _origin(self, encoding: Any, text: Text) -> Dict[str, Any]:
+        """What the answer needs to know of the text besides outputs; a list has a value per token."""
+        return {}
 
     @property
     def limit(self) -> int:
@@ -169,21 +234,37 @@ class TextTask(Task):
         (largest,) = self.buckets[-1]
         return largest if self.max_length is None else min(largest, self.max_length)
 
+    @property
+    def most(self) -> int:
+        """No text of more tokens is answered, however it is cut into windows."""
+        return self.limit * (self.chosen["max_windows"] if self.settings.over_max == "window" else 1)
+
     def _limit_from(self) -> str:
         (largest,) = self.buckets[-1]
         if self.limit < largest:
             return f"the model takes {self.limit} (handler.task_options.max_length, when it is built)"
         return f"the largest bucket takes {largest}"
 
+    def labels(self, count: int) -> List[str]:
+        """The names of a model's classes; numbers where there are none for this many."""
+        names: List[str] = self.saved["labels"]
+        return names if len(names) == count else [f"LABEL_{i}" for i in range(count)]
+
     def _truncate(self, text: Text, length: int, parameters: Parameters) -> Any:
+        """The text cut to `length` tokens, or None where that cannot be."""
         side = parameters.get("truncation_side", self.truncation_side)
         if side not in self._truncating:
             truncating = Tokenizer.from_str(self.tokenizer.to_str())
             truncating.no_padding()
-            truncating.enable_truncation(length, strategy="longest_first", direction=side)
+            truncating.enable_truncation(length, strategy=self.strategy, direction=side)
             self._truncating[side] = truncating  # now that it truncates: another thread may be waiting for it
         pair = text if isinstance(text, tuple) else (text,)
-        return self._truncating[side].encode(*pair)
+        try:
+            return self._truncating[side].encode(*pair)
+        except EXITS:
+            raise
+        except BaseException:  # what may be cut is too short for that
+            return None
 
 
 def _kind(value: Any) -> str:

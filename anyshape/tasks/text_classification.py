@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Sequence
 
-from anyshape.items import Item, Row
+from anyshape.items import Item, Parts, Row
 from anyshape.tasks.base import Parameters, one_of, positive_int_or_none, top_classes
 from anyshape.tasks.text import TextTask
+from anyshape.tasks.windows import OPTIONS, mean
 
 
 class TextClassification(TextTask):
     """Labels with scores, best first: the best one, or `top_k` of them."""
 
     name = "text-classification"
+    over_max = ("reject", "truncate", "window")
+    options = OPTIONS
     parameters = {
         **TextTask.parameters,
         "top_k": positive_int_or_none,
@@ -20,13 +23,14 @@ class TextClassification(TextTask):
     }
 
     def answer(self, row: Row, item: Item, parameters: Parameters) -> Any:
-        labels = self.saved["labels"]
-        if len(labels) != len(row[0]):
-            labels = [f"LABEL_{i}" for i in range(len(row[0]))]
+        labels = self.labels(len(row[0]))
         function = parameters.get("function_to_apply") or self._usual_function(len(labels))
         top_k = parameters.get("top_k", 1)
         answers = top_classes(row[0], labels, top_k, function)
         return answers if "top_k" in parameters else answers[0]
+
+    def merge(self, rows: Sequence[Row], parts: Parts, parameters: Parameters) -> Any:
+        return self.answer((mean(rows, parts),), parts.origin["whole"], parameters)
 
     def _usual_function(self, classes: int) -> str:
         """What the pipeline does with the scores of such a model."""

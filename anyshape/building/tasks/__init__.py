@@ -11,12 +11,18 @@ from anyshape.tasks import task_class
 
 BUILDERS = {
     "feature-extraction": "anyshape.building.tasks.feature_extraction:FeatureExtractionBuilder",
+    "fill-mask": "anyshape.building.tasks.fill_mask:FillMaskBuilder",
     "image-classification": "anyshape.building.tasks.image_classification:ImageClassificationBuilder",
     "image-feature-extraction": "anyshape.building.tasks.image_feature_extraction:ImageFeaturesBuilder",
     "image-segmentation": "anyshape.building.tasks.image_segmentation:ImageSegmentationBuilder",
     "object-detection": "anyshape.building.tasks.object_detection:ObjectDetectionBuilder",
+    "question-answering": "anyshape.building.tasks.question_answering:QuestionAnsweringBuilder",
     "sentence-embedding": "anyshape.building.tasks.sentence_embedding:SentenceEmbeddingBuilder",
+    "sparse-embedding": "anyshape.building.tasks.sparse_embedding:SparseEmbeddingBuilder",
     "text-classification": "anyshape.building.tasks.text_classification:TextClassificationBuilder",
+    "text-ranking": "anyshape.building.tasks.text_ranking:TextRankingBuilder",
+    "token-classification": "anyshape.building.tasks.token_classification:TokenClassificationBuilder",
+    "zero-shot-classification": "anyshape.building.tasks.zero_shot_classification:ZeroShotBuilder",
 }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from pathlib import Path
-from typing import Any, List, Sequence, Tuple
+from typing import Any, Dict, List, Sequence, Tuple
 
 import torch
 
@@ -21,7 +21,13 @@ class TextBuilder(TaskBuilder):
     task: TextTask
 
     def save(self, model: torch.nn.Module, folder: Path) -> None:
-        save_text(self.section, self.settings.buckets, self.source.tokenizer(), model, folder)
+        tokenizer = self.source.tokenizer()
+        more = self.more(tokenizer, model)
+        save_text(self.section, self.settings.buckets, tokenizer, model, folder, more=more)
+
+    def more(self, tokenizer: Any, model: torch.nn.Module) -> Dict[str, Any]:
+        """What serving this task needs to know besides: part of text.json."""
+        return {}
 
     def adapt(self, model: torch.nn.Module, exact: Exact) -> torch.nn.Module:
         return NamedInputs(model, [spec.name for spec in self.task.inputs])
