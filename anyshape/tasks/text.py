@@ -17,7 +17,7 @@ from anyshape.padding import DATA, MASK, InputSpec
 from anyshape.settings import Settings
 from anyshape.tasks.base import TO_CUT, Parameters, Task, boolean, one_of
 from anyshape.tasks.beginnings import Beginnings
-from anyshape.tasks.windows import check_options, spans, usual_stride
+from anyshape.tasks.windows import check_options, spans, usual_stride, window
 
 TOKENIZER, SETTINGS = "tokenizer.json", "text.json"
 POOLING_MASK = "pooling_mask"
@@ -154,13 +154,13 @@ class TextTask(Task):
         """The item of a tokenised text, or what the policy for long ones makes of it."""
         length, limit = len(encoding), self.limit
         if length <= limit:
-            return self._made(encoding, text, range(length))
+            return self._made(encoding, text)
         if self._cuts(parameters):
             shorter = self._truncate(text, limit, parameters)
             if (
                 shorter is not None and len(shorter) <= limit
             ):  # the tokens that the model itself needs are never cut
-                item = self._made(shorter, text, range(len(shorter)))
+                item = self._made(shorter, text)
                 if isinstance(item, Item):
                     item.changed = f"{length} tokens to {len(shorter)}"
                 return item
@@ -168,23 +168,16 @@ class TextTask(Task):
             return self._windows(encoding, text, parameters)
         return self._too_long(length)
 
-    def _made(self, encoding: Any, text: Text, places: Sequence[int]) -> ItemOrRefused:
-        """An item of the tokens at `places`, which rise."""
+    def _made(self, encoding: Any, text: Text) -> ItemOrRefused:
+        """The item of a tokenised text, however long."""
         ids = encoding.ids
         if self.embeddings is not None and max(ids, default=0) >= self.embeddings:
             token = next(token for token, i in zip(encoding.tokens, ids) if i >= self.embeddings)
             return UnprocessableInput(f"the text has the token {token!r}, which the model does not know")
-        types = encoding.type_ids if "token_type_ids" in self.names else []
         origin = self._origin(encoding, text)
-        if len(places) < len(ids):
-            ids = [ids[i] for i in places]
-            types = [types[i] for i in places] if types else types
-            for key, value in origin.items():
-                if isinstance(value, list):
-                    origin[key] = [value[i] for i in places]
         data: Dict[str, Any] = {"input_ids": ids}
         if "token_type_ids" in self.names:
-            data["token_type_ids"] = types
+            data["token_type_ids"] = encoding.type_ids
         if not ids:  # a tokenizer without special tokens makes nothing of an empty text
             return Item((1,), {name: [self.pad_id] for name in self.names}, origin=origin)
         return Item((len(ids),), data, origin=origin)
@@ -204,15 +197,10 @@ class TextTask(Task):
                 f"the input has {length} tokens, which takes {len(cuts)} windows, more than the limit of "
                 f"{self.chosen['max_windows']} (handler.task_options.max_windows): shorten it"
             )
-        whole = self._made(encoding, text, range(length))
+        whole = self._made(encoding, text)
         if isinstance(whole, Refused):
             return whole
-        items = []
-        for first, last in cuts:
-            item = self._made(encoding, text, [*range(start), *range(first, last), *range(end, length)])
-            assert isinstance(item, Item)
-            item.origin["span"] = (first, last)
-            items.append(item)
+        items = [window(whole, start, end, cut) for cut in cuts]
         return Parts(items, True, {"whole": whole, "start": start})
 
     def _sliding(self, encoding: Any, text: Text, parameters: Parameters) -> Tuple[int, int]:

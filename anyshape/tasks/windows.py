@@ -11,7 +11,7 @@ from typing import Any, List, Mapping, Sequence, Tuple
 import numpy as np
 
 from anyshape.errors import ConfigError
-from anyshape.items import Parts, Row
+from anyshape.items import Item, Parts, Row
 
 OPTIONS = {"stride": None, "max_windows": 16}  # of tasks that cut windows
 LONGEST_STRIDE = 128
@@ -46,6 +46,17 @@ def spans(start: int, end: int, room: int, stride: int) -> List[Tuple[int, int]]
         at = found[-1][0] + room - stride
         found.append((at, min(at + room, end)))
     return found
+
+
+def window(whole: Item, start: int, end: int, span: Tuple[int, int]) -> Item:
+    """The item of one window: of the tokens from `start` to `end` it has those of its span."""
+    places = [*range(start), *range(*span), *range(end, whole.size[0])]
+    data = {name: [values[i] for i in places] for name, values in whole.data.items()}
+    origin = {
+        key: [value[i] for i in places] if isinstance(value, list) else value
+        for key, value in whole.origin.items()
+    }
+    return Item((len(places),), data, origin={**origin, "span": span})
 
 
 def join(rows: Sequence[Row], parts: Parts) -> Any:
