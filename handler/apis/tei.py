@@ -123,11 +123,11 @@ class EmbedAll(_Listed):
 
 
 class EmbedSparse(_Listed):
-    """`embed_sparse`: the numbers that are not zero; the task answers them as {index: value}."""
+    """`embed_sparse`: the numbers that are not zero; the task answers them as {"indices", "values"}."""
 
     def answer(self, answers: List[Any], request: Request, items: Sequence[Item]) -> Any:
         return [
-            [{"index": index, "value": value} for index, value in sorted(answer.items())]
+            [{"index": i, "value": value} for i, value in zip(answer["indices"], answer["values"])]
             for answer in answers
         ]
 
@@ -171,8 +171,10 @@ class Rerank(Tei):
             if len(labels) != 1:
                 raise WrongField("", f"the model has {len(labels)} classes, and ranking needs a single score")
             parameters["function_to_apply"] = "sigmoid"
-        if self.asked.raw_scores:
+        if self.asked.raw_scores and task.name == "text-classification":
             parameters["function_to_apply"] = "none"
+        elif self.asked.raw_scores:
+            parameters["raw_scores"] = True
         pairs = [{"text": self.asked.query, "text_pair": text} for text in self.asked.texts]
         return Request(pairs, True, parameters, api=self)
 

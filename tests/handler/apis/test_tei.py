@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from anyshape.building.build import build
-from tests.conftest import LABELS, TextOf, assert_close, unpacked, write_recipe
+from tests.conftest import LABELS, TextOf, assert_close, save_bert
 from tests.handler.apis.conftest import ask, error_of, sent
 from tests.handler.frontend import Worker
 
@@ -119,30 +118,18 @@ def test_embed_all_has_a_vector_for_each_token(
     assert np.shape(ask(tokens, "embed_all", {"inputs": texts[0]})) == (1, 7, 16)
 
 
-SPARSE = """
-from anyshape.tasks.sentence_embedding import SentenceEmbedding
-
-
-class Sparse(SentenceEmbedding):
-    name = "sparse-embedding"
-    builder = "sentence-embedding"
-
-    def answer(self, row, item, parameters):
-        return {i: float(value) for i, value in reversed(list(enumerate(row[0]))) if value > 0}
-"""
-
-
-def test_embed_sparse_has_what_is_not_zero(
-    encoder_folder: Path, tmp_path: Path, plain_embedding: Plain
+def test_embed_sparse_has_what_the_sparse_encoder_has(
+    built: Callable[..., Worker], tokenizer: Any, tmp_path: Path
 ) -> None:
-    (tmp_path / "sparse_task.py").write_text(SPARSE, encoding="utf-8")
-    recipe = write_recipe(tmp_path, "sparse", task="sparse_task:Sparse", model=str(encoder_folder))
-    worker = Worker(unpacked(build(recipe, tmp_path / "store").path, tmp_path / "unpacked"))
-    answers = ask(worker, "embed_sparse", {"inputs": ["one", "two"]})
-    for answer, text in zip(answers, ("one", "two")):
-        expected = plain_embedding(text)
-        assert [each["index"] for each in answer] == list(np.flatnonzero(expected > 0))
-        assert_close([each["value"] for each in answer], expected[expected > 0])
+    sparse_encoder = pytest.importorskip("sentence_transformers").SparseEncoder
+    folder = save_bert(tmp_path, "BertForMaskedLM", tokenizer)
+    worker = built("sparse", task="sparse-embedding", model=str(folder))
+    plain = sparse_encoder(str(folder), device="cpu")
+    texts = ["one", "how long is a piece of string"]
+    for answer, text in zip(ask(worker, "embed_sparse", {"inputs": texts}), texts):
+        expected = plain.encode(text, convert_to_sparse_tensor=True).coalesce()
+        assert [each["index"] for each in answer] == expected.indices()[0].tolist()
+        assert_close([each["value"] for each in answer], expected.values().numpy())
 
 
 def softmax(values: np.ndarray) -> np.ndarray:
@@ -199,6 +186,18 @@ def test_rerank_sorts_texts_by_their_score(scorer: Worker, plain_score: Logits) 
     assert_close([rank["score"] for rank in ranks], logits[order])
     assert [rank["text"] for rank in ranks] == [texts[i] for i in order]
     assert ask(scorer, "info")["model_type"]["reranker"]["id2label"] == {"0": "LABEL_0"}
+
+
+def test_rerank_by_a_ranking_model_is_the_same(
+    built: Callable[..., Worker], scorer: Worker, scorer_folder: Path
+) -> None:
+    ranker = built("ranker", task="text-ranking", model=str(scorer_folder))
+    body = {"query": "how long is it", "texts": ["a piece of string", "as long as the day", "nothing"]}
+    for options in ({}, {"raw_scores": True}, {"return_text": True}):
+        found, expected = (ask(worker, "rerank", {**body, **options}) for worker in (ranker, scorer))
+        assert [rank["index"] for rank in found] == [rank["index"] for rank in expected]
+        assert [rank.get("text") for rank in found] == [rank.get("text") for rank in expected]
+        assert_close([rank["score"] for rank in found], [rank["score"] for rank in expected])
 
 
 def test_rerank_needs_a_model_of_one_score(classifier: Worker) -> None:
