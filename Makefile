@@ -106,8 +106,10 @@ $(OLDEST)/done: tests/oldest/requirements.txt requirements/minilm.txt
 
 test-oldest: $(OLDEST)/done  ## run what the worker runs on Python 3.9 and torch 1.13, the oldest that Inf1 needs
 	$(OLDEST)/bin/python -m compileall -q handler anyshape/*.py anyshape/tasks anyshape/backends
-	$(OLDEST)/bin/python -m pytest -p no:cacheprovider -m "not slow and not browser" $(ARGS) $(addprefix tests/handler/test_,\
-	  $(addsuffix .py,archive backends bucketed_handler buckets config model packing padding process registry requests responses tasks_text threads))
+	$(OLDEST)/bin/python -m pytest -p no:cacheprovider -m "not slow and not browser and not clients" $(ARGS) \
+	  $(patsubst %,tests/test_%.py,archive buckets concurrency model packing padding process recipe registry threads) \
+	  $(patsubst %,tests/handler/test_%.py,bucketed_handler requests responses neighbours) \
+	  tests/tasks/test_text.py tests/backends/test_backends.py
 
 test-browser: $(DEV) $(WEIGHTS)  ## run the tests that need Chromium
 	$(BIN)/python -m pytest -m browser $(ARGS)

@@ -66,7 +66,7 @@ def test_the_first_use(embedding_archive_folder: Path, text_of: TextOf) -> None:
     model = BucketedModel.load(embedding_archive_folder)
     expected = model(text_of(40), truncation=True)
     for _ in range(5):
-        model.task._truncating = None  # type: ignore[attr-defined]
+        model.task._truncating = {}  # type: ignore[attr-defined]
         model.costs = type(model.costs).from_json(model.costs.to_json(), model.costs.dynamic_batch)
         for found in at_once(lambda i: model(text_of(40), truncation=True)):
             assert_close(found, expected)
