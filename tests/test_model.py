@@ -3,7 +3,7 @@ from __future__ import annotations
 import json
 import random
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -43,8 +43,12 @@ class OneProgramPerBatchSize(TorchScript):
     dynamic_batch = False
 
 
-BACKENDS[OneProgramPerBatchSize.name] = f"{__name__}:OneProgramPerBatchSize"
-COMPILERS[OneProgramPerBatchSize.name] = COMPILERS["torchscript"]
+@pytest.fixture(scope="module", autouse=True)
+def _known() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(BACKENDS, OneProgramPerBatchSize.name, f"{__name__}:OneProgramPerBatchSize")
+        patch.setitem(COMPILERS, OneProgramPerBatchSize.name, COMPILERS["torchscript"])
+        yield
 
 
 def with_fixed_batches(folder: Path, encoder: Path, **handler: Any) -> BucketedModel:

@@ -13,6 +13,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import sysconfig
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -131,7 +132,8 @@ def runtime_files() -> set[Path]:
         )
     )
     kept = set()
-    for distribution in metadata.distributions():
+    # Not all of sys.path: setuptools, once imported, adds what it carries itself.
+    for distribution in metadata.distributions(path=[sysconfig.get_path("purelib")]):
         if canonicalize_name(distribution.metadata["Name"]) not in {*(others - wanted), "anyshape"}:
             site = Path(str(distribution.locate_file("")))
             tops = {file.parts[0] for file in distribution.files or []} - {"..", "__pycache__"}

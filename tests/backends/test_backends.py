@@ -200,13 +200,15 @@ def test_programs_of_another_backend_are_refused(inductor: Path, tmp_path: Path)
         BucketedModel.load(folder)
 
 
-def test_a_missing_compiler_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_compiler_is_named(tmp_path: Path) -> None:
     pytest.importorskip("torch._inductor.cpp_builder", reason="this torch has no AOTInductor")
     from torch._inductor import config, cpp_builder
 
-    monkeypatch.setattr(config.cpp, "cxx", (None, "no-such-compiler"))
     cpp_builder.cpp_compiler_search.cache_clear()
-    with pytest.raises(ConfigError, match=r"install g\+\+"):
+    with (
+        config.patch({"cpp.cxx": (None, "no-such-compiler")}),
+        pytest.raises(ConfigError, match=r"install g\+\+"),
+    ):
         build(recipe(tmp_path, "none", backend="inductor"), tmp_path)
     cpp_builder.cpp_compiler_search.cache_clear()
 

@@ -51,7 +51,7 @@ def test_the_handler_and_the_serving_half_are_inside_as_they_are_here_and_nothin
     tmp_path: Path,
 ) -> None:
     """Not what builds, not the command line, not the server's starter: a worker needs none of it."""
-    wanted = {path.relative_to(ROOT).as_posix() for path in (ROOT / "handler").glob("*.py")}
+    wanted = {path.relative_to(ROOT).as_posix() for path in (ROOT / "handler").rglob("*.py")}
     for folder in ("", "tasks", "backends"):
         wanted |= {p.relative_to(ROOT).as_posix() for p in (ROOT / "anyshape" / folder).glob("*.py")}
     wanted.remove("anyshape/__main__.py")  # the command line's
