@@ -13,10 +13,10 @@ DOCS := .venv/docs.stamp
 # What an archive is made from: when one of these changes, `make serve` builds it anew.
 SOURCES := $(shell find anyshape handler recipes -name '*.py') build_mar.sh $(RUNTIME)
 MEASURED := $(patsubst %,model_store/%.mar,minilm minilm-inductor minilm-inductor-bf16 mobilenet mobilenet-inductor)
-CHECKED := anyshape handler
+CHECKED := anyshape handler benchmarks/zoo
 
 .DEFAULT_GOAL := help
-.PHONY: help venv weights lock serve demo test test-slow test-oldest test-browser test-clients bench bench-quick docs schema lint format clean distclean
+.PHONY: help venv weights lock serve demo test test-slow test-oldest test-browser test-clients zoo-text bench bench-quick docs schema lint format clean distclean
 .DELETE_ON_ERROR:
 
 help:  ## show this list
@@ -132,6 +132,9 @@ bench: $(BENCH) $(WEIGHTS) $(MEASURED)  ## measure every system side by side ove
 bench-quick: $(BENCH) $(WEIGHTS) $(MEASURED)  ## every kind of system once: under ten minutes, after a first run that builds what it compares
 	$(BIN)/python -m benchmarks serving --quick $(ARGS)
 	$(BIN)/python -m benchmarks figures
+
+zoo-text: $(DEV)  ## build and check a small model of every text type that transformers knows; writes docs/models.md
+	HF_HUB_OFFLINE=1 $(BIN)/python -m benchmarks.zoo.texts $(ARGS)
 
 docs: $(DOCS)  ## build the documentation as a site: site/index.html
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict -d site

@@ -1,0 +1,1 @@
+"""Models that nobody here wrote, built and compared with themselves run plainly."""

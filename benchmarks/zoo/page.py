@@ -1,0 +1,56 @@
+"""docs/models.md: what became of each model, a section for each zoo, between marks."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any, List, Mapping
+
+from benchmarks.paths import ROOT
+
+Found = Mapping[str, Mapping[str, Any]]
+PAGE = ROOT / "docs" / "models.md"
+# What a trial's verdict is called; "failed": the plain model itself could not be made or run here.
+VERDICTS = {"exact": "served exactly", "wrong": "wrong", "refused": "refused", "failed": "not tried"}
+HEADINGS = {
+    "exact": "Served exactly",
+    "wrong": "Built, and wrong",
+    "refused": "Refused when they are built",
+    "failed": "Not tried",
+}
+
+
+def write(zoo: str, section: str, page: Path = PAGE) -> None:
+    """Put a zoo's section between its marks, ``<!-- zoo NAME -->`` and ``<!-- end of zoo NAME -->``."""
+    first, last = f"<!-- zoo {zoo} -->", f"<!-- end of zoo {zoo} -->"
+    text = page.read_text(encoding="utf-8")
+    found = re.search(f"{re.escape(first)}.*{re.escape(last)}", text, re.DOTALL)
+    if found is None:
+        raise SystemExit(f"{page} has no marks {first} and {last}")
+    text = text[: found.start()] + f"{first}\n\n{section.strip()}\n\n{last}" + text[found.end() :]
+    page.write_text(text, encoding="utf-8")
+
+
+def summary(found: Found, what: str) -> str:
+    """``**127 {what}: 108 served exactly, 0 wrong, ...**``"""
+    counts = [sum(one["verdict"] == verdict for one in found.values()) for verdict in VERDICTS]
+    said = ", ".join(f"{count} {word}" for count, word in zip(counts, VERDICTS.values()))
+    return f"**{len(found)} {what}: {said}.**"
+
+
+def tables(found: Found, level: str = "####") -> str:
+    """A table for each verdict that came up; `how` is what a recipe says that is not usual."""
+    parts: List[str] = []
+    for verdict, heading in HEADINGS.items():
+        chosen = {name: found[name] for name in sorted(found) if found[name]["verdict"] == verdict}
+        if chosen:
+            built = verdict in ("exact", "wrong")
+            head = "| model | deviation | how |\n|---|---|---|" if built else "| model | why |\n|---|---|"
+            rows = [_row(name, one, built) for name, one in chosen.items()]
+            parts.append("\n".join([f"{level} {heading}", "", head, *rows]))
+    return "\n\n".join(parts)
+
+
+def _row(name: str, found: Mapping[str, Any], built: bool) -> str:
+    why = str(found.get("how" if built else "reason", "")).replace("|", "\\|").replace("<", "&lt;")
+    return f"| {name} | {found['deviation']:.0e} | {why} |" if built else f"| {name} | {why} |"

@@ -1,0 +1,69 @@
+"""`python -m benchmarks.zoo.texts [TYPE ...]`: builds and checks models, and writes docs/models.md.
+
+What was tried is not tried again, unless it is named or its verdict is with --again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import traceback
+
+from benchmarks.paths import RESULTS
+from benchmarks.zoo import page, runner
+from benchmarks.zoo.texts.configs import classifiers
+
+FOUND = RESULTS / "zoo-texts.json"
+SECONDS = 300  # that one model may take
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.zoo.texts", description=__doc__)
+    parser.add_argument("type", nargs="*", help="only these")
+    parser.add_argument("--again", choices=[*page.VERDICTS, "all"], help="what came out so once more")
+    parser.add_argument("--page", action="store_true", help="only write the page from what there is")
+    parser.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
+    asked = parser.parse_args()
+    if asked.one:
+        return _one(asked.type[0])
+    found, known = runner.read(FOUND), classifiers()
+    wanted = asked.type or [
+        kind for kind in known if kind not in found or asked.again in ("all", found[kind]["verdict"])
+    ]
+    if not asked.page:
+        command = runner.python("-m", "benchmarks.zoo.texts", "--one")
+        runner.run_all(wanted, lambda kind: [*command, kind], FOUND, SECONDS)
+    found = {kind: one for kind, one in runner.read(FOUND).items() if kind in known}
+    page.write("texts", section(found))
+    return int(any(one["verdict"] == "wrong" for one in found.values()))
+
+
+def _one(kind: str) -> int:
+    from benchmarks.zoo.texts.trial import attempt
+
+    try:
+        runner.say(attempt(kind))
+    except Exception as error:  # the plain model does not run, or somebody must look at it
+        traceback.print_exc()
+        runner.say(
+            {"verdict": "failed", "reason": " ".join(f"{type(error).__name__}: {error}".split())[:300]}
+        )
+    return 0
+
+
+def section(found: page.Found) -> str:
+    import torch
+    import transformers
+
+    versions = f"transformers {transformers.__version__}, torch {torch.__version__}"
+    return "\n\n".join(
+        [
+            f"Every type of transformers' mapping for sequence classification; {versions}.",
+            page.summary(found, "types"),
+            page.tables(found),
+        ]
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,126 @@
+"""One type of model, by the path that a user takes: a folder, a recipe, an archive, texts in, answers out.
+
+Every answer of the archive is compared with that of the plain model: transformers loads the folder afresh,
+its own tokenizer reads the text, and the model runs eagerly on that text alone. Nothing of ours takes part.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import time
+from pathlib import Path
+from typing import Any, Dict, List
+
+import numpy as np
+import torch
+from torch import nn
+
+from anyshape import BucketedModel
+from anyshape.building.build import build
+from anyshape.building.errors import BuildError
+from anyshape.errors import ConfigError
+from benchmarks.zoo.texts.configs import RECIPE, config_of
+from benchmarks.zoo.texts.words import texts_of, tokenizer_of
+
+BUCKETS = [8, 16, 32]
+LARGEST_BATCH = 4
+TOLERANCE = 1e-4
+SCORES = {"top_k": None, "function_to_apply": "none"}
+
+
+def attempt(kind: str) -> Dict[str, Any]:
+    """What became of one type: `verdict` exact, wrong, refused or failed, and what belongs to it."""
+    from transformers import AutoModelForSequenceClassification
+
+    began = time.perf_counter()
+    with tempfile.TemporaryDirectory(prefix="anyshape-zoo-") as temporary:
+        folder = Path(temporary)
+        config = config_of(kind)
+        torch.manual_seed(0)
+        model = AutoModelForSequenceClassification.from_config(config)
+        spread(model)
+        saved = folder / kind
+        model.save_pretrained(saved)
+        tokenizer_of(kind, config).save_pretrained(saved)
+        expected, texts = plain_answers(saved)
+        recipe = folder / "zoo.yaml"
+        recipe.write_text(json.dumps(recipe_of(kind, saved)), encoding="utf-8")
+        try:
+            built = build(recipe, folder)
+        except (BuildError, ConfigError) as error:
+            found: Dict[str, Any] = {"verdict": "refused", "reason": " ".join(str(error).split())}
+        else:
+            found = compare(BucketedModel.load(built.path), texts, expected)
+        how = ", ".join(f"`{key}: {json.dumps(value)}`" for key, value in RECIPE.get(kind, {}).items())
+    return {**found, "how": how.replace('"', ""), "seconds": round(time.perf_counter() - began, 1)}
+
+
+def recipe_of(kind: str, folder: Path) -> Dict[str, Any]:
+    handler = {
+        "task": "text-classification",
+        "model": str(folder),
+        "buckets": BUCKETS,
+        "largest_batch": LARGEST_BATCH,
+        "threads": 1,
+        **RECIPE.get(kind, {}),
+    }
+    return {"minWorkers": 1, "maxWorkers": 1, "batchSize": 8, "maxBatchDelay": 1, "handler": handler}
+
+
+def spread(model: nn.Module) -> None:
+    """Weights with which an error would show: as they are created, most types answer every text alike."""
+    tables = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if id(parameter) in tables:
+                parameter.normal_(0.0, 1.0)
+            elif parameter.dim() > 1:
+                parameter.normal_(0.0, parameter.shape[-1] ** -0.5)
+            elif parameter.numel() > 1 and float(parameter.std()) > 1e-6:
+                continue  # what its type chose with care
+            elif float(parameter.abs().max()) == 0.0:  # biases, and scales that are added to one
+                parameter.normal_(0.0, 0.2)
+            else:
+                parameter.mul_(torch.empty_like(parameter).uniform_(0.6, 1.4))
+
+
+def plain_answers(folder: Path) -> Any:
+    """The answers that are right, and the texts: those that the plain model takes."""
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    model = AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32).eval()
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    expected: List[Any] = []
+    texts = texts_of(tokenizer)
+    for text in texts:
+        one = tokenizer(*(text if isinstance(text, tuple) else (text,)), return_tensors="pt")
+        with torch.no_grad():
+            expected.append(model(**one).logits[0].numpy())
+    apart = np.std(expected, axis=0).max() / np.abs(expected).max()
+    if not apart > 1e-2:
+        raise ValueError(f"its answers hardly depend on the text ({apart:.0e})")
+    return expected, texts
+
+
+def compare(archive: BucketedModel, texts: List[Any], expected: List[Any]) -> Dict[str, Any]:
+    """All texts in one batch, in another order, and each alone."""
+    inputs = [t if isinstance(t, str) else {"text": t[0], "text_pair": t[1]} for t in texts]
+    order = np.random.default_rng(0).permutation(len(inputs))
+    shuffled = dict(zip(order, archive([inputs[i] for i in order], **SCORES)))
+    runs = [
+        archive(inputs, **SCORES),
+        [shuffled[i] for i in range(len(inputs))],
+        [archive([one], **SCORES)[0] for one in inputs],
+    ]
+    scale = float(np.abs(expected).max())
+    worst, where = 0.0, ""
+    for run in runs:
+        for text, answer, right in zip(texts, run, expected):
+            scores = {one["label"]: one["score"] for one in answer}
+            gap = np.abs([scores[f"class {i}"] - right[i] for i in range(len(right))]).max() / scale
+            if not gap <= worst:
+                worst, where = float(gap), repr(text)
+    if worst <= TOLERANCE:
+        return {"verdict": "exact", "deviation": worst}
+    return {"verdict": "wrong", "deviation": worst, "reason": f"for {where}"}
