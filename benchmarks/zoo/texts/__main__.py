@@ -9,11 +9,11 @@ import argparse
 import sys
 import traceback
 
-from benchmarks.paths import RESULTS
+from benchmarks.paths import WORK
 from benchmarks.zoo import page, runner
 from benchmarks.zoo.texts.configs import classifiers
 
-FOUND = RESULTS / "zoo-texts.json"
+FOUND = WORK / "zoo-texts.json"
 SECONDS = 300  # that one model may take
 
 

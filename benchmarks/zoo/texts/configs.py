@@ -49,11 +49,11 @@ MORE: Dict[str, Dict[str, Any]] = {
 RECIPE: Dict[str, Dict[str, Any]] = {}
 
 ENCODERS = _types(
-    "albert bert big_bird camembert canine convbert data2vec-text deberta deberta-v2 distilbert electra ernie",
-    "esm esmc eurobert flaubert fnet funnel gte ibert jina_embeddings_v3 layoutlm layoutlmv2 layoutlmv3 lilt",
-    "longformer luke markuplm megatron-bert mobilebert modernbert modernvbert mpnet mra nomic_bert",
-    "nystromformer perceiver reformer rembert roberta roberta-prelayernorm roc_bert roformer squeezebert",
-    "tapas ultrabert ultravbert xlm xlm-roberta xlm-roberta-xl xmod yoso",
+    "albert bert big_bird camembert canine convbert data2vec-text deberta deberta-v2 distilbert electra",
+    "ernie esm esmc eurobert flaubert fnet funnel gte ibert jina_embeddings_v3 layoutlm layoutlmv2",
+    "layoutlmv3 lilt longformer luke markuplm megatron-bert mobilebert modernbert modernvbert mpnet",
+    "mra nomic_bert nystromformer perceiver reformer rembert roberta roberta-prelayernorm roc_bert roformer",
+    "squeezebert tapas ultrabert ultravbert xlm xlm-roberta xlm-roberta-xl xmod yoso",
 )
 # Two kinds of tokens, for the two texts of a pair.
 PAIRED = _types(
