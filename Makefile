@@ -88,8 +88,9 @@ serve: model_store/$(MODEL).mar  ## build model_store/minilm.mar if needed and s
 demo: $(RUNTIME)  ## send texts of many lengths to the running server; show bucket, padding and time of each
 	$(BIN)/anyshape demo --model $(MODEL) $(ARGS)
 
+# Side by side on up to four cores: much of the time is waiting for servers that start.
 test: $(DEV) $(WEIGHTS)  ## run the tests that take seconds, a real TorchServe included
-	$(BIN)/python -m pytest -m "not slow and not browser and not clients" $(ARGS)
+	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadgroup -m "not slow and not browser and not clients" $(ARGS)
 
 test-slow: $(DEV) $(WEIGHTS)  ## run the tests that take minutes
 	$(BIN)/python -m pytest -m slow $(ARGS)

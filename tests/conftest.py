@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import warnings
 import zipfile
 from collections.abc import Callable
@@ -35,6 +36,23 @@ TOLERANCE = 1e-4  # relative to the largest magnitude, as the recipes have it
 
 ROOT = Path(__file__).resolve().parent.parent
 TextOf = Callable[..., str]
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    torch.set_num_threads(1)  # the other core has tests of its own
+
+
+@pytest.hookimpl(tryfirst=True)  # before the plugin reads the groups
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Where tests run side by side: a file's tests stay together, as do all that share the one TorchServe.
+
+    Those of servers come first, for they are the longest.
+    """
+    if not config.pluginmanager.hasplugin("xdist"):
+        return
+    for item in items:
+        shared = "server" in getattr(item, "fixturenames", ())
+        item.add_marker(pytest.mark.xdist_group("server" if shared else str(item.path)))
+    items.sort(key=lambda item: "server" not in item.path.parts)
 
 
 def settings_of(**section: Any) -> Settings:

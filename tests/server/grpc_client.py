@@ -54,7 +54,7 @@ def _call(port: int, method: str, request: Any, answer: str, token: dict[str, st
             request_serializer=lambda message: message.SerializeToString(),
             response_deserializer=MESSAGES[answer].FromString,
         )
-        return stub(request, metadata=metadata, timeout=60)
+        return stub(request, metadata=metadata, timeout=60, wait_for_ready=True)
 
 
 def predict(port: int, model: str, inputs: dict[str, bytes], *, token: dict[str, str]) -> bytes:

@@ -159,7 +159,9 @@ def register_by_grpc(server: Server, url: str) -> None:
     request = b"".join(bytes([number << 3 | 2, len(value)]) + value for number, value in fields.items())
     with grpc.insecure_channel(f"127.0.0.1:{server.ports[4]}") as channel:
         call = channel.unary_unary("/org.pytorch.serve.grpc.management.ManagementAPIsService/RegisterModel")
-        call(request, metadata=[(key.lower(), value) for key, value in server.token("management").items()])
+        metadata = [(key.lower(), value) for key, value in server.token("management").items()]
+        # The gRPC API opens a moment after the other one.
+        call(request, metadata=metadata, timeout=60, wait_for_ready=True)
 
 
 def test_grpc_registers_nothing_either(opened: Server, closed: Server, elsewhere: Path) -> None:
