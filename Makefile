@@ -16,7 +16,7 @@ MEASURED := $(patsubst %,model_store/%.mar,minilm minilm-inductor minilm-inducto
 CHECKED := anyshape handler benchmarks/zoo
 
 .DEFAULT_GOAL := help
-.PHONY: help venv weights lock serve demo test test-slow test-oldest test-browser test-clients zoo-text bench bench-quick docs schema lint format clean distclean
+.PHONY: help venv weights lock serve demo test test-slow test-oldest test-browser test-clients zoo-text zoo-pictures bench bench-quick docs schema lint format clean distclean
 .DELETE_ON_ERROR:
 
 help:  ## show this list
@@ -136,6 +136,19 @@ bench-quick: $(BENCH) $(WEIGHTS) $(MEASURED)  ## every kind of system once: unde
 
 zoo-text: $(DEV)  ## build and check a small model of every text type that transformers knows; writes docs/models.md
 	HF_HUB_OFFLINE=1 $(BIN)/python -m benchmarks.zoo.texts $(ARGS)
+
+ZOO := .venv/zoo-pictures
+
+$(ZOO)/done: benchmarks/zoo/pictures/requirements.txt requirements.txt
+	@test -n "$(PYTHON)" || { echo "Python 3.11 is needed and was not found: make zoo-pictures PYTHON=/path/to/python3.11" >&2; exit 1; }
+	$(PYTHON) -m venv $(ZOO)
+	$(subst $(BIN),$(ZOO)/bin,$(INSTALL)) -r requirements.txt
+	$(ZOO)/bin/python -m pip install -q --only-binary :all: -r benchmarks/zoo/pictures/requirements.txt
+	@touch $@
+
+zoo-pictures: $(DEV) $(ZOO)/done  ## build and check a model of every family of torchvision, timm and transformers; writes docs/models.md
+	HF_HUB_OFFLINE=1 $(BIN)/python -m benchmarks.zoo.pictures --package transformers $(ARGS)
+	HF_HUB_OFFLINE=1 $(ZOO)/bin/python -m benchmarks.zoo.pictures --package torchvision --package timm $(ARGS)
 
 docs: $(DOCS)  ## build the documentation as a site: site/index.html
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict -d site

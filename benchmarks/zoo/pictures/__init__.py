@@ -1,0 +1,1 @@
+"""Models of pictures, with random weights: a small one of each family of three packages."""

@@ -1,0 +1,204 @@
+"""The models of pictures that are tried: one small representative of each family of three packages.
+
+A family is what a package calls so: a module and the first word of a model's name in timm, a model in
+torchvision and transformers. One kind mixes positions by convolutions and pooling alone.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any, Callable, Dict, Iterable, NamedTuple, Tuple
+
+from torch import nn
+
+Bucket = Tuple[int, int]
+SMALL: Tuple[Bucket, ...] = ((112, 144), (160, 128))
+LARGE: Tuple[Bucket, ...] = ((176, 208), (224, 192))
+CONVOLUTION, ATTENTION = "convolution", "attention"
+KINDS = {CONVOLUTION: "of convolutions", ATTENTION: "with attention over space, or the like"}
+
+
+class Entry(NamedTuple):
+    """One model: how it is made, what it mixes positions by, and the pictures that it is tried with."""
+
+    package: str
+    kind: str
+    make: Callable[[], nn.Module]
+    buckets: Tuple[Bucket, ...] = SMALL
+    least: int = 32
+    options: Dict[str, Any] = {}
+
+
+TORCHVISION = """
+    alexnet convnext_tiny densenet121 efficientnet_b0 efficientnet_v2_s googlenet inception_v3 mnasnet0_5
+    mobilenet_v2 mobilenet_v3_large mobilenet_v3_small regnet_x_400mf regnet_y_400mf resnet18 resnet50
+    resnext50_32x4d shufflenet_v2_x0_5 squeezenet1_0 squeezenet1_1 vgg11 vgg11_bn wide_resnet50_2
+"""
+SEGMENTATION = """
+    deeplabv3_mobilenet_v3_large deeplabv3_resnet50 fcn_resnet50 lraspp_mobilenet_v3_large
+"""
+TORCHVISION_ATTENTION = "maxvit_t swin_t swin_v2_t vit_b_16"
+
+TIMM = """
+    bat_resnext26ts eca_resnext26ts gcresnet33ts gcresnext26ts gernet_s mobileone_s1 regnetz_b16
+    repvgg_a0 resnet51q resnext26ts seresnet33ts seresnext26ts convmixer_768_32 convnext_atto
+    convnext_atto_rms convnextv2_atto cs3darknet_focus_s cspdarknet53 cspresnet50 cspresnext50 darknet17
+    darknetaa53 sedarknet21 cspnext_tiny densenet121 densenetblur121d dla34 dla60_res2net dpn68
+    efficientnet_b0 efficientnet_lite0 efficientnetv2_rw_t fbnetc_100 gc_efficientnetv2_rw_t mixnet_s
+    mnasnet_small mobilenet_edgetpu_100 mobilenetv2_035 semnasnet_050 spnasnet_100 tf_efficientnet_b0
+    tf_efficientnet_lite0 tf_efficientnetv2_b0 tf_mixnet_s tinynet_c fasternet_t0 fastvit_s12
+    focalnet_tiny_srf ghostnet_050 ghostnetv2_100 ghostnetv3_050 hardcorenas_b hgnet_tiny hgnetv2_b0
+    hrnet_w18_small inception_next_atto inception_resnet_v2 inception_v3 inception_v4 lcnetv2_small
+    mambaout_femto convformer_s18 poolformer_s12 poolformerv2_s12 fbnetv3_b lcnet_035
+    mobilenetv3_small_050 mobilenetv4_conv_small tf_mobilenetv3_small_075 nasnetalarge dm_nfnet_f0
+    eca_nfnet_l0 nf_resnet50 nfnet_f0 pnasnet5large rdnet_tiny regnetv_040 regnetx_002 regnety_008_tv
+    regnetz_005 repghostnet_050 repvit_m1 res2net50_14w_8s resnest14d ecaresnet26t ecaresnetlight
+    ecaresnext26t_32x4d resnet10t resnet50 resnetaa34d resnetblur18 resnetrs50 resnext50_32x4d seresnet18
+    seresnetaa50d seresnext50_32x4d wide_resnet50_2 resnetv2_50 resnetv2_50x1_bit rexnet_100 rexnetr_100
+    selecsls42 legacy_seresnet18 legacy_seresnext26_32x4d skresnet18 skresnext50_32x4d starnet_s1
+    tresnet_m vgg11_bn eca_vovnet39b ese_vovnet19b_slim_dw vovnet39a legacy_xception xception41
+"""
+TIMM_ATTENTION = """
+    botnet26t_256 eca_botnext26ts_256 halonet26t lambda_resnet26t beit_base_patch16_224 cait_xxs24_224
+    coat_tiny convit_tiny cpubone_nano crossvit_tiny_240 csatv2 davit_tiny deit_tiny_patch16_224
+    edgenext_x_small efficientformer_l1 efficientformerv2_s0 efficientvim_m1 efficientvit_b0
+    efficientvit_m0 eva02_tiny_patch14_224 gcvit_xxtiny hiera_tiny_224 iformer_t levit_128s lowformer_b0
+    coatnet_pico_rw_224 maxvit_pico_rw_256 caformer_s18 gmlp_ti16_224 mixer_s16_224 resmlp_12_224
+    mobilevit_xxs mobilevitv2_050 mvitv2_tiny nest_tiny nextvit_small pit_xs_224 pvt_v2_b0 sequencer2d_s
+    shvit_s1 swiftformer_xs swin_tiny_patch4_window7_224 swinv2_tiny_window8_256 tiny_vit_5m_224
+    twins_svt_small visformer_tiny vit_tiny_patch16_224 vit_tiny_r_s16_p8_224
+    vit_srelpos_small_patch16_224 vitamin_small_224 volo_d1_224 xcit_nano_12_p8_224
+"""
+BACKBONE = {
+    "model_type": "convnext",
+    "hidden_sizes": [32, 64, 96, 128],
+    "depths": [1, 1, 1, 1],
+    "out_features": ["stage1", "stage2", "stage3", "stage4"],
+}
+# Class of transformers → what its configuration is given beside its defaults.
+TRANSFORMERS: Dict[str, Dict[str, Any]] = {
+    "BitForImageClassification": {"depths": [1, 2, 2, 1]},
+    "BitForImageClassification same": {"depths": [1, 2, 2, 1], "global_padding": "same"},
+    "ConvNextForImageClassification": {"depths": [1, 1, 2, 1]},
+    "ConvNextV2ForImageClassification": {"depths": [1, 1, 2, 1]},
+    "DINOv3ConvNextModel": {"depths": [1, 1, 2, 1]},
+    "EfficientNetForImageClassification": {
+        "width_coefficient": 1.0,
+        "depth_coefficient": 1.0,
+        "hidden_dim": 1280,
+    },
+    "FocalNetForImageClassification": {},
+    "HGNetV2ForImageClassification": {},
+    "MobileNetV1ForImageClassification": {},
+    "MobileNetV2ForImageClassification": {},
+    "MobileNetV2ForSemanticSegmentation": {},
+    "PPLCNetForImageClassification": {},
+    "PoolFormerForImageClassification": {},
+    "RegNetForImageClassification": {},
+    "ResNetForImageClassification": {},
+    "TextNetForImageClassification": {},
+    "UperNetForSemanticSegmentation": {
+        "backbone_config": BACKBONE,
+        "hidden_size": 64,
+        "auxiliary_channels": 32,
+    },
+}
+TRANSFORMERS_ATTENTION: Dict[str, Dict[str, Any]] = {
+    "BeitForImageClassification": {"num_hidden_layers": 3},
+    "CvtForImageClassification": {"depth": [1, 1, 3]},
+    "DPTForSemanticSegmentation": {"num_hidden_layers": 12},
+    "Dinov2ForImageClassification": {"num_hidden_layers": 3},
+    "GLPNForDepthEstimation": {"depths": [1, 1, 1, 1]},
+    "HieraForImageClassification": {},
+    "LevitForImageClassification": {},
+    "MaskFormerForInstanceSegmentation": {},
+    "MobileViTForImageClassification": {},
+    "MobileViTForSemanticSegmentation": {},
+    "MobileViTV2ForImageClassification": {},
+    "PvtForImageClassification": {},
+    "PvtV2ForImageClassification": {},
+    "SegformerForImageClassification": {},
+    "SegformerForSemanticSegmentation": {},
+    "SwiftFormerForImageClassification": {},
+    "SwinForImageClassification": {},
+    "Swinv2ForImageClassification": {},
+    "ViTForImageClassification": {"num_hidden_layers": 3},
+}
+NEEDS: Dict[str, Dict[str, Any]] = {
+    "alexnet": {"least": 63},
+    "inception_v3": {"least": 75, "buckets": LARGE},
+    "inception_v4": {"least": 75, "buckets": LARGE},
+    "inception_resnet_v2": {"least": 75, "buckets": LARGE},
+    "nasnetalarge": {"least": 48},
+    "DPTForSemanticSegmentation": {"options": {"multiple_of": 16}},
+}
+
+
+@lru_cache(maxsize=1)
+def entries() -> Dict[str, Entry]:
+    """Every model by ``package/name``."""
+    found: Dict[str, Entry] = {}
+
+    def add(
+        package: str, kind: str, names: Iterable[str], maker: Callable[[str], Callable[[], nn.Module]]
+    ) -> None:
+        for name in names:
+            found[f"{package}/{name}"] = Entry(package, kind, maker(name), **NEEDS.get(name, {}))
+
+    add("torchvision", CONVOLUTION, TORCHVISION.split(), _torchvision)
+    add("torchvision", CONVOLUTION, SEGMENTATION.split(), _torchvision)
+    add("transformers", CONVOLUTION, TRANSFORMERS, _transformers)
+    add("timm", CONVOLUTION, TIMM.split(), _timm)
+    add("torchvision", ATTENTION, TORCHVISION_ATTENTION.split(), _torchvision)
+    add("transformers", ATTENTION, TRANSFORMERS_ATTENTION, _transformers)
+    add("timm", ATTENTION, TIMM_ATTENTION.split(), _timm)
+    return found
+
+
+def _torchvision(name: str) -> Callable[[], nn.Module]:
+    def make() -> nn.Module:
+        from torchvision.models import get_model  # type: ignore[import-not-found]
+
+        extra: Dict[str, Any] = {"weights": None}
+        if name in ("googlenet", "inception_v3"):
+            extra.update(aux_logits=False, init_weights=True)
+        if name in SEGMENTATION.split():
+            extra["weights_backbone"] = None
+        model: nn.Module = get_model(name, **extra)
+        return model
+
+    return make
+
+
+def _timm(name: str) -> Callable[[], nn.Module]:
+    def make() -> nn.Module:
+        import timm  # type: ignore[import-not-found]
+
+        model: nn.Module = timm.create_model(name)
+        return model
+
+    return make
+
+
+def _transformers(name: str) -> Callable[[], nn.Module]:
+    def make() -> nn.Module:
+        import transformers
+
+        kind = getattr(transformers, name.split()[0])
+        options = {**TRANSFORMERS, **TRANSFORMERS_ATTENTION}[name]
+        model: nn.Module = kind(kind.config_class(**_configs(options)))
+        return model
+
+    return make
+
+
+def _configs(options: Dict[str, Any]) -> Dict[str, Any]:
+    """Options in which a nested configuration is one."""
+    import transformers
+
+    def made(value: Any) -> Any:
+        if isinstance(value, dict) and "model_type" in value:
+            return transformers.AutoConfig.for_model(**value)
+        return value
+
+    return {key: made(value) for key, value in options.items()}
