@@ -12,7 +12,7 @@ from typing import Any, Callable, Dict, Iterable, NamedTuple, Tuple
 from torch import nn
 
 Bucket = Tuple[int, int]
-SMALL: Tuple[Bucket, ...] = ((112, 144), (160, 128))
+SMALL: Tuple[Bucket, ...] = ((128, 160), (160, 128))
 LARGE: Tuple[Bucket, ...] = ((176, 208), (224, 192))
 CONVOLUTION, ATTENTION = "convolution", "attention"
 KINDS = {CONVOLUTION: "of convolutions", ATTENTION: "with attention over space, or the like"}
@@ -124,7 +124,10 @@ TRANSFORMERS_ATTENTION: Dict[str, Dict[str, Any]] = {
     "Swinv2ForImageClassification": {},
     "ViTForImageClassification": {"num_hidden_layers": 3},
 }
+# What some models need: the least side that they take, larger buckets, the multiples that they take.
+STEP_32: Dict[str, Any] = {"options": {"multiple_of": 32}}
 NEEDS: Dict[str, Dict[str, Any]] = {
+    **dict.fromkeys(("dla34", "dla60_res2net", "hrnet_w18_small"), STEP_32),
     "alexnet": {"least": 63},
     "inception_v3": {"least": 75, "buckets": LARGE},
     "inception_v4": {"least": 75, "buckets": LARGE},

@@ -8,7 +8,7 @@ bit.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, List
 
 import torch
 from torch import Tensor, nn
@@ -33,7 +33,9 @@ def randomised(model: nn.Module, picture: Tensor) -> nn.Module:
 
 def _settle(model: nn.Module, picture: Tensor) -> None:
     """Statistics of batch norms as after training on noise, and a bit beside them."""
-    norms = [each for each in model.modules() if isinstance(getattr(each, "running_var", None), Tensor)]
+    norms: List[Any] = [
+        each for each in model.modules() if isinstance(getattr(each, "running_var", None), Tensor)
+    ]
     hooks = [norm.register_forward_pre_hook(_measure) for norm in norms]
     if norms:
         model(picture)
