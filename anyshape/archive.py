@@ -59,6 +59,7 @@ class Index:
     """buckets.json: everything that was decided when the archive was built.
 
     largest_call: the most positions in a call of more than the smallest batch size, or None.
+    layout, segments: how items lie in rows, and the most of them in one.
     costs: measured seconds per bucket and batch size, on the machine that built it. plan: where the
     buckets were planned from data, what the planner expected. weights: number of parameters. assets: the
     sha256 of each file that the task needs.
@@ -80,6 +81,8 @@ class Index:
     plan: Optional[Dict[str, Any]] = None
     backend_options: Dict[str, Any] = field(default_factory=dict)
     largest_call: Optional[int] = None
+    layout: str = "items"
+    segments: int = 1
 
     @property
     def why_inexact(self) -> str:
@@ -163,7 +166,7 @@ def read_settings(folder: Path) -> Settings:
 
 def check_settings(settings: Settings, index: Index) -> None:
     """The recipe in an archive may be edited, but not what was compiled. Raises ConfigError otherwise."""
-    for key in ("task", "backend", "dtype", "buckets", "batch_sizes", "largest_call"):
+    for key in ("task", "backend", "dtype", "buckets", "batch_sizes", "largest_call", "layout", "segments"):
         asked, built = getattr(settings, key), getattr(index, key)
         if asked != built:
             raise ConfigError(f"handler.{key} is {asked}, but the archive was built for {built}")

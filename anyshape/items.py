@@ -51,11 +51,15 @@ class Parts:
 
 @dataclass
 class Output:
-    """What the model gave for one item, un-padded, and how it was run."""
+    """What the model gave for one item, un-padded, and how it was run.
+
+    executed: the positions that were executed for it; None where they are those of the bucket.
+    """
 
     row: Row
     bucket: Bucket
     batch_size: int
+    executed: Optional[float] = None
 
 
 ItemOrRefused = Union[Item, Refused]
@@ -84,8 +88,8 @@ def done_items(inputs: Iterable[Tuple[Read, Ran]]) -> Iterator[Tuple[Item, Outpu
 
 def padding_ratio(done: Iterable[Tuple[Item, Output]]) -> float:
     """Positions executed for these items ÷ positions that they have; 1.0 is no padding at all."""
-    real = run = 0
+    real, run = 0, 0.0
     for item, output in done:
         real += volume(item.size)
-        run += volume(output.bucket)
+        run += volume(output.bucket) if output.executed is None else output.executed
     return run / real if real else 1.0

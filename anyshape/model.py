@@ -21,8 +21,9 @@ from anyshape.costs import CostTable
 from anyshape.errors import ConfigError, InputTooLarge, ModelFailed, Refused
 from anyshape.failures import log_failure
 from anyshape.items import Item, ItemOrRefused, Output, OutputOrRefused, Parts, Ran, Read
+from anyshape.layouts import create_layout
 from anyshape.measure import Progress, measure
-from anyshape.packing import POLICIES, Call, one_by_one
+from anyshape.packing import Call, one_by_one
 from anyshape.process import resident_bytes
 from anyshape.programs import Programs
 from anyshape.settings import Settings
@@ -46,9 +47,10 @@ class BucketedModel:
         archive.check_settings(settings, self.index)
         self.buckets = self.index.buckets
         self.task = load_task(settings, folder)
-        if list(self.task.inputs) != self.index.inputs:
+        self.layout = create_layout(self.index.layout, self.index.segments, self.task)
+        if list(self.layout.inputs(self.task.inputs)) != self.index.inputs:
             raise ConfigError("the task's inputs differ from buckets.json: build the archive again")
-        self.programs = Programs(folder, self.index)
+        self.programs = Programs(folder, self.index, self.layout)
         self.costs = CostTable.by_volume(self.index.shapes, dynamic_batch=self.index.dynamic_batch)
 
     @classmethod
@@ -119,7 +121,7 @@ class BucketedModel:
             else:
                 results[i] = self._too_large(item)
         sizes = [items[i].size for i in waiting]  # type: ignore[union-attr]
-        for call in POLICIES[self.settings.packing](sizes, self.costs):
+        for call in self.layout.policy(self.settings.packing)(sizes, self.costs):
             places = [waiting[i] for i in call.items]
             members: List[Item] = [items[i] for i in places]  # type: ignore[misc]
             results.update(zip(places, self._run_or_fail(call, members)))
@@ -128,7 +130,7 @@ class BucketedModel:
     def _run_or_fail(self, call: Call, items: Sequence[Item]) -> Sequence[OutputOrRefused]:
         """The outputs of one call. If it fails, those of each item alone, a ModelFailed for a bad one."""
         try:
-            return self.run_call(call, items)
+            done: List[OutputOrRefused] = list(self.run_call(call, items))
         except Exception as error:
             name = bucket_name(call.bucket)
             # A call has numbers alone, so that what it says holds no client's words.
@@ -136,17 +138,22 @@ class BucketedModel:
             log_failure(f"a call of bucket {name} with {call.batch_size} rows failed ({said})", error)
             if len(items) == 1:
                 return [ModelFailed(f"the model failed in bucket {name}; the server's log says why")]
-        outputs: List[OutputOrRefused] = []
-        for item in items:
-            (alone,) = one_by_one([item.size], self.costs)
-            outputs.extend(self._run_or_fail(alone, [item]))
-        return outputs
+            return [self._alone(item) for item in items]
+        for i in self.layout.touched([output.row for output in done if isinstance(output, Output)], call):
+            done[i] = self._alone(items[i])
+        return done
+
+    def _alone(self, item: Item) -> OutputOrRefused:
+        (call,) = one_by_one([item.size], self.costs)
+        (output,) = self._run_or_fail(call, [item])
+        return output
 
     def run_call(self, call: Call, items: Sequence[Item]) -> List[Output]:
         """Run one call and cut the padding off. Raises ConfigError for a shape that was not compiled."""
         rows = self.programs.run(call, items)
         return [
-            Output(self.task.unpad(row, item), call.bucket, call.batch_size) for row, item in zip(rows, items)
+            Output(self.task.unpad(row, item), call.bucket, call.batch_size, executed)
+            for row, item, executed in zip(rows, items, self.layout.executed(call, items))
         ]
 
     def _too_large(self, item: Item) -> InputTooLarge:
@@ -163,6 +170,8 @@ class BucketedModel:
             "dtype": self.index.dtype,
             "versions": self.index.versions,
             "buckets": [list(bucket) for bucket in self.buckets],
+            "layout": self.layout.name,
+            "segments": self.layout.segments,
             "batch_sizes": self.index.batch_sizes,
             "dynamic_batch": self.index.dynamic_batch,
             "over_max": self.settings.over_max,

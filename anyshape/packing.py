@@ -22,12 +22,15 @@ _EXACT_UP_TO = 8  # items; the search over subsets takes 3^n steps
 
 @dataclass(frozen=True)
 class Call:
-    """One run of one bucketed model: `items` are indices into the batch, in the batch's order;
-    there are at most `batch_size` of them, and the rest of the rows are padding."""
+    """One run of one bucketed model: `items` are indices into the batch, row after row.
+
+    held: how many of them each row holds; by default one, and they are in the batch's order then. There
+    are at most `batch_size` rows of items, and the rest of the rows are padding."""
 
     bucket: Bucket
     batch_size: int
     items: Tuple[int, ...]
+    held: Tuple[int, ...] = ()
 
 
 Group = Tuple[Need, Sequence[int]]  # items that run in one call, and what they need together

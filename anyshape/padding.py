@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import threading
 from dataclasses import dataclass
-from typing import Any, Dict, Mapping, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 import torch
@@ -14,6 +15,7 @@ from anyshape.buckets import Bucket, Size, contains
 from anyshape.items import Item
 
 DATA, MASK, SIZE = "data", "mask", "size"
+SEGMENT, POSITION = "segment", "position"  # of models whose rows hold several items
 
 
 @dataclass(frozen=True)
@@ -21,8 +23,9 @@ class InputSpec:
     """One input tensor of the compiled model.
 
     kind `data` is what the item brings, padded with `pad`; `mask` is 1 over the item and 0 over the
-    padding; `size` is the item's own sides, one row of whole numbers. A call's tensor has the shape
-    ``[batch, *bucket]``, with `channels` between the two where it is not None; `size` is
+    padding; `size` is the item's own sides, one row of whole numbers. `segment` is the item's number in its
+    row, from 1 on, and 0 over the padding; `position` counts the item's tokens from 0. A call's tensor has
+    the shape ``[batch, *bucket]``, with `channels` between the two where it is not None; `size` is
     ``[batch, len(bucket)]``. dtype is `int64` or `float32`. `blank` is the value that any model takes.
     """
 
@@ -64,23 +67,32 @@ class PaddingBuffers:
         self.inputs = tuple(inputs)
         self._kept = _Kept(self.inputs)
 
-    def fill(self, bucket: Bucket, batch_size: int, items: Sequence[Item]) -> Tuple[torch.Tensor, ...]:
-        """The model's inputs for `items`, padded to `bucket`; rows to spare repeat the first item.
+    def fill(
+        self, bucket: Bucket, batch_size: int, items: Sequence[Item], held: Sequence[int] = ()
+    ) -> Tuple[torch.Tensor, ...]:
+        """The model's inputs for `items`, padded to `bucket`; rows to spare repeat the first one.
+
+        held: how many of the items each row holds, one behind the other; by default one.
 
         A repeated row is real data: an all-zero attention mask can give NaN, which fails a whole call on
-        some accelerators. Raises ValueError if an item does not fit or there are more items than rows.
+        some accelerators. Raises ValueError if items do not fit or there are more of them than rows.
         """
-        if not 1 <= len(items) <= batch_size:
-            raise ValueError(f"{len(items)} items do not fill a call of {batch_size} rows")
-        for item in items:
-            if not contains(bucket, item.size):
-                raise ValueError(f"an item of size {item.size} does not fit the bucket {bucket}")
+        filled = rows_of(items, held)
+        if not 1 <= len(filled) <= batch_size:
+            raise ValueError(f"{len(filled)} rows of items do not fill a call of {batch_size} rows")
+        for members in filled:
+            size = members[0].size if len(members) == 1 else (sum(item.size[0] for item in members),)
+            if not contains(bucket, size):
+                raise ValueError(f"items of size {size} do not fit the bucket {bucket}")
         tensors = self._tensors(bucket, batch_size)
         for spec, tensor in zip(self.inputs, tensors):
             rows = tensor.numpy()
-            for row, item in enumerate(items):
-                _write(spec, rows[row], item)
-            rows[len(items) :] = rows[0]
+            for row, members in zip(rows, filled):
+                if len(bucket) == 1 and spec.kind != SIZE:
+                    _write_row(spec, row, members)
+                else:
+                    _write(spec, row, members[0])
+            rows[len(filled) :] = rows[0]
         return tensors
 
     def _tensors(self, bucket: Bucket, batch_size: int) -> Tuple[torch.Tensor, ...]:
@@ -105,16 +117,33 @@ def _write(spec: InputSpec, row: np.ndarray[Any, Any], item: Item) -> None:
     if spec.kind == SIZE:
         row[:] = item.size
         return
-    value: Any = 1 if spec.kind == MASK else item.data[spec.name]
-    if len(item.size) == 1:
+    height, width = item.size
+    row[..., :height, :width] = 1 if spec.kind == MASK else item.data[spec.name]
+    row[..., height:, :] = spec.pad
+    row[..., :height, width:] = spec.pad
+
+
+def _write_row(spec: InputSpec, row: np.ndarray[Any, Any], items: Sequence[Item]) -> None:
+    """Items of one side, one behind the other, and the padding behind them."""
+    end = 0
+    for number, item in enumerate(items, 1):
         (length,) = item.size
-        row[..., :length] = value
-        row[..., length:] = spec.pad
-    else:
-        height, width = item.size
-        row[..., :height, :width] = value
-        row[..., height:, :] = spec.pad
-        row[..., :height, width:] = spec.pad
+        start, end = end, end + length
+        if spec.kind == DATA:
+            row[..., start:end] = item.data[spec.name]
+        elif spec.kind == POSITION:
+            row[start:end] = np.arange(length)
+        else:
+            row[..., start:end] = number if spec.kind == SEGMENT else 1
+    row[..., end:] = spec.pad
+
+
+def rows_of(items: Sequence[Item], held: Sequence[int] = ()) -> List[Sequence[Item]]:
+    """The items of each row, as many as are held there; by default one."""
+    if not held:
+        return [[item] for item in items]
+    ends = list(itertools.accumulate(held))
+    return [items[end - count : end] for count, end in zip(held, ends)]
 
 
 def crop(output: np.ndarray[Any, Any], size: Sequence[int], first_axis: int) -> np.ndarray[Any, Any]:

@@ -14,6 +14,7 @@ from anyshape.backends.base import Run, as_tuple
 from anyshape.buckets import Bucket, bucket_name, contains
 from anyshape.errors import ConfigError
 from anyshape.items import Item, Row
+from anyshape.layouts import Items
 from anyshape.packing import Call
 from anyshape.padding import PaddingBuffers
 
@@ -24,8 +25,9 @@ class Programs:
     Raises ConfigError if they cannot be loaded here.
     """
 
-    def __init__(self, folder: Path, index: Index) -> None:
+    def __init__(self, folder: Path, index: Index, layout: Items) -> None:
         self.index = index
+        self.layout = layout
         self.backend = create_backend(index.backend, index.backend_options, folder)
         self.backend.check_versions(index.versions)
         files = {program.name: program.file for program in index.programs}
@@ -40,12 +42,12 @@ class Programs:
         self.buffers = PaddingBuffers(index.inputs)
 
     def run(self, call: Call, items: Sequence[Item]) -> List[Row]:
-        """One call: pad, check shapes and dtypes, run. One row of every output per item, still padded.
+        """One call: pad, check shapes and dtypes, run. Each item's part of every output, still padded.
 
         Raises ConfigError for a shape that was not compiled: a CPU trace would silently accept it.
         """
         program = self._program(call.bucket, call.batch_size)
-        tensors = self.buffers.fill(call.bucket, call.batch_size, items)
+        tensors = self.buffers.fill(call.bucket, call.batch_size, items, call.held)
         for spec, tensor in zip(self.index.inputs, tensors):
             shape = spec.shape(call.bucket, call.batch_size)
             if tuple(tensor.shape) != shape or tensor.dtype is not getattr(torch, spec.dtype):
@@ -56,7 +58,7 @@ class Programs:
             outputs = as_tuple(program(*tensors))
         # An output may be a view of an input buffer, which the next call writes over.
         arrays = [(o.clone() if _overlaps(o, tensors) else o).numpy() for o in outputs]
-        return [tuple(array[row] for array in arrays) for row in range(len(items))]
+        return self.layout.take(arrays, call, items)
 
     def _program(self, bucket: Bucket, batch_size: int) -> Run:
         if self.backend.dynamic_shapes and contains(self.index.buckets[-1], bucket):

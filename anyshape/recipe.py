@@ -138,6 +138,15 @@ class Section(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
             COUNT,
         ),
     ] = None
+    layout: Annotated[
+        Literal["items", "rows"],
+        _key(
+            "How inputs lie in a call: items, one in each row; rows, whole texts beside each other in rows "
+            "as long as the buckets, so that a program or two take every length.",
+            "items or rows",
+        ),
+    ] = "items"
+    segments: Annotated[int, _key("With rows, the most texts in a row.", COUNT, ge=1)] = 32
     tolerance: Annotated[
         float,
         _key(

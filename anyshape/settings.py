@@ -14,7 +14,8 @@ from anyshape.errors import ConfigError
 from anyshape.recipe import DYNAMIC, BucketPlan, Section
 
 _SAME = (
-    *("task", "task_options", "backend", "backend_options", "dtype", "largest_call", "over_max", "packing"),
+    *("task", "task_options", "backend", "backend_options", "dtype", "largest_call", "layout"),
+    *("over_max", "packing"),
     *("threads", "max_items", "max_characters", "max_pixels", "max_response_bytes"),
 )
 
@@ -24,6 +25,7 @@ class Settings(Struct, frozen=True, kw_only=True):
 
     buckets: parsed, sorted by volume, unique. batch_sizes: the rows that are warmed and measured, rising: the
     listed ones or, where any number is allowed (`dynamic_batch`), powers of two up to the largest.
+    segments: the most texts in a row; 1 in the layout `items`.
     """
 
     task: str
@@ -33,6 +35,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     batch_sizes: List[int]
     dynamic_batch: bool
     largest_call: Optional[int]
+    layout: str
+    segments: int
     over_max: str
     packing: str
     threads: Optional[int]
@@ -63,6 +67,7 @@ class Settings(Struct, frozen=True, kw_only=True):
             buckets=list(buckets),
             batch_sizes=_powers(section.largest_batch) if dynamic else sorted(set(section.batch_sizes)),  # type: ignore[arg-type]
             dynamic_batch=dynamic,
+            segments=section.segments if section.layout == "rows" else 1,
             max_request_characters=section.max_request_characters or 2 * section.max_characters,
             **same,
         )

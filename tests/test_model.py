@@ -280,8 +280,8 @@ def test_a_shape_that_differs_from_the_compiled_one_is_refused(fresh: BucketedMo
     full = fresh.programs.buffers.fill
 
     class Wrong:
-        def fill(self, bucket: Any, batch_size: int, items: Any) -> Any:
-            ids, *rest = full(bucket, batch_size, items)
+        def fill(self, bucket: Any, batch_size: int, items: Any, held: Any) -> Any:
+            ids, *rest = full(bucket, batch_size, items, held)
             return (ids.int(), *rest) if bucket == (8,) else (ids[:, :-1], *rest)
 
     fresh.programs.buffers = Wrong()  # type: ignore[assignment]

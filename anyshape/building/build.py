@@ -33,6 +33,7 @@ from anyshape.building.tasks import create_builder
 from anyshape.building.tasks.base import TaskBuilder
 from anyshape.building.verify import verify
 from anyshape.errors import ConfigError
+from anyshape.layouts import ROWS
 from anyshape.model import BucketedModel
 from anyshape.process import prepare_process, resident_bytes
 from anyshape.recipe import BucketPlan, Recipe, Section, read_yaml
@@ -73,6 +74,11 @@ def _build(path: Path, store: Path, version: str, progress: Progress) -> Built:
         raise BuildError(
             f"handler.batch_sizes: {settings.backend} compiles fixed batch sizes; list them, as in [1, 4, 16]"
         )
+    if settings.layout == ROWS and backend.dynamic_shapes:
+        raise BuildError(
+            "handler.layout: rows gains nothing where one program takes every length "
+            "(handler.backend_options.shapes: dynamic): use items, or shapes: fixed"
+        )
     with tempfile.TemporaryDirectory(prefix="anyshape-build-") as temporary:
         folder = Path(temporary)
         copy_own(settings, path.parent, folder)
@@ -90,7 +96,7 @@ def _build(path: Path, store: Path, version: str, progress: Progress) -> Built:
             dtype=settings.dtype,
             versions=compiler.versions(),
             assets=_hashes(folder, {program.file for program in programs}),
-            inputs=list(builder.task.inputs),
+            inputs=list(builder.layout.inputs(builder.task.inputs)),
             programs=programs,
             batch_sizes=settings.batch_sizes,
             dynamic_batch=settings.dynamic_batch,
@@ -98,6 +104,8 @@ def _build(path: Path, store: Path, version: str, progress: Progress) -> Built:
             weights=weights,
             plan=plan,
             largest_call=settings.largest_call,
+            layout=settings.layout,
+            segments=settings.segments,
             backend_options=dict(settings.backend_options),
         )
         _write(folder, index, path, written, settings.buckets)
@@ -183,7 +191,8 @@ def _adapt(builder: TaskBuilder, model: torch.nn.Module, compiler: Compiler) -> 
         fold_batch_norms(builder.reference(model).eval(), example(builder, settings.buckets[0], 1))
     if settings.dtype != "float32":
         model = model.to(getattr(torch, settings.dtype))
-    adapted = builder.adapt(model, ExactPadding).eval()
+    in_rows = settings.layout == ROWS
+    adapted = (builder.adapt_rows(model) if in_rows else builder.adapt(model, ExactPadding)).eval()
     for module in adapted.modules():
         if isinstance(module, ExactPadding):
             module.in_place = compiler.in_place

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import torch
 
 from anyshape import archive
 from anyshape.archive import MODELS, Program, program_name
 from anyshape.backends.base import Tensors
-from anyshape.buckets import Bucket, Size, call_shapes
+from anyshape.buckets import Bucket, call_shapes
 from anyshape.building.backends.base import Compiler
+from anyshape.building.calls import calls_to_check, items_to_check
 from anyshape.building.errors import BuildError, first_line
 from anyshape.building.exact import UnknownOperation
 from anyshape.building.progress import Progress
 from anyshape.building.tasks.base import TaskBuilder
 from anyshape.building.values import check_export, check_values, place_of
 from anyshape.errors import ConfigError
+from anyshape.items import Item
 from anyshape.padding import PaddingBuffers
 from anyshape.settings import Settings
 
@@ -50,7 +52,9 @@ def compile_programs(
         started = time.perf_counter()
         try:
             if compiler.freezes_values and bucket not in checked:
-                check_values(model, builder.task.inputs, examples(builder, bucket, rows))
+                check_values(
+                    model, builder.layout.inputs(builder.task.inputs), examples(builder, bucket, rows)
+                )
                 checked.add(bucket)
             compiled[name] = compiler.compile(model, example(builder, bucket, rows), bucket)
         except UnknownOperation as error:
@@ -90,15 +94,23 @@ def compile_programs(
 
 def example(builder: TaskBuilder, bucket: Bucket, rows: int) -> Tensors:
     """Inputs to compile with. Rows of different sizes, so that nothing about the padding becomes fixed."""
-    return _filled(builder, bucket, rows, builder.sizes_to_check(bucket, []))
+    items = items_to_check(builder, bucket, [])
+    call = calls_to_check(builder.layout, [item.size for item in items], bucket, rows)[0]
+    held = call.held or (1,) * len(call.items)
+    return _filled(builder, bucket, rows, [items[i] for i in call.items], held)
 
 
 def examples(builder: TaskBuilder, bucket: Bucket, rows: int) -> List[Tensors]:
     """That example, then one for each size that is checked, all its rows as long as that."""
-    sizes = builder.sizes_to_check(bucket, [])
-    return [_filled(builder, bucket, rows, chosen) for chosen in (sizes, *([size] for size in sizes))]
+    alone = [
+        _filled(builder, bucket, rows, [builder.sample(size, i) for i in range(rows)], (1,) * rows)
+        for size in builder.sizes_to_check(bucket, [])
+    ]
+    return [example(builder, bucket, rows), *alone]
 
 
-def _filled(builder: TaskBuilder, bucket: Bucket, rows: int, sizes: List[Size]) -> Tensors:
-    items = [builder.sample(sizes[i % len(sizes)], i) for i in range(rows)]
-    return tuple(t.clone() for t in PaddingBuffers(builder.task.inputs).fill(bucket, rows, items))
+def _filled(
+    builder: TaskBuilder, bucket: Bucket, rows: int, items: Sequence[Item], held: Sequence[int]
+) -> Tensors:
+    buffers = PaddingBuffers(builder.layout.inputs(builder.task.inputs))
+    return tuple(t.clone() for t in buffers.fill(bucket, rows, items, held))

@@ -150,7 +150,7 @@ class SentenceModel(nn.Module):
         """All inputs are ``[batch, length]`` of int64; `pooling_mask` is 1 for the tokens that are pooled."""
         given = dict(zip(TOKEN_INPUTS, (input_ids, attention_mask, token_type_ids)))
         named = {name: given[name] for name in self.takes if given[name] is not None}
-        tokens = _first(self.transformer(**named)).float()
+        tokens = first_tensor(self.transformer(**named)).float()
         mask = attention_mask if pooling_mask is None else pooling_mask
         vectors: torch.Tensor = self.after(self.pooling(tokens, mask))
         return vectors if self.dimensions is None else vectors[:, : self.dimensions]
@@ -162,7 +162,7 @@ def takes(transformer: nn.Module) -> Tuple[str, ...]:
     return tuple(name for name in TOKEN_INPUTS if name in accepted)
 
 
-def _first(result: Any) -> torch.Tensor:
+def first_tensor(result: Any) -> torch.Tensor:
     """The token embeddings among what a transformer returns: the last layer's, which comes first."""
     if isinstance(result, torch.Tensor):
         return result

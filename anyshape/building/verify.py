@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
+from dataclasses import replace
 from typing import Any, Callable, Dict, List, Optional, Sequence
 
 import numpy as np
@@ -10,7 +10,8 @@ import torch
 
 from anyshape.archive import program_name
 from anyshape.backends.base import as_tuple
-from anyshape.buckets import Bucket, Size, bucket_name, contains, largest_sides, volume
+from anyshape.buckets import Bucket, bucket_name, contains, largest_sides, volume
+from anyshape.building.calls import calls_to_check, items_to_check
 from anyshape.building.errors import BuildError, last_line
 from anyshape.building.progress import Progress
 from anyshape.building.tasks.base import TaskBuilder
@@ -79,19 +80,19 @@ def deviations(
     backend = model.programs.backend
     worst: Dict[str, float] = {}
     done: List[Bucket] = []
-    largest = builder.sample(max(_sizes(builder, max(model.buckets, key=volume), []), key=volume), 0)
+    sizes = builder.sizes_to_check(max(model.buckets, key=volume), [])
+    largest = builder.sample(max(sizes, key=volume), 0)
     fresh = _unpadded(model, reference, largest)
     for bucket in model.buckets:
-        sizes = _sizes(builder, bucket, done)
-        items = [builder.sample(size, seed) for seed, size in enumerate(sizes)]
+        items = items_to_check(builder, bucket, [b for b in done if contains(bucket, b)])
         expected = [_unpadded(model, reference, item) for item in items]
         for batch_size in (rows for shape, rows in model.index.shapes if shape == bucket):
             name = program_name(bucket, None if backend.dynamic_batch else batch_size)
-            for call_items in _calls(len(items), batch_size):
-                members = [items[i] for i in call_items]
-                shape = largest_sides(m.size for m in members) if backend.dynamic_shapes else bucket
-                outputs = _run(model, Call(shape, batch_size, tuple(call_items)), members)
-                for i, output in zip(call_items, outputs):
+            for call in calls_to_check(model.layout, [item.size for item in items], bucket, batch_size):
+                members = [items[i] for i in call.items]
+                if backend.dynamic_shapes:
+                    call = replace(call, bucket=largest_sides(m.size for m in members))
+                for i, output in zip(call.items, _run(model, call, members)):
                     _read(model, output, items[i])
                     found = max(deviation(a, b) for a, b in zip(output.row, expected[i]))
                     worst[name] = max(worst.get(name, 0.0), found)
@@ -106,11 +107,6 @@ def deviations(
             "does that (BigBird: attention_type: original_full in its config.json)"
         )
     return worst
-
-
-def _sizes(builder: TaskBuilder, bucket: Bucket, done: Sequence[Bucket]) -> List[Size]:
-    sizes: List[Size] = builder.sizes_to_check(bucket, [b for b in done if contains(bucket, b)])
-    return sizes
 
 
 def _run(model: BucketedModel, call: Call, items: Sequence[Item]) -> List[Output]:
@@ -155,19 +151,8 @@ def _read(model: BucketedModel, output: Output, item: Item) -> None:
         ) from error
 
 
-def _calls(count: int, batch_size: int) -> List[List[int]]:
-    """Every item in some call of this batch size; the last call may have rows to spare."""
-    order = iter(range(count))
-    calls: List[List[int]] = []
-    while True:
-        call = list(itertools.islice(order, batch_size))
-        if not call:
-            return calls
-        calls.append(call)
-
-
 def _unpadded(model: BucketedModel, reference: torch.nn.Module, item: Item) -> Sequence[Any]:
-    tensors = PaddingBuffers(model.index.inputs).fill(item.size, 1, [item])
+    tensors = PaddingBuffers(model.task.inputs).fill(item.size, 1, [item])
     try:
         with torch.no_grad():
             outputs = as_tuple(reference(*tensors))

@@ -31,6 +31,7 @@ class Task:
     body: what a request brings (`bodies`): TEXT, IMAGE or one's own; sides: how many sides a bucket has.
     over_max: the policies for inputs beyond every bucket. parameters: what a request may set, each with a
     function that returns the checked value or raises ValueError saying what is allowed.
+    per_token: whether the model gives an output for each token, and not one for the whole item.
     options: the keys of `task_options` that it understands, with their defaults.
     builder: for a task of one's own, the half that builds: ``module:Class`` in a file beside the recipe, or
         the name of the task whose half it shares.
@@ -40,6 +41,7 @@ class Task:
     builder: ClassVar[str] = ""
     body: ClassVar[Body] = TEXT
     sides: ClassVar[int] = 1
+    per_token: ClassVar[bool] = False
     over_max: ClassVar[Sequence[str]] = ("reject",)
     parameters: ClassVar[Mapping[str, Callable[[Any], Any]]] = {}
     options: ClassVar[Mapping[str, Any]] = {}

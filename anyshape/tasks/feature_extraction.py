@@ -15,6 +15,7 @@ class FeatureExtraction(TextTask):
     """One vector per token, as the pipeline `feature-extraction` gives them: ``[1][tokens][width]``."""
 
     name = "feature-extraction"
+    per_token = True
     over_max = ("reject", "truncate", "window")
     options = OPTIONS
 

@@ -25,6 +25,7 @@ class QuestionAnswering(TextTask):
     """
 
     name = "question-answering"
+    per_token = True
     over_max = ("reject", "truncate", "window")
     options = OPTIONS
     parameters = {

@@ -21,6 +21,7 @@ class TokenClassification(TextTask):
     """Entities with their places in the text, in characters. Special tokens never answer."""
 
     name = "token-classification"
+    per_token = True
     over_max = ("reject", "truncate", "window")
     options = OPTIONS
     parameters = {

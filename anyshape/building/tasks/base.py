@@ -10,7 +10,9 @@ import torch
 from anyshape.archive import ASSETS
 from anyshape.buckets import Bucket, Size
 from anyshape.building.source import Source
+from anyshape.errors import ConfigError
 from anyshape.items import Item
+from anyshape.layouts import Items, create_layout
 from anyshape.recipe import Section
 from anyshape.settings import Settings
 from anyshape.tasks import load_task
@@ -36,6 +38,11 @@ class TaskBuilder:
     def __init__(self, section: Section, settings: Settings, source: Source) -> None:
         self.section, self.settings, self.source = section, settings, source
 
+    @property
+    def layout(self) -> Items:
+        """How the items of a call lie in its rows. The serving half must exist."""
+        return create_layout(self.settings.layout, self.settings.segments, self.task)
+
     def load_model(self) -> torch.nn.Module:
         """The unmodified model in eval mode. Raises BuildError or ConfigError."""
         return self.source.model(self.auto_class)
@@ -55,6 +62,13 @@ class TaskBuilder:
         `exact` wraps a model of pictures so that what lies outside a picture's valid size is not seen.
         """
         raise NotImplementedError
+
+    def adapt_rows(self, model: torch.nn.Module) -> torch.nn.Module:
+        """The model to compile where a row holds several texts: takes what that layout does (`layouts.Rows`).
+
+        Raises ConfigError if this task or the model cannot do that.
+        """
+        raise ConfigError(f"handler.layout: rows is not known to {self.settings.task}: use items")
 
     def reference(self, model: torch.nn.Module) -> torch.nn.Module:
         """What the compiled model is compared with: takes the same tensors, unpadded. Default: the same."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import torch
+
 from anyshape.building.tasks.text import TextBuilder
 
 
@@ -9,3 +11,6 @@ class FeatureExtractionBuilder(TextBuilder):
     """The bare model."""
 
     auto_class = "AutoModel"
+
+    def adapt_rows(self, model: torch.nn.Module) -> torch.nn.Module:
+        return self.token_rows(model)

@@ -9,6 +9,7 @@ import torch
 
 from anyshape.buckets import Size
 from anyshape.building.pooling import SentenceModel
+from anyshape.building.rows import SentenceRows, in_rows
 from anyshape.building.sentence_folder import Sentence, with_options
 from anyshape.building.tasks.text import TextBuilder
 from anyshape.building.text_assets import save_text
@@ -35,6 +36,11 @@ class SentenceEmbeddingBuilder(TextBuilder):
         tokenizer = self.source.tokenizer(sentence.transformer)
         assert isinstance(model, SentenceModel)
         save_text(self.section, self.settings.buckets, tokenizer, model.transformer, folder, sentence)
+
+    def adapt_rows(self, model: torch.nn.Module) -> torch.nn.Module:
+        assert isinstance(model, SentenceModel)
+        rows = in_rows(model.transformer, model.takes, self.task.vocabulary)
+        return SentenceRows(model, rows, self.names_in_rows(), self.settings.segments)
 
     def sample(self, size: Size, seed: int) -> Item:
         item = super().sample(size, seed)

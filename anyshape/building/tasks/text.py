@@ -9,6 +9,7 @@ from typing import Any, Dict, List, Sequence, Tuple
 import torch
 
 from anyshape.buckets import Bucket, Size
+from anyshape.building.rows import TokenRows, classifier_rows, in_rows
 from anyshape.building.tasks.base import Exact, TaskBuilder
 from anyshape.building.text_assets import save_text
 from anyshape.items import Item
@@ -31,6 +32,21 @@ class TextBuilder(TaskBuilder):
 
     def adapt(self, model: torch.nn.Module, exact: Exact) -> torch.nn.Module:
         return NamedInputs(model, [spec.name for spec in self.task.inputs])
+
+    def names_in_rows(self) -> List[str]:
+        """The inputs of the compiled model where a row holds several texts."""
+        return [spec.name for spec in self.layout.inputs(self.task.inputs)]
+
+    def token_rows(self, model: torch.nn.Module) -> torch.nn.Module:
+        """`adapt_rows` for a model that gives one output, per token."""
+        own = [spec.name for spec in self.task.inputs]
+        return TokenRows(in_rows(model, own, self.task.vocabulary), self.names_in_rows())
+
+    def classifier_rows(self, model: torch.nn.Module) -> torch.nn.Module:
+        """`adapt_rows` for a model for sequence classification."""
+        own = [spec.name for spec in self.task.inputs]
+        most, vocabulary = self.settings.segments, self.task.vocabulary
+        return classifier_rows(model, own, self.names_in_rows(), most, vocabulary)
 
     def sizes_to_check(self, bucket: Bucket, smaller: Sequence[Bucket]) -> List[Size]:
         """The empty text's, one more than the bucket before, a few between, one less than full, full."""

@@ -17,6 +17,9 @@ class TextRankingBuilder(TextBuilder):
 
     auto_class = "AutoModelForSequenceClassification"
 
+    def adapt_rows(self, model: torch.nn.Module) -> torch.nn.Module:
+        return self.classifier_rows(model)
+
     def more(self, tokenizer: Any, model: torch.nn.Module) -> Dict[str, Any]:
         config = getattr(model, "config", None)
         classes = getattr(config, "num_labels", 1)

@@ -16,6 +16,9 @@ class TokenClassificationBuilder(TextBuilder):
 
     auto_class = "AutoModelForTokenClassification"
 
+    def adapt_rows(self, model: torch.nn.Module) -> torch.nn.Module:
+        return self.token_rows(model)
+
     def more(self, tokenizer: Any, model: torch.nn.Module) -> Dict[str, Any]:
         return {"unk_token_id": tokenizer.unk_token_id}
 

@@ -16,6 +16,9 @@ class ZeroShotBuilder(TextBuilder):
 
     auto_class = "AutoModelForSequenceClassification"
 
+    def adapt_rows(self, model: torch.nn.Module) -> torch.nn.Module:
+        return self.classifier_rows(model)
+
     def more(self, tokenizer: Any, model: torch.nn.Module) -> Dict[str, Any]:
         labels = labels_of(self.section, getattr(model, "config", None))
         found = [i for i, label in enumerate(labels) if label.lower().startswith("entail")]
