@@ -34,9 +34,10 @@ class Item:
 
 @dataclass
 class Parts:
-    """One input that became several items, each packed and run by itself: windows of a text, or pairs.
+    """One input that became several items, each packed and run by itself: windows of a text, tiles of a
+    picture, or pairs.
 
-    windows: whether they are overlapping pieces of one text. origin: as that of an item.
+    windows: whether they are overlapping pieces of one text or picture. origin: as that of an item.
     """
 
     items: List[Item]

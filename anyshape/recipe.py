@@ -162,10 +162,11 @@ class Section(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
     # How it serves
     over_max: Annotated[
-        Literal["reject", "truncate", "window", "resize"],
+        Literal["reject", "truncate", "window", "resize", "tile"],
         _key(
-            "What happens to an input larger than every bucket; window: overlapping pieces of a text.",
-            "one of reject, truncate, window, resize",
+            "What happens to an input larger than every bucket; window: overlapping pieces of a text; "
+            "tile: of a picture.",
+            "one of reject, truncate, window, resize, tile",
         ),
     ] = "reject"
     packing: Annotated[

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+from typing import Any, ClassVar, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 import torch
@@ -13,8 +13,8 @@ import torch
 from anyshape.bodies import IMAGE
 from anyshape.buckets import Size, bucket_name, fits
 from anyshape.errors import InputTooLarge, Refused, UnprocessableInput
-from anyshape.images import decode, normalise, open_picture, resize
-from anyshape.items import Item, ItemOrRefused, Read, Row
+from anyshape.images import Picture, decode, normalise, open_picture, resize
+from anyshape.items import Item, Read, Row
 from anyshape.padding import SIZE, InputSpec, crop
 from anyshape.settings import Settings
 from anyshape.tasks.base import Parameters, Task
@@ -39,7 +39,7 @@ class ImageTask(Task):
 
     body = IMAGE
     sides = 2
-    over_max = ("reject", "resize")
+    over_max: ClassVar[Sequence[str]] = ("reject", "resize")
     outputs = 1  # how many of the model's outputs the answer is made of
     fit = RESIZE
     attributes: Sequence[str] = ("labels",)  # what else the answer needs of the model
@@ -70,16 +70,17 @@ class ImageTask(Task):
             return [self._read_one(inputs[0])]
         return list(self._pool.map(self._read_one, inputs))
 
-    def _read_one(self, raw: bytes) -> ItemOrRefused:
+    def _read_one(self, raw: bytes) -> Read:
         try:
-            picture = open_picture(raw, self.settings.max_pixels)
-            target, changed = self._target(picture.size)
-            pixels = decode(picture, self.channels)
-            if target != picture.size:
-                pixels = self._fitted(pixels, target, changed is not None)
-            return self.item(pixels, picture.size, changed)
+            return self._read_picture(open_picture(raw, self.settings.max_pixels))
         except Refused as error:
             return error
+
+    def _read_picture(self, picture: Picture) -> Read:
+        """A picture of which the header was read. Raises Refused."""
+        target, changed = self._target(picture.size)
+        pixels = self._fitted(decode(picture, self.channels), target, changed is not None)
+        return self.item(pixels, picture.size, changed)
 
     def _target(self, original: Size) -> Tuple[Size, Any]:
         """The size that a picture is given to the model at, and how a policy changed it, or None."""
@@ -132,6 +133,8 @@ class ImageTask(Task):
         return tuple(max(step, (side + step // 2) // step * step) for side in size)
 
     def _fitted(self, pixels: Any, target: Size, shrink: bool) -> Any:
+        if pixels.shape[:2] == target:
+            return pixels
         if self.fit == EDGE and not shrink:
             height, width = pixels.shape[:2]
             return np.pad(pixels, ((0, target[0] - height), (0, target[1] - width), (0, 0)), mode="edge")

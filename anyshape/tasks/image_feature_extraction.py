@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from anyshape.errors import UnprocessableInput
-from anyshape.items import Item, Row
+from anyshape.items import Item, Parts, Row
 from anyshape.tasks.base import Parameters, boolean, finite
-from anyshape.tasks.image import ImageTask
+from anyshape.tasks.tiled_image import TiledImageTask
 
 
-class ImageFeatureExtraction(ImageTask):
+class ImageFeatureExtraction(TiledImageTask):
     """The model's first output without its padding; with `pool`, its pooled output."""
 
     name = "image-feature-extraction"
@@ -23,3 +23,11 @@ class ImageFeatureExtraction(ImageTask):
         if len(row) < 2:
             raise UnprocessableInput("this model has no pooled output: leave `pool` out")
         return finite(row[1])[None]
+
+    def answer_whole(self, output: Any, parts: Parts, parameters: Parameters) -> Any:
+        if parameters.get("pool", False):
+            raise UnprocessableInput(
+                f"the picture was cut into {len(parts.items)} tiles, which have no pooled output together: "
+                "leave `pool` out, or send a smaller one"
+            )
+        return finite(output)[None]

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from anyshape.building.tasks.image import ImageBuilder
+from anyshape.building.tasks.tiled_image import TiledImageBuilder
 
 
-class ImageFeaturesBuilder(ImageBuilder):
+class ImageFeaturesBuilder(TiledImageBuilder):
     """The model of that kind in transformers, or a function's."""
 
     auto_class = "AutoModel"
