@@ -9,7 +9,7 @@ from typing import Any, ContextManager, Dict, List, Tuple
 import torch
 from torch import Tensor, nn
 
-from anyshape.building.exact import layout, resample, statistics, windows
+from anyshape.building.exact import layout, resample, signals, statistics, windows
 from anyshape.building.exact.mode import ExactMode
 from anyshape.building.exact.region import Region, Space, region_of, shape_of
 from anyshape.building.exact.unseen import UnseenMode
@@ -17,7 +17,7 @@ from anyshape.building.outputs import tensors_of
 
 __all__ = ["ExactPadding", "UnknownOperation"]
 
-_REGISTERED = (layout, resample, statistics, windows)  # importing them registers their operations
+_REGISTERED = (layout, resample, signals, statistics, windows)  # importing them registers their operations
 
 
 class UnknownOperation(Exception):
@@ -71,7 +71,8 @@ class ExactPadding(nn.Module):
         self._takes_mask = "pixel_mask" in inspect.signature(model.forward).parameters
 
     def forward(self, pixel_values: Tensor, valid_size: Tensor) -> Tuple[Tensor, ...]:
-        """pixel_values [B, C, H, W], valid_size [B, 2] int64 (height, width; 1 ≤ each ≤ H, W).
+        """pixel_values [B, C, H, W], valid_size [B, 2] int64 (height, width; 1 ≤ each ≤ H, W); or signals
+        [B, C, T] or [B, T] and valid_size [B, 1], which are pictures one row high.
 
         Returns the model's output tensors in a fixed order, then for each that is still spatial its
         valid size, [B, 2] int64. Values outside it mean nothing. Raises UnknownOperation.
@@ -82,13 +83,17 @@ class ExactPadding(nn.Module):
             return self._run(pixel_values.clone(), valid_size.clone())
 
     def _run(self, pixel_values: Tensor, valid_size: Tensor) -> Tuple[Tensor, ...]:
-        height, width = (int(side) for side in shape_of(pixel_values)[-2:])
+        shape = shape_of(pixel_values)
+        height, width = int(shape[-2]), int(shape[-1])
+        is_signal = shape_of(valid_size)[1] == 1
+        if is_signal:
+            height, valid_size = 1, torch.cat([torch.ones_like(valid_size), valid_size], 1)
         space = Space(valid_size, height, width, self.in_place)
         space.noise = self.noise
-        whole = {2: space.whole(0), 3: space.whole(1)}
+        whole = {len(shape) - 1: space.whole(1)} if is_signal else {2: space.whole(0), 3: space.whole(1)}
         pixels = space.attach(pixel_values.detach(), Region(dict(whole)))
         extra: Dict[str, Tensor] = {}
-        if self._takes_mask:
+        if self._takes_mask and not is_signal:
             mask = space.inside(Region(dict(whole)), 4)[:, 0].to(torch.int64)
             region = Region({1: whole[2], 2: whole[3]}, mask=True)
             region.fill = 0.0

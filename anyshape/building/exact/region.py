@@ -19,6 +19,7 @@ from anyshape.building.exact.side import Known
 
 Table = Tuple[int, ...]
 _ATTRIBUTE = "_valid_region"
+LONG = 4096  # tables beyond this are worked out where that is possible, and not looked up
 _FRAME_SHARE = 0.1  # a position in a frame costs about ten times one in a pass over the whole
 
 
@@ -105,6 +106,20 @@ def plain(number: Any) -> int:
         return int(number)
 
 
+def _formula(table: Table) -> Optional[Tuple[int, int]]:
+    """(a, s) for a table of ⌊(size + a) / s⌋ wherever it is not 0, as layers that follow one another make
+    them; None for another one. A signal's table would be as long as the signal."""
+    start = next((size for size, extent in enumerate(table) if extent), len(table))
+    rises = [size for size in range(start + 1, len(table)) if table[size] != table[size - 1]][:2]
+    if len(rises) < 2:
+        return None
+    step = rises[1] - rises[0]
+    ahead = table[rises[0]] * step - rises[0]
+    if all((size + ahead) // step == table[size] for size in range(start, len(table))):
+        return ahead, step
+    return None
+
+
 class Space:
     """What one forward pass knows of its batch: every row's valid size, and what follows from it."""
 
@@ -121,6 +136,7 @@ class Space:
         self.reading = False  # while one runs that was named as a read
         self.read: Dict[Tuple[int, int], Axis] = {}
         self.accepted = ([True] * (height + 1), [True] * (width + 1))
+        self._noted: Dict[int, Table] = {}  # by id: the tables that `accepted` knows, kept alive here
         self._valid = (valid_size[:, 0], valid_size[:, 1])
         self._extents: Dict[Axis, Tensor] = {}
         self._inside: Dict[Any, Tensor] = {}
@@ -145,6 +161,12 @@ class Space:
         if axis == self.whole(axis.side):
             return self._valid[axis.side]
         if axis not in self._extents:
+            formula = _formula(axis.table) if len(axis.table) > LONG else None
+            if formula is not None:
+                ahead, step = formula
+                extent = torch.div(self._valid[axis.side] + ahead, step, rounding_mode="floor")
+                self._extents[axis] = extent.clamp(min=0)
+                return self._extents[axis]
             with _untraced():
                 table = torch.tensor(axis.table, device=self.batch.device)
             self._extents[axis] = table.index_select(0, self._valid[axis.side])
@@ -162,6 +184,9 @@ class Space:
             if shape[dim] != axis.table[-1]:
                 raise NotExact(f"its {shape[dim]} positions were expected to be {axis.table[-1]}")
         for axis in region.axes.values():
+            if self._noted.get(id(axis.table)) is axis.table:
+                continue
+            self._noted[id(axis.table)] = axis.table
             accepted = self.accepted[axis.side]
             for size, extent in enumerate(axis.table):
                 accepted[size] = accepted[size] and extent > 0
