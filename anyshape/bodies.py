@@ -46,3 +46,10 @@ IMAGE = Body(
     'send a picture as the body, as a form field, or in JSON as {"inputs": "<base64>"}',
     kinds=("image/",),
 )
+AUDIO = Body(
+    "a recording",
+    'send a WAV or FLAC file as the body, as a form field, or in JSON as {"inputs": "<base64>"} or '
+    '{"inputs": {"array": [0.1, -0.2, ...], "sampling_rate": 16000}}',
+    kinds=("audio/",),
+    values=True,
+)

@@ -37,6 +37,8 @@ def load(
     try:
         code = importlib.import_module(module) if path is None else _own_module(path)
         found: Any = getattr(code, class_name)
+    except ConfigError:  # it says what it needs
+        raise
     except (Exception, SystemExit) as error:  # somebody's own module may raise anything
         said = (str(error).strip() or "it says no more").splitlines()[0]
         raise ConfigError(

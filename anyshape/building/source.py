@@ -115,6 +115,17 @@ class Source:
         except (OSError, ValueError):
             return None
 
+    def feature_extractor(self) -> Any:
+        """The feature extractor of sounds in the model's folder or hub repository, or None."""
+        if _is_factory(self.name):
+            return None
+        import transformers
+
+        try:
+            return transformers.AutoFeatureExtractor.from_pretrained(self._resolve("model", self.name))
+        except (OSError, ValueError):
+            return None
+
     def _resolve(self, key: str, name: str) -> str:
         if name.startswith(PACKAGE):
             package, _, inside = name[len(PACKAGE) :].partition("/")

@@ -11,6 +11,7 @@ from anyshape.settings import Settings
 from anyshape.tasks.base import Task
 
 TASKS = {
+    "audio-classification": "anyshape.tasks.audio_classification:AudioClassification",
     "feature-extraction": "anyshape.tasks.feature_extraction:FeatureExtraction",
     "fill-mask": "anyshape.tasks.fill_mask:FillMask",
     "image-classification": "anyshape.tasks.image_classification:ImageClassification",

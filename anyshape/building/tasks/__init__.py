@@ -10,6 +10,7 @@ from anyshape.settings import Settings
 from anyshape.tasks import task_class
 
 BUILDERS = {
+    "audio-classification": "anyshape.building.tasks.audio_classification:AudioClassificationBuilder",
     "feature-extraction": "anyshape.building.tasks.feature_extraction:FeatureExtractionBuilder",
     "fill-mask": "anyshape.building.tasks.fill_mask:FillMaskBuilder",
     "image-classification": "anyshape.building.tasks.image_classification:ImageClassificationBuilder",
