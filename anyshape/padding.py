@@ -22,11 +22,12 @@ SEGMENT, POSITION = "segment", "position"  # of models whose rows hold several i
 class InputSpec:
     """One input tensor of the compiled model.
 
-    kind `data` is what the item brings, padded with `pad`; `mask` is 1 over the item and 0 over the
-    padding; `size` is the item's own sides, one row of whole numbers. `segment` is the item's number in its
-    row, from 1 on, and 0 over the padding; `position` counts the item's tokens from 0. A call's tensor has
-    the shape ``[batch, *bucket]``, with `channels` between the two where it is not None; `size` is
-    ``[batch, len(bucket)]``. dtype is `int64` or `float32`. `blank` is the value that any model takes.
+    kind `data` is what the item brings, padded with `pad`; `mask` is 1 over the item, unless it brings one
+    that begins so, and 0 over the padding; `size` is the item's own sides, one row of whole numbers.
+    `segment` is the item's number in its row, from 1 on, and 0 over the padding; `position` counts the
+    item's tokens from 0. A call's tensor has the shape ``[batch, *bucket]``, with `channels` between the two
+    where it is not None; `size` is ``[batch, len(bucket)]``. dtype is `int64` or `float32`. `blank` is the
+    value that any model takes.
     """
 
     name: str
@@ -131,6 +132,8 @@ def _write_row(spec: InputSpec, row: np.ndarray[Any, Any], items: Sequence[Item]
         start, end = end, end + length
         if spec.kind == DATA:
             row[..., start:end] = item.data[spec.name]
+        elif spec.kind == MASK:
+            row[..., start:end] = item.data.get(spec.name, 1)
         elif spec.kind == POSITION:
             row[start:end] = np.arange(length)
         else:

@@ -77,10 +77,10 @@ class Pooling(nn.Module):
 
 
 class Normalize(nn.Module):
-    """Vectors ``[batch, width]`` scaled to length one."""
+    """Vectors ``[batch, width]``, or ``[batch, length, width]``, scaled to length one."""
 
     def forward(self, vectors: torch.Tensor) -> torch.Tensor:
-        return functional.normalize(vectors, dim=1)
+        return functional.normalize(vectors, dim=-1)
 
 
 class Dense(nn.Module):

@@ -7,24 +7,27 @@ give other vectors than sentence-transformers does.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field, replace
-from pathlib import Path, PurePosixPath
-from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
-import torch
 from torch import nn
 
-from anyshape.building.errors import BuildError, first_line
-from anyshape.building.pooling import MODES, Dense, LayerNorm, Normalize
-
-Files = Callable[[str], Optional[Path]]  # a file of the model by its name, or None where it has none
-
-MODULES, SETTINGS = "modules.json", "config_sentence_transformers.json"
-TRANSFORMER_FILES = tuple(
-    f"sentence_{kind}_config.json"
-    for kind in ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")
+from anyshape.building.errors import BuildError
+from anyshape.building.pooling import MODES, Normalize
+from anyshape.building.sentence_files import (
+    MODULES,
+    SENTENCE,
+    SETTINGS,
+    Files,
+    join,
+    only_known,
+    read_json,
+    read_module,
+    read_modules,
+    read_settings,
+    read_transformer,
 )
+
 POOLING_NAMES = {
     "cls": "cls",
     "max": "max",
@@ -41,16 +44,6 @@ POOLING_FLAGS = {
     "pooling_mode_weightedmean_tokens": "weighted_mean",
     "pooling_mode_lasttoken": "last_token",
 }
-ACTIVATIONS = (
-    *("Identity", "Tanh", "ReLU", "ReLU6", "LeakyReLU", "ELU", "CELU", "SELU", "GELU", "SiLU", "Mish"),
-    *("Sigmoid", "LogSigmoid", "Softplus", "Softsign", "Tanhshrink", "Hardtanh", "Hardsigmoid", "Hardswish"),
-)
-# Arguments of the transformer and its tokenizer that change no vector, or that the build decides itself.
-HARMLESS = (
-    *("attn_implementation", "torch_dtype", "dtype", "device_map", "low_cpu_mem_usage", "use_cache"),
-    *("use_safetensors", "add_pooling_layer", "trust_remote_code", "padding_side", "use_fast"),
-    "model_max_length",  # read on its own
-)
 
 
 @dataclass(frozen=True)
@@ -94,21 +87,21 @@ def read_sparse(files: Files) -> Sparse:
 
     Raises BuildError, which names the file and what in it is not known.
     """
-    kinds, paths = _modules(files)
+    kinds, paths = read_modules(files)
     if kinds is None:
         return Sparse()
     if kinds[:1] not in (["Transformer"], ["MLMTransformer"]) or kinds[1:] != ["SpladePooling"]:
         raise BuildError(f"{MODULES} has {' and '.join(kinds)}: it must be Transformer and SpladePooling")
     usual = "fill-mask" if kinds[0] == "MLMTransformer" else "feature-extraction"
-    max_length, lower_case = _transformer(files, paths[0], usual, "fill-mask", "logits")
-    name = _join(paths[1], "config.json")
+    max_length, lower_case = read_transformer(files, paths[0], usual, "fill-mask", "logits")
+    name = join(paths[1], "config.json")
     keys = ("pooling_strategy", "activation_function", "embedding_dimension", "word_embedding_dimension")
-    pooling = _known(_json(files, name) or {}, name, keys)
+    pooling = only_known(read_json(files, name) or {}, name, keys)
     strategy, activation = pooling.get("pooling_strategy", "max"), pooling.get("activation_function", "relu")
     logs = {"relu": 1, "log1p_relu": 2}
     if strategy not in ("max", "sum") or activation not in logs:
         raise BuildError(f"{name} has {strategy!r} of {activation!r}, which is not known here")
-    settings = _settings(files, "SparseEncoder")
+    settings = read_settings(files, "SparseEncoder")
     return Sparse(
         transformer=paths[0],
         max_length=max_length,
@@ -116,7 +109,7 @@ def read_sparse(files: Files) -> Sparse:
         described=True,
         strategy=strategy,
         logs=logs[activation],
-        most=(_json(files, SETTINGS) or {}).get("max_active_dims"),
+        most=(read_json(files, SETTINGS) or {}).get("max_active_dims"),
         **{**settings, "dimensions": None},
     )
 
@@ -126,16 +119,16 @@ def read_sentence(files: Files) -> Sentence:
 
     Raises BuildError, which names the file and what in it is not known.
     """
-    kinds, paths = _modules(files)
+    kinds, paths = read_modules(files)
     if kinds is None:
         return Sentence()
     if kinds[:2] != ["Transformer", "Pooling"]:
         raise BuildError(
             f"{MODULES} begins with {' and '.join(kinds[:2])}: it must be Transformer and Pooling"
         )
-    max_length, lower_case = _transformer(files, paths[0])
+    max_length, lower_case = read_transformer(files, paths[0])
     modes, include_prompt = _pooling(files, paths[1])
-    after = [_after(kind, files, path) for kind, path in zip(kinds[2:], paths[2:])]
+    after = [read_module(kind, files, path, (None, SENTENCE)) for kind, path in zip(kinds[2:], paths[2:])]
     return Sentence(
         pooling=modes,
         include_prompt=include_prompt,
@@ -144,7 +137,7 @@ def read_sentence(files: Files) -> Sentence:
         max_length=max_length,
         lower_case=lower_case,
         described=True,
-        **_settings(files),
+        **read_settings(files),
     )
 
 
@@ -191,81 +184,10 @@ def _wrong(key: str, wanted: str, value: Any) -> None:
     raise BuildError(f"handler.task_options.{key} must be {wanted}, not {value!r}")
 
 
-def _modules(files: Files) -> Tuple[Optional[List[str]], List[str]]:
-    """The kinds of a model's modules and their folders; no kinds where it has no modules.json."""
-    modules = _json(files, MODULES)
-    if modules is None:
-        return None, []
-    if not isinstance(modules, list) or not all(isinstance(module, dict) for module in modules):
-        raise BuildError(f"{MODULES} is not a list of modules")
-    return [_kind(module) for module in modules], [_path(module) for module in modules]
-
-
-def _kind(module: Mapping[str, Any]) -> str:
-    """The class of a module, whatever folder of sentence-transformers it lived in when it was saved."""
-    kind = module.get("type")
-    if not isinstance(kind, str) or not kind.startswith("sentence_transformers."):
-        raise BuildError(
-            f"{MODULES} has the module {kind!r}, which is code of the model's own and is not run"
-        )
-    return kind.rpartition(".")[2]
-
-
-def _path(module: Mapping[str, Any]) -> str:
-    path = module.get("path", "")
-    if not isinstance(path, str) or path.startswith("/") or ".." in PurePosixPath(path).parts:
-        raise BuildError(f"{MODULES} has the path {path!r}, which is not inside the model's folder")
-    return path
-
-
-def _transformer(
-    files: Files,
-    path: str,
-    usual: str = "feature-extraction",
-    task: str = "feature-extraction",
-    output: str = "last_hidden_state",
-) -> Tuple[Optional[int], bool]:
-    """The most tokens and whether texts are lowered. Raises BuildError for what is not plain text.
-
-    `task` is what the transformer must do (`usual` where it says nothing), `output` what it must return.
-    """
-    for name in TRANSFORMER_FILES:
-        settings = _json(files, _join(path, name))
-        if settings:
-            break
-    else:
-        return None, False
-    modalities = settings.get("modality_config") or {"text": {"method_output_name": output}}
-    text = modalities.get("text") or {}
-    refused = {
-        "transformer_task": settings.get("transformer_task", usual) != task,
-        "module_output_name": settings.get("module_output_name", "token_embeddings") != "token_embeddings",
-        "modality_config": set(modalities) != {"text"}
-        or text.get("method", "forward") != "forward"
-        or text.get("method_output_name") not in (output, [output]),
-        "processing_kwargs": bool(settings.get("processing_kwargs")),
-        "query_expansion": bool(settings.get("query_expansion")),
-        "tokenizer_name_or_path": bool(settings.get("tokenizer_name_or_path")),
-    }
-    for key, wrong in refused.items():
-        if wrong:
-            raise BuildError(f"{_join(path, name)} has {key} {settings.get(key)!r}, which is not known here")
-    for key, value in settings.items():
-        if key.endswith(("_args", "_kwargs")) and isinstance(value, dict):
-            for option in value:
-                if option not in HARMLESS:
-                    raise BuildError(f"{_join(path, name)} has {key}.{option}, which is not known here")
-    tokenizer = {**(settings.get("tokenizer_args") or {}), **(settings.get("processor_kwargs") or {})}
-    limit = tokenizer.get("model_max_length", settings.get("max_seq_length"))
-    if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 1):
-        raise BuildError(f"{_join(path, name)} has max_seq_length {limit!r}, which is no number of tokens")
-    return limit, bool(settings.get("do_lower_case"))
-
-
 def _pooling(files: Files, path: str) -> Tuple[Tuple[str, ...], bool]:
-    name = _join(path, "config.json")
-    settings = _known(
-        _json(files, name) or {},
+    name = join(path, "config.json")
+    settings = only_known(
+        read_json(files, name) or {},
         name,
         ("embedding_dimension", "word_embedding_dimension", "include_prompt", "pooling_mode", *POOLING_FLAGS),
     )
@@ -279,103 +201,3 @@ def _pooling(files: Files, path: str) -> Tuple[Tuple[str, ...], bool]:
                 raise BuildError(f"{name} has pooling_mode {mode!r}; known are {', '.join(POOLING_NAMES)}")
         modes = [POOLING_NAMES[mode] for mode in named]
     return tuple(modes), bool(settings.get("include_prompt", True))
-
-
-def _after(kind: str, files: Files, path: str) -> Optional[nn.Module]:
-    """The module of this kind with its weights, or None for one that does nothing when it serves."""
-    name = _join(path, "config.json")
-    settings = _json(files, name) or {}
-    if kind == "Dropout":
-        return None
-    if kind in ("Normalize", "Dense"):
-        for key in ("module_input_name", "module_output_name"):
-            if settings.get(key) not in (None, "sentence_embedding"):
-                raise BuildError(f"{name} has {key} {settings[key]!r}: only sentence_embedding is known")
-    try:
-        if kind == "Normalize":
-            _known(settings, name, ("module_input_name", "module_output_name"))
-            return Normalize()
-        if kind == "LayerNorm":
-            _known(settings, name, ("dimension",))
-            return _weights(LayerNorm(settings["dimension"]), files, path)
-        if kind == "Dense":
-            return _weights(_dense(settings, name), files, path)
-    except (KeyError, TypeError) as error:
-        raise BuildError(f"{name} cannot be read: {first_line(error)}") from None
-    known = "Dense, LayerNorm, Normalize and Dropout"
-    raise BuildError(f"{MODULES} has the module {kind}; after Transformer and Pooling, known are {known}")
-
-
-def _dense(settings: Dict[str, Any], name: str) -> Dense:
-    keys = ("in_features", "out_features", "bias", "activation_function", "use_residual")
-    _known(settings, name, (*keys, "module_input_name", "module_output_name"))
-    dotted = settings.get("activation_function", "torch.nn.modules.activation.Tanh")
-    short = dotted.rpartition(".")[2]
-    if not dotted.startswith("torch.nn.") or short not in ACTIVATIONS:
-        raise BuildError(f"{name} has activation_function {dotted}; known are {', '.join(ACTIVATIONS)}")
-    return Dense(
-        settings["in_features"],
-        settings["out_features"],
-        settings.get("bias", True),
-        getattr(nn, short)(),
-        settings.get("use_residual", False),
-    )
-
-
-def _weights(module: nn.Module, files: Files, path: str) -> nn.Module:
-    """The module with the weights of its folder, in float32. Raises BuildError that names what is missing."""
-    found = files(_join(path, "model.safetensors"))
-    try:
-        if found is not None:
-            from safetensors.torch import load_file
-
-            weights = load_file(str(found))
-        else:
-            found = files(_join(path, "pytorch_model.bin"))
-            if found is None:
-                raise BuildError(f"{path} has no weights: neither model.safetensors nor pytorch_model.bin")
-            weights = torch.load(found, map_location="cpu", weights_only=True)
-        module.load_state_dict(weights)
-    except BuildError:
-        raise
-    except Exception as error:  # a file may hold anything
-        reason = " ".join(str(error).split())
-        raise BuildError(f"the weights of {path} cannot be loaded: {reason}") from None
-    return module.float()
-
-
-def _settings(files: Files, usual: str = "SentenceTransformer") -> Dict[str, Any]:
-    """Prompts, similarity and dimensions of config_sentence_transformers.json."""
-    settings = _json(files, SETTINGS) or {}
-    kind = settings.get("model_type", usual)
-    if kind != usual:
-        raise BuildError(f"{SETTINGS} says that this is a {kind}, not a {usual}: choose another task")
-    prompts = settings.get("prompts") or {}
-    return {
-        "prompts": {name: text for name, text in prompts.items() if isinstance(text, str)},
-        "default_prompt": settings.get("default_prompt_name"),
-        "similarity": settings.get("similarity_fn_name") or "cosine",
-        "dimensions": settings.get("truncate_dim"),
-    }
-
-
-def _known(settings: Dict[str, Any], name: str, keys: Sequence[str]) -> Dict[str, Any]:
-    for key in settings:
-        if key not in keys:
-            raise BuildError(f"{name} has {key}, which is not known here")
-    return settings
-
-
-def _json(files: Files, name: str) -> Any:
-    """A JSON file of the model, or None if it has none. Raises BuildError if it is not JSON."""
-    path = files(name)
-    if path is None:
-        return None
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise BuildError(f"{name} cannot be read: {first_line(error)}") from None
-
-
-def _join(path: str, name: str) -> str:
-    return f"{path.rstrip('/')}/{name}" if path else name

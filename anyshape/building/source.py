@@ -11,7 +11,9 @@ from typing import Any, Callable, Dict, List, Optional, Sequence, TypeVar
 import torch
 
 from anyshape.building.errors import BuildError, first_line
-from anyshape.building.sentence_folder import Files, Sentence, Sparse, read_sentence, read_sparse
+from anyshape.building.multi_vector_folder import MultiVector, read_multi_vector
+from anyshape.building.sentence_files import Files
+from anyshape.building.sentence_folder import Sentence, Sparse, read_sentence, read_sparse
 
 Described = TypeVar("Described", bound=Sentence)
 
@@ -76,6 +78,10 @@ class Source:
     def sparse(self) -> Sparse:
         """How the model makes a sparse vector of a text, as its own files say. Raises BuildError."""
         return self._described(read_sparse)
+
+    def multi_vector(self) -> MultiVector:
+        """How the model makes a vector of each token, as its own files say. Raises BuildError."""
+        return self._described(read_multi_vector)
 
     def _described(self, read: Callable[[Files], Described]) -> Described:
         """What `read` finds in the model's files; a model of a function has none."""

@@ -17,6 +17,7 @@ TASKS = {
     "image-classification": "anyshape.tasks.image_classification:ImageClassification",
     "image-feature-extraction": "anyshape.tasks.image_feature_extraction:ImageFeatureExtraction",
     "image-segmentation": "anyshape.tasks.image_segmentation:ImageSegmentation",
+    "multi-vector-embedding": "anyshape.tasks.multi_vector_embedding:MultiVectorEmbedding",
     "object-detection": "anyshape.tasks.object_detection:ObjectDetection",
     "question-answering": "anyshape.tasks.question_answering:QuestionAnswering",
     "sentence-embedding": "anyshape.tasks.sentence_embedding:SentenceEmbedding",

@@ -44,7 +44,7 @@ class TextTask(Task):
         self.tokenizer = Tokenizer.from_file(str(folder / TOKENIZER))
         self.tokenizer.no_padding()
         self.tokenizer.no_truncation()
-        self._truncating: Dict[str, Tokenizer] = {}  # by the side that they cut
+        self._truncating: Dict[Tuple[str, int], Tokenizer] = {}  # by the side that they cut, and to what
         self._beginnings = Beginnings(self.tokenizer)
         empty: List[int] = self.tokenizer.encode("").ids
         self.smallest = max(1, len(empty))
@@ -77,7 +77,7 @@ class TextTask(Task):
                 results[i] = error
         for i in self._certainly_too_long(texts, parameters):
             del texts[i]
-            results[i] = self._too_long(f"more than {self.most}")
+            results[i] = self._too_long(f"more than {self.most}", parameters[i])
         for i, encoding in zip(texts, self._encode(list(texts.values()))):
             failed = isinstance(encoding, Refused)
             results[i] = encoding if failed else self._item(encoding, texts[i], parameters[i])
@@ -116,7 +116,7 @@ class TextTask(Task):
         """Whether a text that is too long is to be cut."""
         return bool(parameters.get("truncation", self.settings.over_max == "truncate"))
 
-    def _too_long(self, tokens: Any) -> InputTooLarge:
+    def _too_long(self, tokens: Any, parameters: Parameters) -> InputTooLarge:
         return InputTooLarge(f"the input has {tokens} tokens, and {self._limit_from()}: shorten it{TO_CUT}")
 
     def _text(self, value: Any) -> Text:
@@ -152,7 +152,7 @@ class TextTask(Task):
 
     def _item(self, encoding: Any, text: Text, parameters: Parameters) -> Read:
         """The item of a tokenised text, or what the policy for long ones makes of it."""
-        length, limit = len(encoding), self.limit
+        length, limit = len(encoding), self.limit_of(parameters)
         if length <= limit:
             return self._made(encoding, text)
         if self._cuts(parameters):
@@ -166,7 +166,7 @@ class TextTask(Task):
                 return item
         elif self.settings.over_max == "window":
             return self._windows(encoding, text, parameters)
-        return self._too_long(length)
+        return self._too_long(length, parameters)
 
     def _made(self, encoding: Any, text: Text) -> ItemOrRefused:
         """The item of a tokenised text, however long."""
@@ -187,9 +187,10 @@ class TextTask(Task):
         start, end = self._sliding(encoding, text, parameters)
         length = len(encoding)
         if end <= start:
-            return self._too_long(length)
+            return self._too_long(length, parameters)
+        room = self.limit_of(parameters) - start - (length - end)
         try:
-            cuts = spans(start, end, self.limit - start - (length - end), self._stride(parameters))
+            cuts = spans(start, end, room, self._stride(parameters))
         except ValueError as error:
             return InputTooLarge(f"the input has {length} tokens, and {error}: shorten it")
         if len(cuts) > self.chosen["max_windows"]:
@@ -225,6 +226,10 @@ class TextTask(Task):
         (largest,) = self.buckets[-1]
         return largest if self.max_length is None else min(largest, self.max_length)
 
+    def limit_of(self, parameters: Parameters) -> int:
+        """The most tokens that an input with these parameters may have."""
+        return self.limit
+
     @property
     def most(self) -> int:
         """No text of more tokens is answered, however it is cut into windows."""
@@ -244,14 +249,15 @@ class TextTask(Task):
     def _truncate(self, text: Text, length: int, parameters: Parameters) -> Any:
         """The text cut to `length` tokens, or None where that cannot be."""
         side = parameters.get("truncation_side", self.truncation_side)
-        if side not in self._truncating:
+        if (side, length) not in self._truncating:
             truncating = Tokenizer.from_str(self.tokenizer.to_str())
             truncating.no_padding()
             truncating.enable_truncation(length, strategy=self.strategy, direction=side)
-            self._truncating[side] = truncating  # now that it truncates: another thread may be waiting for it
+            # Now that it truncates: another thread may be waiting for it.
+            self._truncating[side, length] = truncating
         pair = text if isinstance(text, tuple) else (text,)
         try:
-            return self._truncating[side].encode(*pair)
+            return self._truncating[side, length].encode(*pair)
         except EXITS:
             raise
         except BaseException:  # what may be cut is too short for that

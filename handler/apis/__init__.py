@@ -25,6 +25,7 @@ APIS: Mapping[str, Mapping[str, str]] = {
         "similarity": "handler.apis.tei:Similarity",
     },
     "feature-extraction": {"embed_all": "handler.apis.tei:EmbedAll"},
+    "multi-vector-embedding": {"embed_all": "handler.apis.tei:EmbedAll"},
     "sparse-embedding": {"embed_sparse": "handler.apis.tei:EmbedSparse"},
     "text-classification": {"predict": "handler.apis.tei:Predict", "rerank": "handler.apis.tei:Rerank"},
     "text-ranking": {"rerank": "handler.apis.tei:Rerank"},

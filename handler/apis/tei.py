@@ -119,7 +119,7 @@ class EmbedAll(_Listed):
     """`embed_all`: a vector for each token of each text."""
 
     def answer(self, answers: List[Any], request: Request, items: Sequence[Item]) -> Any:
-        return [answer[0] for answer in answers]
+        return [answer[0] if answer.ndim == 3 else answer for answer in answers]
 
 
 class EmbedSparse(_Listed):

@@ -16,6 +16,7 @@ BUILDERS = {
     "image-classification": "anyshape.building.tasks.image_classification:ImageClassificationBuilder",
     "image-feature-extraction": "anyshape.building.tasks.image_feature_extraction:ImageFeaturesBuilder",
     "image-segmentation": "anyshape.building.tasks.image_segmentation:ImageSegmentationBuilder",
+    "multi-vector-embedding": "anyshape.building.tasks.multi_vector_embedding:MultiVectorEmbeddingBuilder",
     "object-detection": "anyshape.building.tasks.object_detection:ObjectDetectionBuilder",
     "question-answering": "anyshape.building.tasks.question_answering:QuestionAnsweringBuilder",
     "sentence-embedding": "anyshape.building.tasks.sentence_embedding:SentenceEmbeddingBuilder",

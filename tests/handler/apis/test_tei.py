@@ -132,6 +132,20 @@ def test_embed_sparse_has_what_the_sparse_encoder_has(
         assert_close([each["value"] for each in answer], expected.values().numpy())
 
 
+def test_embed_all_has_the_vectors_of_late_interaction(
+    built: Callable[..., Worker], encoder_folder: Path, tmp_path: Path
+) -> None:
+    encoder = pytest.importorskip("sentence_transformers").MultiVectorEncoder
+    from tests.colbert_folders import FIXED, native
+
+    folder = native(encoder_folder, tmp_path, query_expansion=FIXED)
+    worker = built("colbert", task="multi-vector-embedding", model=str(folder), buckets=[16])
+    plain, texts = encoder(str(folder), device="cpu"), ["one.", "how long is a piece of string"]
+    for asked, encode in (({}, plain.encode_document), ({"prompt_name": "query"}, plain.encode_query)):
+        for found, text in zip(ask(worker, "embed_all", {"inputs": texts, **asked}), texts):
+            assert_close(found, encode(text, convert_to_numpy=True))
+
+
 def softmax(values: np.ndarray) -> np.ndarray:
     powers = np.exp(values - values.max())
     return powers / powers.sum()
