@@ -19,7 +19,9 @@ from anyshape.building.planning.cost_models import AreaCost, Cost, FlopsCost, Me
 from anyshape.building.planning.errors import PlanError
 from anyshape.building.planning.inputs import Histogram, Seen
 from anyshape.building.planning.plan import make_plan, memory_bucket_limit, neuron_bucket_limit, plan_waste
-from anyshape.building.planning.show import show_plan, show_traffic
+from anyshape.building.planning.rows import plan_depths
+from anyshape.building.planning.show import show_depths, show_plan, show_traffic
+from anyshape.layouts import ROWS
 
 HELP = """\
 Propose the buckets that waste least compute on the inputs that really come.
@@ -55,10 +57,16 @@ how many (--buckets)
   --memory-limit 2GB --bytes-per-bucket 92MB --workers 2
   --memory-limit 2GB --costs model.mar   with the bytes of the archive's own buckets
 
+rows of whole texts (--layout rows)
+  Which lengths of rows, how many programs, and what they waste on batches of --depth texts, beside buckets
+  of one text to a row in as many programs as fit. A program is a length and a batch size, as on
+  accelerators; --weights N or --memory-limit with --bytes-per-bucket bounds how many there may be.
+
 examples
   anyshape plan --lengths tests/data/mrpc_test_token_lengths.json --field pair --buckets 4
   anyshape plan --sizes tests/data/coco_val2017_sizes.json --width-first --align 32 --plot plan.png
   anyshape plan --server http://127.0.0.1:8081 --model minilm --token-file run/key_file.json
+  anyshape plan --layout rows --weights 110000000 --lengths data.json --field pair
 """
 UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "B": 1, "": 1}
 
@@ -97,6 +105,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--bytes-per-bucket", type=_bytes, metavar="SIZE", help="such as 92MB")
     parser.add_argument("--weights", type=int, metavar="N", help="parameters, for Inferentia's rule")
     parser.add_argument("--workers", type=int, default=1, metavar="N", help="each loads every bucket")
+    parser.add_argument("--layout", choices=["items", "rows"], default="items", help="what a row holds")
+    parser.add_argument("--depth", type=int, default=32, metavar="N", help="rows: texts in a batch (32)")
+    parser.add_argument("--segments", type=int, default=32, metavar="N", help="rows: most texts in a row")
+    parser.add_argument(
+        "--batch-sizes", type=_numbers, default=[1, 8], metavar="N,N", help="rows: of a call (1,8)"
+    )
     parser.add_argument("--plot", type=Path, metavar="PNG", help="draw the plan")
     parser.add_argument("--json", action="store_true", help="print JSON and nothing else on stdout")
 
@@ -117,6 +131,9 @@ def _run(args: argparse.Namespace) -> None:
     traffic = _traffic(args) if args.server else None
     histogram = traffic.histogram if traffic else _read(args)
     measured = _read_costs(args.costs) if args.costs else Measured([])
+    if args.layout == ROWS:
+        _plan_rows(args, histogram, _limit(args, measured))
+        return
     table: List[Mapping[str, Any]] = measured.table
     if traffic and not table:
         table = traffic.costs
@@ -147,6 +164,18 @@ def _run(args: argparse.Namespace) -> None:
         show_traffic(comparison)
     if args.plot:
         print(f"drawn in {args.plot}")
+
+
+def _plan_rows(args: argparse.Namespace, histogram: Histogram, limit: Optional[int]) -> None:
+    if any(len(size) != 1 for size in histogram):
+        raise PlanError("--layout rows is for texts: rows have one length")
+    lengths = {size[0]: count for size, count in histogram.items()}
+    count = None if args.buckets == "auto" else args.buckets
+    plans = plan_depths(lengths, args.depth, args.batch_sizes, args.segments, limit, args.align, count)
+    if args.json:
+        print(json.dumps({"plans": [plan.to_json() for plan in plans], "limit": limit}))
+    else:
+        show_depths(plans, sum(lengths.values()), limit, args.segments)
 
 
 def _read(args: argparse.Namespace) -> Histogram:
@@ -243,6 +272,13 @@ def _compare(traffic: Seen, buckets: Any, cost: Cost) -> Dict[str, Any]:
     answer["items"] = sum(traffic.histogram.values())
     answer["larger_than_present"] = answer["items"] - sum(fits.values())
     return answer
+
+
+def _numbers(text: str) -> List[int]:
+    parts = text.split(",")
+    if not all(part.isdecimal() and int(part) for part in parts):
+        raise argparse.ArgumentTypeError(f"positive whole numbers such as 1,8, not {text!r}")
+    return sorted({int(part) for part in parts})
 
 
 def _buckets(text: str) -> Any:

@@ -305,3 +305,44 @@ def test_arguments_that_cannot_be(plan, arguments):
 )
 def test_sizes_of_memory(text, size):
     assert _bytes(text) == size
+
+
+# Rows of whole texts
+
+
+def test_rows_of_whole_texts_are_planned_beside_buckets_of_one_text_each(plan):
+    code, out, err = plan(
+        "--lengths", MRPC, "--field", "pair", "--layout", "rows", "--weights", 110_000_000, "--json"
+    )
+    assert (code, err) == (0, "")
+    answer = json.loads(out)
+    assert answer["limit"] == 9  # programs of BERT base on a core of Inf1
+    best, *others = answer["plans"]
+    assert best["layout"] == "rows"
+    assert all(p["programs"] == 2 * len(p["lengths"]) <= 9 for p in answer["plans"])
+    assert all(p["lengths"][-1] >= 104 for p in answer["plans"])  # the longest text
+    items = [p for p in others if p["layout"] == "items"]
+    assert max(len(p["lengths"]) for p in items) == 4
+    assert best["waste"]["32"] < min(p["waste"]["32"] for p in items)
+    assert best["waste"]["32"] <= 1.01 * min(p["waste"]["32"] for p in answer["plans"])
+
+
+def test_a_depth_and_batch_sizes_of_ones_own(plan, write):
+    path = write("lengths.json", [10, 20, 60])
+    arguments = ("--layout", "rows", "--depth", 5, "--batch-sizes", "4", "--buckets", 1, "--align", 60)
+    code, out, _ = plan("--lengths", path, *arguments)
+    assert code == 0
+    assert "layout: rows, segments: 32, buckets: [60], batch_sizes: [4]" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--sizes", COCO), "rows is for texts"),
+        (("--lengths", MRPC, "--field", "pair", "--weights", 2_000_000_000), "list fewer"),
+    ],
+)
+def test_rows_that_cannot_be_planned(plan, arguments, said):
+    code, out, err = plan(*arguments, "--layout", "rows")
+    assert (code, out) == (1, "")
+    assert said in err

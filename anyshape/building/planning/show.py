@@ -10,6 +10,7 @@ from rich.table import Table
 
 from anyshape.buckets import bucket_name
 from anyshape.building.planning.plan import PlanResult
+from anyshape.building.planning.rows import DepthPlan
 
 COST_WORDS = {
     "area": "padded positions",
@@ -66,6 +67,30 @@ def show_traffic(comparison: Mapping[str, Any], console: Optional[Console] = Non
     larger = comparison["larger_than_present"]
     if larger:
         console.print(f"note: {larger:,} items are larger than any present bucket; left out here")
+
+
+def show_depths(
+    plans: Sequence[DepthPlan],
+    texts: int,
+    limit: Optional[int],
+    segments: int,
+    console: Optional[Console] = None,
+) -> None:
+    """Rows of whole texts beside buckets of one text to a row: programs, and waste by depth."""
+    console = console or Console()
+    fit = "" if limit is None else f"; {limit} programs fit"
+    table = Table(title=f"{texts:,} texts; executed ÷ real tokens by the number of texts in a batch{fit}")
+    for column in ("layout", "lengths", "programs", *(f"{depth}" for depth in plans[0].waste), ""):
+        table.add_column(column, justify="left" if column in ("layout", "lengths", "") else "right")
+    for plan in plans:
+        wastes = [f"{waste:.3f}" for waste in plan.waste.values()]
+        lengths = " ".join(map(str, plan.lengths))
+        mark, style = ("chosen", "bold") if plan is plans[0] else ("", "")
+        table.add_row(plan.layout, lengths, str(plan.programs), *wastes, mark, style=style)
+    console.print(table)
+    best = plans[0]
+    sizes = f"buckets: {best.lengths}, batch_sizes: {best.batch_sizes}"
+    console.print(escape(f"layout: {best.layout}, segments: {segments}, {sizes}"), soft_wrap=True)
 
 
 def _names(buckets: Sequence[Sequence[int]]) -> str:

@@ -1,0 +1,50 @@
+"""Neuron's recipes fill rows with whole texts, on stand-ins that refuse what a device refuses."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from tests.backends.test_backends_neuron import (
+    BACKENDS,
+    BUILD,
+    TEXTS,
+    environment,
+    python,
+    recipe,
+    unpacked,
+    worker,
+)
+from tests.tiny_models import bert
+
+ROOT = Path(__file__).parent.parent.parent
+SHARED = ("layout", "segments", "batch_sizes")  # what the recipes that ship say of rows
+ROWS = [32, 64]
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_the_recipe_that_ships_packs_whole_texts(backend: str, tokenizer: Any, tmp_path: Path) -> None:
+    """With a small model and shorter rows."""
+    shipped = yaml.safe_load((ROOT / "recipes" / f"minilm-{backend}.yaml").read_text())["handler"]
+    assert shipped["layout"] == "rows"
+    assert len(shipped["buckets"]) * len(shipped["batch_sizes"]) <= 4
+    path = recipe(backend, tmp_path, buckets=ROWS, **{key: shipped[key] for key in SHARED})
+    done = python(BUILD, str(path), str(tmp_path / "store"), env=environment(tmp_path))
+    assert done.returncode == 0, done.stderr
+    folder = unpacked(tmp_path / "store" / f"{backend}.mar", tmp_path / "archive")
+    done = worker(folder, tmp_path)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert set(found["describe"]["deviations"]) == {f"{n}_b{b}" for n in ROWS for b in shipped["batch_sizes"]}
+    assert max(found["describe"]["deviations"].values()) < 1e-5
+    model = bert()
+    for text, vector in zip(TEXTS, found["answers"]):
+        with torch.inference_mode():
+            mean = model(**tokenizer(text, return_tensors="pt")).last_hidden_state[0].mean(0)
+        np.testing.assert_allclose(vector, (mean / mean.norm()).numpy(), atol=1e-5)
