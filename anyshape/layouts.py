@@ -9,20 +9,18 @@ A layout decides what the compiled model takes, which calls a batch becomes, and
 from __future__ import annotations
 
 from itertools import accumulate
-from typing import Any, Callable, List, Optional, Sequence, Tuple
+from typing import Any, List, Optional, Sequence, Tuple
 
 import numpy as np
 
-from anyshape.buckets import Size, volume
-from anyshape.costs import CostTable
+from anyshape.buckets import volume
 from anyshape.items import Item, Row
-from anyshape.packing import POLICIES, Call
+from anyshape.packing import POLICIES, Call, Policy
 from anyshape.padding import DATA, POSITION, SEGMENT, InputSpec
 from anyshape.row_packing import pack_rows
 from anyshape.tasks.base import Task
 
 ITEMS, ROWS = "items", "rows"
-Policy = Callable[[Sequence[Size], CostTable], List[Call]]
 
 
 class Items:

@@ -16,16 +16,15 @@ from typing import Any, Dict, List, Optional, Sequence, Union
 import torch
 
 from anyshape import archive
-from anyshape.buckets import bucket_name, fits
 from anyshape.costs import CostTable
-from anyshape.errors import ConfigError, InputTooLarge, ModelFailed, Refused
-from anyshape.failures import log_failure
-from anyshape.items import Item, ItemOrRefused, Output, OutputOrRefused, Parts, Ran, Read
+from anyshape.errors import ConfigError, Refused
+from anyshape.items import Item, Output, Parts, Ran, Read
 from anyshape.layouts import create_layout
 from anyshape.measure import Progress, measure
-from anyshape.packing import Call, one_by_one
+from anyshape.packing import Call
 from anyshape.process import resident_bytes
 from anyshape.programs import Programs
+from anyshape.running import Runner
 from anyshape.settings import Settings
 from anyshape.tasks import load_task
 from anyshape.tasks.base import Parameters
@@ -95,58 +94,12 @@ class BucketedModel:
         return self.task.answer(ran.row, read, parameters)
 
     def run(self, read: Sequence[Read]) -> List[Ran]:
-        """Run all items of a batch in as few and as cheap calls as the packer finds.
+        """Run all items of a batch in as few and as cheap calls as the packer finds, in the inputs' order.
 
-        What already is refused stays so. The items of a call that fails are run again, each alone: those
-        that fail then become a ModelFailed, and the parts of one input then fail together. The results are
-        in the order of the inputs.
+        What already is refused stays so. What fails, or fits no bucket, becomes an error in its own place.
         """
-        items: List[ItemOrRefused] = []
-        for one in read:
-            items.extend(one.items if isinstance(one, Parts) else [one])
-        outputs = iter(self._run(items))
-        return [
-            _together([next(outputs) for _ in one.items]) if isinstance(one, Parts) else next(outputs)
-            for one in read
-        ]
-
-    def _run(self, items: Sequence[ItemOrRefused]) -> List[OutputOrRefused]:
-        results: Dict[int, OutputOrRefused] = {}
-        waiting: List[int] = []
-        for i, item in enumerate(items):
-            if isinstance(item, Refused):
-                results[i] = item
-            elif fits(item.size, self.buckets):
-                waiting.append(i)
-            else:
-                results[i] = self._too_large(item)
-        sizes = [items[i].size for i in waiting]  # type: ignore[union-attr]
-        for call in self.layout.policy(self.settings.packing)(sizes, self.costs):
-            places = [waiting[i] for i in call.items]
-            members: List[Item] = [items[i] for i in places]  # type: ignore[misc]
-            results.update(zip(places, self._run_or_fail(call, members)))
-        return [results[i] for i in range(len(items))]
-
-    def _run_or_fail(self, call: Call, items: Sequence[Item]) -> Sequence[OutputOrRefused]:
-        """The outputs of one call. If it fails, those of each item alone, a ModelFailed for a bad one."""
-        try:
-            done: List[OutputOrRefused] = list(self.run_call(call, items))
-        except Exception as error:
-            name = bucket_name(call.bucket)
-            # A call has numbers alone, so that what it says holds no client's words.
-            said = " ".join(str(error).split())[-300:]
-            log_failure(f"a call of bucket {name} with {call.batch_size} rows failed ({said})", error)
-            if len(items) == 1:
-                return [ModelFailed(f"the model failed in bucket {name}; the server's log says why")]
-            return [self._alone(item) for item in items]
-        for i in self.layout.touched([output.row for output in done if isinstance(output, Output)], call):
-            done[i] = self._alone(items[i])
-        return done
-
-    def _alone(self, item: Item) -> OutputOrRefused:
-        (call,) = one_by_one([item.size], self.costs)
-        (output,) = self._run_or_fail(call, [item])
-        return output
+        policy = self.layout.policy(self.settings.packing)
+        return Runner(policy, self.costs, self.run_call, self.layout.touched).run(read)
 
     def run_call(self, call: Call, items: Sequence[Item]) -> List[Output]:
         """Run one call and cut the padding off. Raises ConfigError for a shape that was not compiled."""
@@ -155,12 +108,6 @@ class BucketedModel:
             Output(self.task.unpad(row, item), call.bucket, call.batch_size, executed)
             for row, item, executed in zip(rows, items, self.layout.executed(call, items))
         ]
-
-    def _too_large(self, item: Item) -> InputTooLarge:
-        return InputTooLarge(
-            f"an input of size {bucket_name(item.size)} fits none of the buckets "
-            f"{', '.join(map(bucket_name, self.buckets))}"
-        )
 
     def describe(self) -> Dict[str, Any]:
         """What is served, for people and for the planner: buckets, costs, limits, versions."""
@@ -183,9 +130,3 @@ class BucketedModel:
             "resident_bytes": resident_bytes(),
             "costs": self.costs.to_json(),
         }
-
-
-def _together(outputs: List[OutputOrRefused]) -> Ran:
-    """The outputs of one input's parts, or the error of the first that has one."""
-    done = [output for output in outputs if isinstance(output, Output)]
-    return done if len(done) == len(outputs) else next(o for o in outputs if isinstance(o, Refused))

@@ -109,7 +109,8 @@ def one_by_one(sizes: Sequence[Size], costs: CostTable) -> List[Call]:
     return _calls([(costs.need(size), [i]) for i, size in enumerate(sizes)], costs)
 
 
-POLICIES: Dict[str, Callable[[Sequence[Size], CostTable], List[Call]]] = {
+Policy = Callable[[Sequence[Size], CostTable], List[Call]]
+POLICIES: Dict[str, Policy] = {
     "packed": pack,
     "per_bucket": per_bucket,
     "fifo": fifo,

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, Optional
 
-from anyshape.buckets import contains
+from anyshape.buckets import fits
 from anyshape.building.errors import BuildError
 from anyshape.building.packed import read_packed
 from anyshape.building.planning import inputs
@@ -252,25 +252,21 @@ def _compare(traffic: Seen, buckets: Any, cost: Cost) -> Dict[str, Any]:
 
     "waste" is by `cost`; "positions" is padded ÷ real positions, which the server's own counters show.
     """
-    fits = {
-        size: count
-        for size, count in traffic.histogram.items()
-        if any(contains(bucket, size) for bucket in traffic.buckets)
-    }
-    if not fits:
+    taken = {size: count for size, count in traffic.histogram.items() if fits(size, traffic.buckets)}
+    if not taken:
         raise PlanError("none of the sizes seen fits a present bucket: nothing to compare with")
     sides = {"present": traffic.buckets, "proposed": buckets}
     answer: Dict[str, Any] = {
         name: {
             "buckets": [list(bucket) for bucket in chosen],
-            "waste": plan_waste(fits, chosen, cost),
-            "positions": plan_waste(fits, chosen),
+            "waste": plan_waste(taken, chosen, cost),
+            "positions": plan_waste(taken, chosen),
         }
         for name, chosen in sides.items()
     }
     answer["saving"] = 1 - answer["proposed"]["waste"] / answer["present"]["waste"]
     answer["items"] = sum(traffic.histogram.values())
-    answer["larger_than_present"] = answer["items"] - sum(fits.values())
+    answer["larger_than_present"] = answer["items"] - sum(taken.values())
     return answer
 
 
