@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
-import zipfile
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Dict, List, Optional
+from typing import Annotated, Any, Dict, List, Mapping, Optional, Tuple
+
+from msgspec import Meta, Struct, field, to_builtins
 
 from anyshape.buckets import (
     Bucket,
@@ -16,33 +15,34 @@ from anyshape.buckets import (
     bucket_name,
     by_size,
     call_shapes,
-    parse_bucket,
     parse_buckets,
 )
+from anyshape.costs import CostRow
 from anyshape.errors import ConfigError
+from anyshape.packed import INDEX, RECIPE
 from anyshape.padding import InputSpec
-from anyshape.recipe import Recipe
+from anyshape.recipe import Recipe, convert
 from anyshape.settings import Settings
 
-INDEX, RECIPE, MODELS, ASSETS = "buckets.json", "model-config.yaml", "models", "assets"
+MODELS, ASSETS = "models", "assets"
 FORMAT = 1
+Count = Annotated[int, Meta(ge=1)]
 
 
-@dataclass
-class Program:
+class Program(Struct, forbid_unknown_fields=True):
     """One compiled program: for one bucket, and for one batch size where the backend fixes it.
 
     deviation: the largest difference from the unpadded model, relative to the output's largest magnitude.
     seconds: what compiling took. size: bytes on disk that this bucket adds.
     """
 
-    bucket: Bucket
-    batch_size: Optional[int]
+    bucket: Annotated[Tuple[Count, ...], Meta(min_length=1, max_length=2)]
+    batch_size: Optional[Count]
     file: str
     sha256: str
     deviation: Optional[float] = None
-    seconds: float = 0.0
-    size: int = 0
+    seconds: float = field(default=0.0, name="compile_seconds")
+    size: int = field(default=0, name="bytes")
 
     @property
     def name(self) -> str:
@@ -54,8 +54,7 @@ def program_name(bucket: Bucket, batch_size: Optional[int]) -> str:
     return bucket_name(bucket) + ("" if batch_size is None else f"_b{batch_size}")
 
 
-@dataclass
-class Index:
+class Index(Struct, forbid_unknown_fields=True, kw_only=True):
     """buckets.json: everything that was decided when the archive was built.
 
     largest_call: the most positions in a call of more than the smallest batch size, or None.
@@ -65,24 +64,25 @@ class Index:
     sha256 of each file that the task needs.
     """
 
+    format: int = FORMAT
     task: str
     backend: str
     dtype: str
     versions: Dict[str, str]
     inputs: List[InputSpec]
-    programs: List[Program]
-    batch_sizes: List[int]
+    programs: Annotated[List[Program], Meta(min_length=1)] = field(name="buckets")
+    batch_sizes: Annotated[List[Count], Meta(min_length=1)]
     dynamic_batch: bool
     tolerance: float
     exact: bool = True
     weights: int = 0
     assets: Dict[str, str] = field(default_factory=dict)
-    costs: List[Dict[str, Any]] = field(default_factory=list)
+    costs: List[CostRow] = field(default_factory=list)
     plan: Optional[Dict[str, Any]] = None
     backend_options: Dict[str, Any] = field(default_factory=dict)
     largest_call: Optional[int] = None
     layout: str = "items"
-    segments: int = 1
+    segments: Count = 1
 
     @property
     def why_inexact(self) -> str:
@@ -102,52 +102,22 @@ class Index:
         return sorted({p.bucket for p in self.programs}, key=by_size)
 
     def to_json(self) -> Dict[str, Any]:
-        programs = [
-            {
-                "bucket": list(p.bucket),
-                "batch_size": p.batch_size,
-                "file": p.file,
-                "sha256": p.sha256,
-                "deviation": p.deviation,
-                "compile_seconds": round(p.seconds, 3),
-                "bytes": p.size,
-            }
-            for p in self.programs
-        ]
-        rest = {k: v for k, v in vars(self).items() if k not in ("programs", "inputs")}
-        inputs = [spec.to_json() for spec in self.inputs]
-        return {"format": FORMAT, **rest, "inputs": inputs, "buckets": programs}
+        """What buckets.json holds."""
+        written: Dict[str, Any] = to_builtins(self)
+        return written
 
     @classmethod
-    def from_json(cls, value: Any) -> Index:
+    def from_json(cls, value: object) -> Index:
         """Raises ConfigError if this is not a buckets.json that this version reads."""
         try:
-            value = dict(value)
-            found = value.pop("format")
+            found = value.get("format") if isinstance(value, Mapping) else None
             if found != FORMAT:
                 raise ConfigError(f"{INDEX} has format {found}; this handler reads format {FORMAT}")
-            programs = [
-                Program(
-                    parse_bucket(entry["bucket"]),
-                    entry["batch_size"],
-                    str(entry["file"]),
-                    str(entry["sha256"]),
-                    entry["deviation"],
-                    entry["compile_seconds"],
-                    entry["bytes"],
-                )
-                for entry in value.pop("buckets")
-            ]
-            inputs = [InputSpec.from_json(spec) for spec in value.pop("inputs")]
-            index = cls(programs=programs, inputs=inputs, **value)
+            index = convert(value, cls, INDEX)
             parse_buckets(index.buckets)
-            if not all(type(size) is int and size > 0 for size in index.batch_sizes or [0]):
-                raise ValueError(f"batch_sizes is {index.batch_sizes}")
-            if type(index.largest_call) not in (int, type(None)):
-                raise ValueError(f"largest_call is {index.largest_call!r}")
             return index
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise ConfigError(f"{INDEX} is not readable: {error!r}; build the archive again") from None
+        except (ConfigError, ValueError) as error:
+            raise ConfigError(f"{INDEX} is not readable ({error}): build the archive again") from None
 
 
 def read_index(folder: Path) -> Index:
@@ -189,22 +159,3 @@ def sha256(path: Path) -> str:
         for block in iter(lambda: file.read(1 << 20), b""):
             digest.update(block)
     return digest.hexdigest()
-
-
-def unpack(archive: Path, folder: Path) -> None:
-    """Unpack a .mar below `folder`. Raises ConfigError if it is no archive, damaged, or larger than the disk.
-
-    zipfile keeps every file below `folder`, whatever its name says.
-    """
-    try:
-        with zipfile.ZipFile(archive) as packed:
-            if INDEX not in packed.namelist():
-                raise ConfigError(f"{archive} is cut off, or no archive of bucketed models: no {INDEX} in it")
-            needed = sum(info.file_size for info in packed.infolist())
-            if needed > shutil.disk_usage(folder).free:
-                raise ConfigError(f"{archive} unpacks to {needed} bytes, more than the disk has free")
-            packed.extractall(folder)
-    except ConfigError:
-        raise
-    except Exception as error:  # a damaged header makes zipfile raise nearly anything
-        raise ConfigError(f"{archive} is not a readable archive: {error}") from None

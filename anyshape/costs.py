@@ -14,9 +14,11 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from functools import lru_cache
-from typing import Any, Dict, Iterable, List, Mapping, Sequence, Tuple, Union
+from typing import Annotated, Dict, Iterable, List, Mapping, Sequence, Tuple, Union
 
-from anyshape.buckets import Bucket, Shape, Size, choose, contains, parse_bucket, parse_buckets, volume
+from msgspec import Meta, Struct
+
+from anyshape.buckets import Bucket, Shape, Size, choose, contains, parse_buckets, volume
 
 # What an item asks of its bucket: a bit per bucket that contains it, or the size itself where a
 # call may have any shape. Two items in one call ask for the `join` of their needs.
@@ -24,6 +26,14 @@ Need = Union[int, Size]
 
 INFINITE = float("inf")
 _KEPT = 4096  # sizes of images are many; what is worked out for them must not pile up
+
+
+class CostRow(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A row of a table as JSON has it: ``{"bucket": [128], "batch_size": 1, "seconds": 0.004}``."""
+
+    bucket: Annotated[Tuple[Annotated[int, Meta(ge=1)], ...], Meta(min_length=1, max_length=2)]
+    batch_size: Annotated[int, Meta(ge=1)] = 1
+    seconds: Annotated[float, Meta(gt=0, lt=1e9)]
 
 
 class CostTable:
@@ -79,26 +89,17 @@ class CostTable:
         return cls({(b, n): (overhead + volume(b) * n) * 1e-6 for b, n in shapes}, dynamic_batch)
 
     @classmethod
-    def from_json(
-        cls,
-        entries: Iterable[Mapping[str, Any]],
-        dynamic_batch: bool = False,
-        interpolate_sizes: bool = False,
+    def of(
+        cls, rows: Iterable[CostRow], dynamic_batch: bool = False, interpolate_sizes: bool = False
     ) -> CostTable:
-        """The table that `to_json` wrote."""
-        return cls(
-            {
-                (parse_bucket(entry["bucket"]), int(entry["batch_size"])): float(entry["seconds"])
-                for entry in entries
-            },
-            dynamic_batch,
-            interpolate_sizes,
-        )
+        """The table of what `rows` gave."""
+        seconds = {(row.bucket, row.batch_size): row.seconds for row in rows}
+        return cls(seconds, dynamic_batch, interpolate_sizes)
 
-    def to_json(self) -> List[Dict[str, Any]]:
-        """As measured: ``[{"bucket": [128], "batch_size": 1, "seconds": 0.004}, ...]``."""
+    def rows(self) -> List[CostRow]:
+        """As measured."""
         return [
-            {"bucket": list(bucket), "batch_size": size, "seconds": self._measured[bucket, size]}
+            CostRow(bucket=bucket, batch_size=size, seconds=self._measured[bucket, size])
             for bucket in self.buckets
             for size in self._sizes(bucket)
         ]

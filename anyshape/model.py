@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Dict, List, Optional, Sequence, Union
 
 import torch
+from msgspec import to_builtins
 
 from anyshape import archive
 from anyshape.costs import CostTable
@@ -21,6 +22,7 @@ from anyshape.errors import ConfigError, Refused
 from anyshape.items import Item, Output, Parts, Ran, Read
 from anyshape.layouts import create_layout
 from anyshape.measure import Progress, measure
+from anyshape.packed import unpack
 from anyshape.packing import Call
 from anyshape.process import resident_bytes
 from anyshape.programs import Programs
@@ -63,7 +65,7 @@ class BucketedModel:
             model = cls(path, archive.read_settings(path))
         else:
             with tempfile.TemporaryDirectory(prefix="anyshape-") as folder:
-                archive.unpack(path, Path(folder))
+                unpack(path, Path(folder))
                 model = cls(Path(folder), archive.read_settings(Path(folder)))
         if warm:
             model.warm_up()
@@ -128,5 +130,5 @@ class BucketedModel:
             "threads": torch.get_num_threads(),
             "load_seconds": round(self.programs.load_seconds, 3),
             "resident_bytes": resident_bytes(),
-            "costs": self.costs.to_json(),
+            "costs": to_builtins(self.costs.rows()),
         }

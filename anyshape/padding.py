@@ -6,7 +6,7 @@ import itertools
 import math
 import threading
 from dataclasses import dataclass
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, List, Optional, Sequence, Tuple
 
 import numpy as np
 import torch
@@ -42,13 +42,6 @@ class InputSpec:
             return (batch_size, len(bucket))
         channels = () if self.channels is None else (self.channels,)
         return (batch_size, *channels, *bucket)
-
-    def to_json(self) -> Dict[str, Any]:
-        return dict(vars(self))
-
-    @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> InputSpec:
-        return cls(**value)
 
 
 def blank(inputs: Sequence[InputSpec], size: Size) -> Item:

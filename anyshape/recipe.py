@@ -239,11 +239,19 @@ class Recipe(Struct, frozen=True, kw_only=True):
 def read_yaml(path: Path) -> Dict[str, Any]:
     """A YAML file as a mapping. Raises ConfigError if it is not YAML or not a mapping."""
     try:
-        recipe = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
+        return parse_yaml(path.read_bytes(), str(path))
+    except OSError as error:
         raise ConfigError(f"{path} cannot be read as a recipe: {error}") from None
+
+
+def parse_yaml(content: bytes, name: str) -> Dict[str, Any]:
+    """The content of a file called `name`, as `read_yaml` reads it."""
+    try:
+        recipe = yaml.safe_load(content.decode("utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{name} cannot be read as a recipe: {error}") from None
     if not isinstance(recipe, Mapping):
-        raise ConfigError(f"{path} is not a recipe: it must be a mapping with a `handler:` section")
+        raise ConfigError(f"{name} is not a recipe: it must be a mapping with a `handler:` section")
     return dict(recipe)
 
 

@@ -13,12 +13,12 @@ from typing import Any, Dict, List, Sequence
 
 from ts.torch_handler.base_handler import BaseHandler
 
-from anyshape.archive import RECIPE
 from anyshape.buckets import bucket_name
 from anyshape.errors import BadRequest, ModelFailed, Refused
 from anyshape.failures import EXITS, log_failure, survived
 from anyshape.items import Ran, done_items, items_of
 from anyshape.model import BucketedModel
+from anyshape.packed import RECIPE
 from anyshape.process import prepare_process
 from anyshape.recipe import Recipe, read_yaml
 from anyshape.settings import Settings

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from anyshape.archive import INDEX, Index, Program, sha256, unpack
+from anyshape.archive import Index, Program, sha256
+from anyshape.costs import CostRow
 from anyshape.errors import ConfigError
+from anyshape.packed import INDEX, unpack
 from anyshape.padding import MASK, InputSpec
 from anyshape.recipe import read_yaml
 
@@ -29,7 +31,7 @@ def index() -> Index:
         exact=False,
         weights=100,
         assets={"assets/tokenizer.json": "22"},
-        costs=[{"bucket": [64], "batch_size": 1, "seconds": 0.1}],
+        costs=[CostRow(bucket=(64,), batch_size=1, seconds=0.1)],
         plan={"waste": 1.1},
         backend_options={"mode": "fast"},
     )

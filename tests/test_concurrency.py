@@ -67,6 +67,6 @@ def test_the_first_use(embedding_archive_folder: Path, text_of: TextOf) -> None:
     expected = model(text_of(40), truncation=True)
     for _ in range(5):
         model.task._truncating = {}  # type: ignore[attr-defined]
-        model.costs = type(model.costs).from_json(model.costs.to_json(), model.costs.dynamic_batch)
+        model.costs = type(model.costs).of(model.costs.rows(), model.costs.dynamic_batch)
         for found in at_once(lambda i: model(text_of(40), truncation=True)):
             assert_close(found, expected)

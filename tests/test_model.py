@@ -14,7 +14,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from anyshape.archive import INDEX, RECIPE
 from anyshape.backends import BACKENDS
 from anyshape.backends.torchscript import TorchScript
 from anyshape.buckets import parse_bucket
@@ -23,6 +22,7 @@ from anyshape.building.build import build
 from anyshape.errors import ConfigError, InputTooLarge, ModelFailed
 from anyshape.items import Item, Output, padding_ratio
 from anyshape.model import BucketedModel
+from anyshape.packed import INDEX, RECIPE
 from anyshape.packing import POLICIES, Call
 from tests.conftest import (
     BUCKETS,
@@ -229,7 +229,7 @@ def test_the_warm_up_calls_every_bucket_at_every_batch_size_four_times(fresh: Bu
     assert set(shapes) == set(told) == {(rows, bucket) for rows in (1, 2, 4) for bucket in BUCKETS}
     assert min(shapes.values()) >= 4
     assert len(told) == len(set(told))
-    measured = {(entry["batch_size"], *entry["bucket"]) for entry in fresh.costs.to_json()}
+    measured = {(row.batch_size, *row.bucket) for row in fresh.costs.rows()}
     assert measured == set(shapes)
 
 
@@ -270,7 +270,7 @@ def test_a_batch_size_between_the_compiled_ones_is_refused(fixed: BucketedModel)
 
 def test_only_calls_within_the_bound_are_compiled_and_measured(bounded: BucketedModel) -> None:
     assert sorted(bounded.programs.loaded) == sorted(["4_b1", "4_b3", "8_b1", "8_b3", "16_b1", "32_b1"])
-    measured = [(*entry["bucket"], entry["batch_size"]) for entry in bounded.costs.to_json()]
+    measured = [(*row.bucket, row.batch_size) for row in bounded.costs.rows()]
     assert measured == [(4, 1), (4, 3), (8, 1), (8, 3), (16, 1), (32, 1)]
     with pytest.raises(ConfigError, match="bucket 16 with 3 rows"):
         bounded.run_call(Call((16,), 3, (0,)), [sample(bounded, (4,), 0)])

@@ -293,7 +293,7 @@ def test_moves_fill_spare_rows_that_no_order_shows():
 
 def test_dynamic_shapes_take_the_longest_item_as_their_shape():
     costs = CostTable.by_volume(call_shapes([(64,), (128,)], [1, 4]), dynamic_batch=True)
-    costs = CostTable.from_json(costs.to_json(), dynamic_batch=True, interpolate_sizes=True)
+    costs = CostTable.of(costs.rows(), dynamic_batch=True, interpolate_sizes=True)
     calls = pack([(100,), (97,), (99,)], costs)
     assert calls == [Call((100,), 3, (0, 1, 2))]
 

@@ -35,6 +35,7 @@ from anyshape.building.verify import verify
 from anyshape.errors import ConfigError
 from anyshape.layouts import ROWS
 from anyshape.model import BucketedModel
+from anyshape.packed import INDEX, RECIPE
 from anyshape.process import prepare_process, resident_bytes
 from anyshape.recipe import BucketPlan, Recipe, Section, read_yaml
 from anyshape.settings import Settings
@@ -94,7 +95,7 @@ def _build(path: Path, store: Path, version: str, progress: Progress) -> Built:
             task=settings.task,
             backend=settings.backend,
             dtype=settings.dtype,
-            versions=compiler.versions(),
+            versions={name: str(version) for name, version in compiler.versions().items()},
             assets=_hashes(folder, {program.file for program in programs}),
             inputs=list(builder.layout.inputs(builder.task.inputs)),
             programs=programs,
@@ -117,7 +118,7 @@ def _build(path: Path, store: Path, version: str, progress: Progress) -> Built:
                 program.deviation = checked.deviation
             progress.stage("measuring", len(index.shapes))
             engine.warm_up(lambda b, rows, seconds: progress.step(f"{bucket_name(b)} × {rows}"))
-            index.costs = engine.costs.to_json()
+            index.costs = engine.costs.rows()
         else:
             index.exact = False  # nobody has compared it
         _write(folder, index, path, written, settings.buckets)
@@ -219,10 +220,10 @@ def _hashes(folder: Path, programs: Set[str]) -> Dict[str, str]:
 
 
 def _write(folder: Path, index: Index, recipe: Path, written: Dict[str, Any], buckets: List[Bucket]) -> None:
-    (folder / archive.INDEX).write_text(json.dumps(index.to_json(), indent=1), encoding="utf-8")
+    (folder / INDEX).write_text(json.dumps(index.to_json(), indent=1), encoding="utf-8")
     if index.plan is None:
-        shutil.copy(recipe, folder / archive.RECIPE)
+        shutil.copy(recipe, folder / RECIPE)
         return
     sides = [list(bucket) if len(bucket) > 1 else bucket[0] for bucket in buckets]
     planned = {**written, "handler": {**written["handler"], "buckets": sides}}
-    (folder / archive.RECIPE).write_text(yaml.safe_dump(planned, sort_keys=False), encoding="utf-8")
+    (folder / RECIPE).write_text(yaml.safe_dump(planned, sort_keys=False), encoding="utf-8")

@@ -16,6 +16,7 @@ from typing import Iterator, Sequence
 import anyshape
 from anyshape import archive
 from anyshape.building.errors import BuildError
+from anyshape.packed import INDEX, RECIPE
 
 PACKAGE = Path(anyshape.__file__).resolve().parent
 WORK = ".building-"  # how a folder in the store is called while an archive is packed in it
@@ -66,8 +67,8 @@ def pack(folder: Path, name: str, version: str, store: Path) -> Path:
             shutil.copy(own, content)
         for part in (archive.MODELS, archive.ASSETS):
             shutil.copytree(folder / part, content / part, copy_function=_link)
-        shutil.copy(folder / archive.INDEX, content / archive.INDEX)
-        handler, recipe = handler_folder() / "bucketed_handler.py", folder / archive.RECIPE
+        shutil.copy(folder / INDEX, content / INDEX)
+        handler, recipe = handler_folder() / "bucketed_handler.py", folder / RECIPE
         packed = run_archiver(work, name, version, handler=handler, recipe=recipe, files=[content.name])
         final = store / f"{name}.mar"
         os.replace(packed, final)

@@ -7,63 +7,59 @@ from __future__ import annotations
 
 import io
 from collections import defaultdict
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Dict, List, Optional, Sequence, Tuple
 
-from jinja2 import Environment, PackageLoader, StrictUndefined, TemplateError
+from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from anyshape.buckets import Bucket, bucket_name, by_size, parse_bucket
-from anyshape.building.errors import BuildError
-from anyshape.building.packed import Packed
-from anyshape.building.planning.errors import PlanError
+from anyshape.archive import Index
+from anyshape.buckets import Bucket, bucket_name, by_size
 from anyshape.building.planning.plan import PlanResult
+from anyshape.costs import CostRow
+from anyshape.packed import Packed
 
-CostRow = Tuple[str, List[Optional[Dict[str, float]]]]  # a bucket's name and its cells, None where unmeasured
+CostCells = Tuple[str, List[Optional[Dict[str, float]]]]  # a bucket's name; None: not measured
 
 
 def page(packed: Packed) -> str:
-    """The whole page. Raises BuildError if buckets.json lacks something that every archive has."""
+    """The whole page. Raises PlanError if the plan in buckets.json cannot be read."""
     environment = Environment(
         loader=PackageLoader("anyshape.building", ""), autoescape=True, undefined=StrictUndefined
     )
-    environment.filters["bucket"] = lambda value: bucket_name(parse_bucket(value))
+    environment.filters["bucket"] = bucket_name
     index = packed.index
-    try:
-        plan = PlanResult.from_json(index["plan"]) if index.get("plan") else None
-        titles, costs = _costs(index.get("costs") or [])
-        return environment.get_template("report.html.j2").render(
-            packed=packed,
-            index={**index, "tolerance": float(index["tolerance"])},
-            facts=_facts(index),
-            cost_titles=titles,
-            costs=costs,
-            plan=plan,
-            picture=_picture(plan) if plan else "",
-        )
-    except (KeyError, TypeError, ValueError, PlanError, TemplateError) as error:
-        raise BuildError(f"buckets.json is not readable ({error!r}): build the archive again") from error
+    plan = PlanResult.from_json(index.plan) if index.plan else None
+    titles, costs = _costs(index.costs)
+    return environment.get_template("report.html.j2").render(
+        packed=packed,
+        index=index,
+        facts=_facts(index),
+        cost_titles=titles,
+        costs=costs,
+        plan=plan,
+        picture=_picture(plan) if plan else "",
+    )
 
 
-def _facts(index: Mapping[str, Any]) -> Dict[str, Any]:
-    rows = ", ".join(str(size) for size in index["batch_sizes"])
-    versions = index.get("versions", {}).items()
+def _facts(index: Index) -> Dict[str, str]:
+    rows = ", ".join(str(size) for size in index.batch_sizes)
     return {
-        "task": index["task"],
-        "backend": index["backend"],
-        "number type": index["dtype"],
-        "rows per call": f"any up to {max(index['batch_sizes'])}" if index["dynamic_batch"] else rows,
-        "positions per call": f"at most {index['largest_call']}" if index.get("largest_call") else "",
-        "weights": f"{index['weights']:,}" if index.get("weights") else "",
-        "inputs": ", ".join(f"{spec['name']} ({spec['dtype']})" for spec in index.get("inputs", [])),
-        "compiled with": ", ".join(f"{name} {version}" for name, version in versions),
+        "task": index.task,
+        "backend": index.backend,
+        "number type": index.dtype,
+        "rows per call": f"any up to {max(index.batch_sizes)}" if index.dynamic_batch else rows,
+        "positions per call": f"at most {index.largest_call}" if index.largest_call else "",
+        "weights": f"{index.weights:,}" if index.weights else "",
+        "inputs": ", ".join(f"{spec.name} ({spec.dtype})" for spec in index.inputs),
+        "compiled with": ", ".join(f"{name} {version}" for name, version in index.versions.items()),
     }
 
 
-def _costs(table: Sequence[Mapping[str, Any]]) -> Tuple[List[str], List[CostRow]]:
+def _costs(table: Sequence[CostRow]) -> Tuple[List[str], List[CostCells]]:
     """Column titles, and rows of milliseconds per call; the darker a cell, the more a row of it costs."""
     seconds: Dict[Bucket, Dict[int, float]] = defaultdict(dict)
     for row in table:
-        seconds[parse_bucket(row["bucket"])][int(row["batch_size"])] = float(row["seconds"])
+        seconds[row.bucket][row.batch_size] = row.seconds
     sizes = sorted({size for measured in seconds.values() for size in measured})
     most = max((value / size for found in seconds.values() for size, value in found.items()), default=0.0)
 

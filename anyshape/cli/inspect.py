@@ -10,10 +10,9 @@ from typing import Any, Dict
 from rich.console import Console
 from rich.table import Table
 
-from anyshape.archive import Index
-from anyshape.building.packed import read_packed
 from anyshape.cli.tables import bucket_table, megabytes
 from anyshape.model import BucketedModel
+from anyshape.packed import read_packed
 from anyshape.process import resident_bytes
 from anyshape.threads import cores
 
@@ -32,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     packed = read_packed(args.archive)
-    index = Index.from_json(packed.index)
+    index = packed.index
     found: Dict[str, Any] = {"model": packed.model, "archive_bytes": args.archive.stat().st_size}
     if args.memory:
         found["memory"] = memory(args.archive)

@@ -7,21 +7,24 @@ import json
 import re
 import sys
 import zipfile
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Optional
+from typing import Any, Dict, List, Optional
 
-from anyshape.buckets import fits
-from anyshape.building.errors import BuildError
-from anyshape.building.packed import read_packed
+from anyshape.buckets import Bucket, fits
 from anyshape.building.planning import inputs
 from anyshape.building.planning.cost_models import AreaCost, Cost, FlopsCost, MeasuredCost
 from anyshape.building.planning.errors import PlanError
-from anyshape.building.planning.inputs import Histogram, Seen
+from anyshape.building.planning.inputs import Histogram
 from anyshape.building.planning.plan import make_plan, memory_bucket_limit, neuron_bucket_limit, plan_waste
 from anyshape.building.planning.rows import plan_depths
 from anyshape.building.planning.show import show_depths, show_plan, show_traffic
+from anyshape.costs import CostRow
+from anyshape.errors import ConfigError
 from anyshape.layouts import ROWS
+from anyshape.packed import read_packed
+from anyshape.server.seen import Seen, ask_seen, read_token, without_earlier
 
 HELP = """\
 Propose the buckets that waste least compute on the inputs that really come.
@@ -75,7 +78,7 @@ UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB
 class Measured:
     """What a --costs file brings: a cost table, and for an archive the bytes of its buckets."""
 
-    table: List[Mapping[str, Any]]
+    table: List[CostRow]
     bytes_per_bucket: Optional[float] = None
     shared_bytes: int = 0
 
@@ -119,7 +122,7 @@ def run(args: argparse.Namespace) -> int:
     """Plan and print. Returns 0, or 1 after one line on stderr that says what to do."""
     try:
         _run(args)
-    except (BuildError, PlanError) as error:
+    except ConfigError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0
@@ -128,15 +131,13 @@ def run(args: argparse.Namespace) -> int:
 def _run(args: argparse.Namespace) -> None:
     if args.since and not args.server:
         raise PlanError("--since needs --server: it leaves out what that server had seen before")
-    traffic = _traffic(args) if args.server else None
-    histogram = traffic.histogram if traffic else _read(args)
+    seen = _seen(args) if args.server else None
+    histogram = seen.histogram if seen else _read(args)
     measured = _read_costs(args.costs) if args.costs else Measured([])
     if args.layout == ROWS:
         _plan_rows(args, histogram, _limit(args, measured))
         return
-    table: List[Mapping[str, Any]] = measured.table
-    if traffic and not table:
-        table = traffic.costs
+    table = measured.table or (seen.costs if seen else [])
     cost = _cost(args, table)
     plan = make_plan(
         histogram,
@@ -146,7 +147,7 @@ def _run(args: argparse.Namespace) -> None:
         exact=args.exact,
         limit=_limit(args, measured),
     )
-    comparison = _compare(traffic, plan.buckets, cost) if traffic else None
+    comparison = _compare(seen, plan.buckets, cost) if seen else None
     if args.plot:
         from anyshape.building.planning.plot import draw_plan  # matplotlib, which only --plot needs
 
@@ -191,17 +192,17 @@ def _read(args: argparse.Namespace) -> Histogram:
     return histogram
 
 
-def _traffic(args: argparse.Namespace) -> Seen:
+def _seen(args: argparse.Namespace) -> Seen:
     if not args.model:
         raise PlanError("--server needs --model NAME: which model's traffic to plan from")
     token = args.token
     if token is None and args.token_file:
-        token = inputs.read_token(args.token_file)
-    traffic = inputs.read_server(args.server, args.model, token)
-    return inputs.read_since(args.since, traffic) if args.since else traffic
+        token = read_token(args.token_file)
+    seen = ask_seen(args.server, args.model, token)
+    return without_earlier(seen, args.since) if args.since else seen
 
 
-def _cost(args: argparse.Namespace, table: List[Mapping[str, Any]]) -> Cost:
+def _cost(args: argparse.Namespace, table: List[CostRow]) -> Cost:
     wanted = args.cost or ("measured" if table else "area")
     if wanted == "flops":
         return FlopsCost(args.hidden_size)
@@ -217,17 +218,14 @@ def _read_costs(path: Path) -> Measured:
     if path.suffix != ".mar" and not zipfile.is_zipfile(path):
         return Measured(inputs.read_table(path))
     packed = read_packed(path)
-    try:
-        stored = sum(packed.files[name] for name in {entry["file"] for entry in packed.index["buckets"]})
-        added: Dict[str, int] = {}
-        for entry in packed.index["buckets"]:
-            name = str(entry["bucket"])
-            added[name] = added.get(name, 0) + int(entry["bytes"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise PlanError(f"{path} is no archive that this builder reads: build it again") from error
+    programs = packed.index.programs
+    stored = sum(packed.files.get(name, 0) for name in {program.file for program in programs})
+    added: Counter[Bucket] = Counter()
+    for program in programs:
+        added[program.bucket] += program.size
     # What the files hold beyond what each bucket adds, such as weights shared by all, counts once.
     shared = max(0, stored - sum(added.values()))
-    return Measured(packed.index.get("costs") or [], max(added.values(), default=0) or None, shared)
+    return Measured(packed.index.costs, max(added.values()) or None, shared)
 
 
 def _limit(args: argparse.Namespace, measured: Measured) -> Optional[int]:
@@ -247,15 +245,15 @@ def _limit(args: argparse.Namespace, measured: Measured) -> Optional[int]:
     return memory_bucket_limit(args.memory_limit, per_bucket, args.workers, measured.shared_bytes)
 
 
-def _compare(traffic: Seen, buckets: Any, cost: Cost) -> Dict[str, Any]:
+def _compare(seen: Seen, buckets: Any, cost: Cost) -> Dict[str, Any]:
     """Present against proposed buckets, on the items that the present ones take.
 
     "waste" is by `cost`; "positions" is padded ÷ real positions, which the server's own counters show.
     """
-    taken = {size: count for size, count in traffic.histogram.items() if fits(size, traffic.buckets)}
+    taken = {size: count for size, count in seen.histogram.items() if fits(size, seen.buckets)}
     if not taken:
         raise PlanError("none of the sizes seen fits a present bucket: nothing to compare with")
-    sides = {"present": traffic.buckets, "proposed": buckets}
+    sides = {"present": seen.buckets, "proposed": buckets}
     answer: Dict[str, Any] = {
         name: {
             "buckets": [list(bucket) for bucket in chosen],
@@ -265,7 +263,7 @@ def _compare(traffic: Seen, buckets: Any, cost: Cost) -> Dict[str, Any]:
         for name, chosen in sides.items()
     }
     answer["saving"] = 1 - answer["proposed"]["waste"] / answer["present"]["waste"]
-    answer["items"] = sum(traffic.histogram.values())
+    answer["items"] = sum(seen.histogram.values())
     answer["larger_than_present"] = answer["items"] - sum(taken.values())
     return answer
 

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
-import json
 import os
 import shlex
 import signal
 import sys
 import threading
 import time
-import zipfile
 from pathlib import Path
 
+from anyshape.errors import ConfigError
+from anyshape.packed import read_recipe
 from anyshape.server.checks import ServeError, too_many_threads
 from anyshape.server.config import usual_config
 from anyshape.server.torchserve import TorchServe
+from anyshape.settings import Settings
 
 HELP = """\
 Start TorchServe with archives of the model store, wait until they answer, say how to ask them, and stay
@@ -97,10 +98,8 @@ def run(args: argparse.Namespace) -> int:
 def takes_pictures(archive: Path) -> bool:
     """Whether the buckets of an archive are heights and widths. False for an archive that has none."""
     try:
-        with zipfile.ZipFile(archive) as packed:
-            buckets = json.loads(packed.read("buckets.json"))["buckets"]
-        return len(buckets[0]["bucket"]) == 2
-    except (OSError, zipfile.BadZipFile, ValueError, KeyError, IndexError, TypeError):
+        return len(Settings.of(read_recipe(archive).handler).buckets[0]) == 2
+    except ConfigError:
         return False
 
 

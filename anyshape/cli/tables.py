@@ -52,9 +52,9 @@ def bucket_table(index: Index) -> Table:
         table.add_column(column, justify="right", no_wrap=True)
     for program in index.programs:
         costs = {
-            entry["batch_size"]: entry["seconds"]
-            for entry in index.costs
-            if tuple(entry["bucket"]) == program.bucket and program.batch_size in (None, entry["batch_size"])
+            row.batch_size: row.seconds
+            for row in index.costs
+            if row.bucket == program.bucket and program.batch_size in (None, row.batch_size)
         }
         table.add_row(
             program.name,

@@ -5,17 +5,12 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import zipfile
 from pathlib import Path
 
-import yaml
-
 from anyshape.errors import ConfigError
-from anyshape.recipe import Recipe
+from anyshape.packed import MANIFEST, opened, read_recipe, unpacked_bytes
 from anyshape.settings import Settings
 from anyshape.threads import cores, threads_per_worker
-
-MANIFEST, RECIPE = "MAR-INF/MANIFEST.json", "model-config.yaml"
 
 
 class ServeError(ConfigError):
@@ -37,15 +32,15 @@ def check_archive(archive: Path) -> None:
     """
     if not archive.is_file():
         raise ServeError(f"there is no {archive}: build it (./build_mar.sh recipes/{archive.stem}.yaml)")
+    if not os.access(archive, os.R_OK):
+        raise ServeError(f"{archive} may not be read by this user")
     again = f"copy it again, or build it again (./build_mar.sh recipes/{archive.stem}.yaml)"
     try:
-        with zipfile.ZipFile(archive) as packed:
+        with opened(archive) as packed:
             damaged = packed.testzip()
             names = packed.namelist()
-    except PermissionError:
-        raise ServeError(f"{archive} may not be read by this user") from None
-    except Exception as error:  # a damaged header makes zipfile raise nearly anything
-        raise ServeError(f"{archive} is cut off or damaged ({error}): {again}") from None
+    except ConfigError as error:
+        raise ServeError(f"{error}: {again}") from None
     if damaged is not None:
         raise ServeError(f"{archive} is damaged, in {damaged!r}: {again}")
     if MANIFEST not in names:
@@ -56,8 +51,8 @@ def check_room(archives: list[Path], folder: Path) -> None:
     """Whether the archives, unpacked, fit on the disk of `folder`. Raises ServeError."""
     needed = 0
     for archive in archives:
-        with zipfile.ZipFile(archive) as packed:
-            needed += sum(info.file_size for info in packed.infolist())
+        with opened(archive) as packed:
+            needed += unpacked_bytes(packed)
     free = shutil.disk_usage(folder).free
     if needed > free:
         names = ", ".join(str(archive) for archive in archives)
@@ -70,10 +65,9 @@ def check_room(archives: list[Path], folder: Path) -> None:
 def threads(archive: Path) -> tuple[int, int] | None:
     """(workers, threads of each) that the archive's recipe asks for; None where it is not of our handler."""
     try:
-        with zipfile.ZipFile(archive) as packed:
-            recipe = Recipe.from_mapping(yaml.safe_load(packed.read(RECIPE)))
+        recipe = read_recipe(archive)
         return recipe.workers, threads_per_worker(Settings.of(recipe.handler), recipe.workers)
-    except (KeyError, AttributeError, TypeError, ValueError, yaml.YAMLError, ConfigError):
+    except ConfigError:
         return None  # the worker says what is wrong with its recipe
 
 

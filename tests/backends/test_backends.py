@@ -20,6 +20,7 @@ from anyshape.backends.cpu import cpu_flags
 from anyshape.building.build import build
 from anyshape.errors import ConfigError
 from anyshape.model import BucketedModel
+from anyshape.packed import unpack
 
 STAND_INS = Path(__file__).parent / "neuron_stand_ins"
 WORDS = ["a", "piece", "of", "string", "is", "as", "long", "as", "the", "day", "that", "was", "cut", "off"]
@@ -76,7 +77,7 @@ def inductor(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("inductor")
     built = build(recipe(folder, "fixed", backend="inductor"), folder)
     (folder / "archive").mkdir()
-    archive.unpack(built.path, folder / "archive")
+    unpack(built.path, folder / "archive")
     return folder / "archive"
 
 

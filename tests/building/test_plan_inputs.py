@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import replace
 
 import pytest
 from PIL import Image, ImageOps
@@ -13,14 +12,12 @@ from anyshape.building.planning.inputs import (
     read_images,
     read_lengths,
     read_plan_file,
-    read_since,
     read_sizes,
     read_table,
     read_texts,
-    read_token,
-    traffic_from_describe,
 )
 from anyshape.building.planning.plan import plan_buckets
+from anyshape.costs import CostRow
 from anyshape.recipe import BucketPlan
 
 
@@ -198,75 +195,27 @@ def test_a_plan_file_is_known_by_its_content(write):
     assert read_plan_file(write("c.json", {"37": 2})) == {(37,): 2}
 
 
-def test_what_a_server_has_seen():
-    metadata = {
-        "buckets": [[128], [64]],
-        "seen": [[[37], 12], [[40], 3]],
-        "costs": [{"bucket": [128], "batch_size": 1, "seconds": 0.004}],
-    }
-    for carried in (metadata, json.dumps(metadata)):
-        traffic = traffic_from_describe([{"modelName": "m", "customizedMetadata": carried}])
-        assert traffic.histogram == {(37,): 12, (40,): 3}
-        assert traffic.buckets == [(64,), (128,)]
-        assert traffic.costs == metadata["costs"]
-    assert traffic_from_describe([{"customizedMetadata": {**metadata, "costs": None}}]).costs == []
-
-
-@pytest.mark.parametrize(
-    "answer",
-    [[], {}, None, [{}], [{"customizedMetadata": "no json"}], [{"customizedMetadata": {"buckets": [[1]]}}],
-     [{"customizedMetadata": {"buckets": [[1]], "seen": []}}],
-     [{"customizedMetadata": {"buckets": [[1]], "seen": [3]}}],
-     [{"customizedMetadata": {"buckets": 3, "seen": [[[3], 1]]}}]],
-)  # fmt: skip
-def test_a_server_that_says_nothing(answer):
-    with pytest.raises(PlanError):
-        traffic_from_describe(answer)
-
-
-def described(seen, since="2026-11-30T08:15:00Z"):
-    return [{"customizedMetadata": {"buckets": [[64]], "seen": seen, "seen_since": since}}]
-
-
-@pytest.mark.parametrize(
-    ("before", "left"),
-    [
-        ([], {(37,): 12, (40,): 3}),
-        ([[[37], 10]], {(37,): 2, (40,): 3}),
-        ([[[37], 12], [[40], 1]], {(40,): 2}),
-    ],
-)
-def test_what_was_seen_before_is_left_out(write, before, left):
-    now = traffic_from_describe(described([[[37], 12], [[40], 3]]))
-    assert read_since(write("before.json", described(before)), now) == replace(now, histogram=left)
-
-
-@pytest.mark.parametrize(
-    ("before", "says"),
-    [
-        (described([[[37], 13]]), "counts anew since 2026-11-30T08:15:00Z"),
-        (described([[[50], 1]]), "counts anew"),
-        (described([[[37], 1]], since="2026-11-29T08:15:00Z"), "counts anew"),
-        (described([[[37], 12], [[40], 3]]), "seen nothing since"),
-        ([{"customizedMetadata": None}], "before.json: the model does not say"),
-        ({"code": 400}, "before.json: the model does not say"),
-    ],
-)
-def test_an_earlier_answer_that_does_not_fit(write, before, says):
-    now = traffic_from_describe(described([[[37], 12], [[40], 3]]))
-    with pytest.raises(PlanError, match=says):
-        read_since(write("before.json", before), now)
-
-
-def test_the_management_token(write):
-    keys = write("key_file.json", {"management": {"key": "abc"}, "inference": {"key": "xyz"}})
-    assert read_token(keys) == "abc"
-    with pytest.raises(PlanError, match="management"):
-        read_token(write("other.json", {"key": "abc"}))
-
-
 def test_a_table_of_costs(write):
-    table = [{"bucket": [128], "batch_size": 1, "seconds": 0.01}]
-    assert read_table(write("costs.json", table)) == table
+    row = {"bucket": [128], "batch_size": 4, "seconds": 0.01}
+    assert read_table(write("costs.json", [row])) == [CostRow(bucket=(128,), batch_size=4, seconds=0.01)]
+    alone = {"bucket": [32, 64], "seconds": 1}
+    assert read_table(write("costs.json", [alone])) == [CostRow(bucket=(32, 64), seconds=1.0)]
     with pytest.raises(PlanError, match="no cost table"):
         read_table(write("empty.json", []))
+
+
+@pytest.mark.parametrize(
+    "table",
+    [{}, [{}], ["x"], [[]], 5, None]
+    + [
+        [{"bucket": [128], "batch_size": 1, "seconds": 0.01, **changed}]
+        for changed in (
+            *({"bucket": bucket} for bucket in ([0], [], [1, 2, 3], 128, [1.5])),
+            *({"seconds": seconds} for seconds in (0, -1, "1", float("inf"), float("nan"))),
+            *({"batch_size": rows} for rows in (0, 1.5, None)),
+        )
+    ],
+)
+def test_a_table_that_cannot_be(write, table):
+    with pytest.raises(PlanError, match=r"costs\.json is no cost table"):
+        read_table(write("costs.json", table))

@@ -25,6 +25,7 @@ from anyshape.building.planning.plan import (
     plan_sizes,
     plan_waste,
 )
+from anyshape.costs import CostRow
 from anyshape.errors import ConfigError
 from anyshape.recipe import Recipe
 
@@ -33,7 +34,7 @@ COSTS = {
     "area": AreaCost(),
     "flops": FlopsCost(hidden_size=64),
     "measured": MeasuredCost(
-        [{"bucket": [4], "batch_size": 1, "seconds": 0.01}, {"bucket": [30], "batch_size": 2, "seconds": 0.1}]
+        [CostRow(bucket=(4,), seconds=0.01), CostRow(bucket=(30,), batch_size=2, seconds=0.1)]
     ),
 }
 lengths = st.dictionaries(st.integers(1, 60), st.integers(1, 50), min_size=1, max_size=8)

@@ -380,8 +380,8 @@ def test_a_worker_serves_what_the_engine_serves(worker: Worker, embedding: Bucke
 
 def test_a_worker_warms_every_shape_before_it_is_ready(shared: Worker) -> None:
     assert shared.handler.initialized
-    assert len(shared.handler.model.costs.to_json()) == 12
-    assert {entry["seconds"] for entry in shared.handler.model.costs.to_json()}.isdisjoint({0})
+    assert len(shared.handler.model.costs.rows()) == 12
+    assert {row.seconds for row in shared.handler.model.costs.rows()}.isdisjoint({0})
 
 
 def test_an_archive_that_does_not_fit_never_becomes_ready(folder: Path, tmp_path: Path) -> None:

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from anyshape.archive import INDEX
 from anyshape.errors import InputTooLarge, ModelFailed, UnprocessableInput
 from anyshape.items import Item, Output
+from anyshape.packed import INDEX
 from handler.responses import answer_response, encode, error_response
 from tests.conftest import unpacked
 from tests.handler.frontend import Sent, Worker

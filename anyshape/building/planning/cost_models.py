@@ -10,13 +10,14 @@ never falling as a shape grows. Only ratios matter: every waste is padded cost Ã
 
 from __future__ import annotations
 
-from typing import Any, Dict, Iterable, Mapping, Protocol
+from typing import Dict, Iterable, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from anyshape.buckets import parse_bucket, volume
+from anyshape.buckets import volume
 from anyshape.building.planning.errors import PlanError
+from anyshape.costs import CostRow
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -64,7 +65,7 @@ class FlopsCost:
 
 
 class MeasuredCost:
-    """Seconds per row, from a table of `{"bucket": [128], "batch_size": 1, "seconds": 0.01}` rows.
+    """Seconds per row of a call, from a table of seconds per call.
 
     A bucket's cost is its seconds per row at the batch size where that is least, as under load.
     Between the measured volumes it is interpolated linearly and never falls: a dip is noise, and a
@@ -74,20 +75,11 @@ class MeasuredCost:
 
     name = "measured"
 
-    def __init__(self, table: Iterable[Mapping[str, Any]]) -> None:
-        """Raises PlanError if the table is empty or a row cannot be read."""
+    def __init__(self, table: Iterable[CostRow]) -> None:
+        """Raises PlanError if the table is empty."""
         per_row: Dict[int, float] = {}
         for row in table:
-            try:
-                size = volume(parse_bucket(row["bucket"]))
-                seconds = float(row["seconds"]) / int(row.get("batch_size", 1))
-            except (KeyError, TypeError, ValueError, ZeroDivisionError, AttributeError) as error:
-                raise PlanError(
-                    "each row of a cost table reads "
-                    f'{{"bucket": [128], "batch_size": 1, "seconds": 0.01}}, not {row!r}'
-                ) from error
-            if not 0 < seconds < float("inf"):
-                raise PlanError(f"a measured cost is a positive number of seconds, not {row!r}")
+            size, seconds = volume(row.bucket), row.seconds / row.batch_size
             per_row[size] = min(seconds, per_row.get(size, seconds))
         if not per_row:
             raise PlanError("the cost table is empty: measure first, or use --cost area")

@@ -3,42 +3,40 @@
     read_lengths(path, field="pair")    JSON, or a text file with a tokenizer
     read_sizes(path)                    JSON: [[height, width], ...], a count may follow
     read_images(folder)                 every picture below a folder
-    read_server(url, model, token)      what a running server has seen
+    read_plan_file(path)                whatever of these a recipe's `plan:` names
 
 All raise PlanError with what to do next.
 """
 
 from __future__ import annotations
 
-import http.client
 import json
-import urllib.error
-import urllib.request
 from collections import Counter
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Tuple
+from typing import Annotated, Any, Callable, Dict, Iterable, List, Mapping, Optional, Tuple
 
-from anyshape.buckets import Bucket, Size, parse_bucket, parse_buckets
+import msgspec
+from msgspec import Meta
+
+from anyshape.buckets import Size
 from anyshape.building.errors import BuildError
 from anyshape.building.planning.errors import PlanError
+from anyshape.costs import CostRow
 from anyshape.errors import Refused
 from anyshape.recipe import MAX_PIXELS
 
 Histogram = Dict[Size, int]
 HERE = Path()
+Side = Annotated[int, Meta(ge=1)]
+Count = Annotated[int, Meta(ge=0)]
+# The forms in which JSON may hold lengths, each with how many items of each length that is.
+FORMS: List[Tuple[Any, Callable[[Any], Dict[int, int]]]] = [
+    (List[Side], Counter),
+    (List[Tuple[Side, Side]], lambda pairs: sum((Counter({n: count}) for n, count in pairs), Counter())),
+    (Dict[Count, Count], dict),
+]
+Sizes = List[Annotated[List[Side], Meta(min_length=2, max_length=3)]]
 TEXTS_AT_ONCE = 1000  # tokenizers work on batches; this bounds the memory for a long file
-
-
-@dataclass(frozen=True)
-class Seen:
-    """What a server says of a model: sizes seen, present buckets, the cost table if any, and the time since
-    when it counts."""
-
-    histogram: Histogram
-    buckets: List[Bucket]
-    costs: List[Mapping[str, Any]]
-    since: Optional[str] = None
 
 
 def read_lengths(
@@ -76,16 +74,15 @@ def read_sizes(path: Path, width_first: bool = False) -> Histogram:
 
     With `width_first` the list says [width, height], as COCO's annotations do.
     """
-    data = _read_json(path)
-    if not isinstance(data, list):
-        raise PlanError(f"{path}: a list of [height, width] or [height, width, count] is wanted")
+    try:
+        entries = msgspec.convert(_read_json(path), Sizes)
+    except msgspec.ValidationError as error:
+        raise PlanError(
+            f"{path}: a list of [height, width] or [height, width, count], whole and positive, is wanted: "
+            f"{error}"
+        ) from None
     histogram: Counter[Size] = Counter()
-    for entry in data:
-        if not isinstance(entry, list) or len(entry) not in (2, 3) or not _whole(entry):
-            raise PlanError(
-                f"{path}: each entry is [height, width] or [height, width, count], whole and "
-                f"positive, not {entry!r}"
-            )
+    for entry in entries:
         height, width = reversed(entry[:2]) if width_first else entry[:2]
         histogram[(height, width)] += entry[2] if len(entry) == 3 else 1
     return _filled(histogram, str(path))
@@ -116,95 +113,18 @@ def read_images(folder: Path) -> Tuple[Histogram, int]:
     return dict(histogram), others
 
 
-def read_server(url: str, model: str, token: Optional[str]) -> Seen:
-    """Ask a running server's management API what `model` has seen; `url` is that API's address."""
-    address = f"{url.rstrip('/')}/models/{model}"
+def read_table(path: Path) -> List[CostRow]:
+    """A JSON list of measured costs: seconds of one call, by bucket and batch size."""
     try:
-        request = urllib.request.Request(f"{address}?customized=true")
-        if token:
-            request.add_header("Authorization", f"Bearer {token}")
-        with urllib.request.urlopen(request, timeout=60) as response:
-            answer = json.load(response)
-    except urllib.error.HTTPError as error:
-        if error.code in (400, 401, 403):
-            raise PlanError(
-                f"{address} refuses the token (HTTP {error.code}): pass the management key "
-                "with --token-file run/key_file.json or --token"
-            ) from error
+        table = msgspec.convert(_read_json(path), List[CostRow])
+    except msgspec.ValidationError as error:
         raise PlanError(
-            f"{address} answers HTTP {error.code}: check --model against the server's models"
-        ) from error
-    except json.JSONDecodeError as error:
-        raise PlanError(f"{address} answers something else than JSON: is it TorchServe's?") from error
-    except (OSError, http.client.HTTPException, ValueError) as error:  # ValueError: no address at all
-        raise PlanError(
-            f"no answer from {address} ({error}): is the server running, and is this its "
-            "management address (port 8081 unless configured otherwise)?"
-        ) from error
-    try:
-        return traffic_from_describe(answer)
-    except ValueError as error:
-        raise PlanError(f"{address}: {error}") from error
-
-
-def traffic_from_describe(answer: Any, empty: bool = False) -> Seen:
-    """Read `GET /models/NAME?customized=true`. Raises PlanError if it holds no traffic, unless `empty`."""
-    entry = answer[0] if isinstance(answer, list) and answer else answer
-    metadata = entry.get("customizedMetadata") if isinstance(entry, dict) else None
-    if isinstance(metadata, str):
-        try:
-            metadata = json.loads(metadata)
-        except ValueError:
-            metadata = None
-    if not isinstance(metadata, dict) or not {"buckets", "seen"} <= set(metadata):
-        raise PlanError("the model does not say what it has seen: is it a bucketed archive, and READY?")
-    histogram: Counter[Size] = Counter()
-    try:
-        for size, count in metadata["seen"]:
-            histogram[parse_bucket(size)] += int(count)
-        buckets, costs = parse_buckets(metadata["buckets"]), list(metadata.get("costs") or [])
-    except (TypeError, ValueError) as error:
-        raise PlanError(f"what the model says of its traffic is not readable: {error}") from error
-    if not histogram and not empty:
-        raise PlanError("the model has seen no traffic yet: send requests, then plan")
-    return Seen(dict(histogram), buckets, costs, metadata.get("seen_since"))
-
-
-def read_since(path: Path, traffic: Seen) -> Seen:
-    """`traffic` without what was seen before `path` was saved: an earlier answer of the same server.
-
-    Raises PlanError if the server began to count anew after it.
-    """
-    try:
-        before = traffic_from_describe(_read_json(path), empty=True)
-    except PlanError as error:
-        raise PlanError(f"{path}: {error}") from error
-    left = {size: count - before.histogram.get(size, 0) for size, count in traffic.histogram.items()}
-    lost = before.histogram.keys() - left.keys() or any(count < 0 for count in left.values())
-    if lost or before.since != traffic.since:
-        raise PlanError(
-            f"the server counts anew since {traffic.since}, after {path} was saved: plan without --since"
-        )
-    histogram = {size: count for size, count in left.items() if count}
-    if not histogram:
-        raise PlanError(f"the model has seen nothing since {path} was saved: send requests, then plan")
-    return replace(traffic, histogram=histogram)
-
-
-def read_table(path: Path) -> List[Mapping[str, Any]]:
-    """A JSON list of measured costs; MeasuredCost checks its rows."""
-    table = _read_json(path)
-    if not isinstance(table, list) or not table:
+            f"{path} is no cost table ({error}): each row reads "
+            '{"bucket": [128], "batch_size": 1, "seconds": 0.01}'
+        ) from None
+    if not table:
         raise PlanError(f"{path} holds no cost table: a list, or an archive that was measured")
     return table
-
-
-def read_token(key_file: Path) -> str:
-    """The management token out of the key file that TorchServe writes."""
-    try:
-        return str(_read_json(key_file)["management"]["key"])
-    except (KeyError, TypeError) as error:
-        raise PlanError(f'{key_file} holds no {{"management": {{"key": ...}}}}') from error
 
 
 def read_plan_file(
@@ -269,47 +189,34 @@ def _load_tokenizer(name: str, folder: Path) -> Callable[[List[str]], List[int]]
     return count
 
 
-def _lengths_from_json(data: Any, field: Optional[str], where: str) -> Histogram:
-    histogram: Counter[Size] = Counter()
-    if isinstance(data, dict) and (field is not None or _named(data)):
-        if field is None and len(data) > 1:
-            raise PlanError(f"{where} holds {', '.join(data)}: pick one with --field")
-        name = field if field is not None else next(iter(data), None)
-        if name not in data:
-            raise PlanError(f"{where} has no field {name!r}; it has {', '.join(map(str, data))}")
-        chosen = data[name]
-        if isinstance(chosen, list) and _whole(chosen, least=0):
-            data = {str(length): count for length, count in enumerate(chosen) if count}
-        else:
-            data = chosen
-    if isinstance(data, dict):
-        for length, count in data.items():
-            if not str(length).isdecimal() or not _whole([count], least=0):
-                raise PlanError(f'{where}: a histogram reads {{"37": 12}}, not {{{length!r}: {count!r}}}')
-            histogram[(int(length),)] += count
-    elif isinstance(data, list) and _whole(data):
-        histogram.update((length,) for length in data)
-    elif isinstance(data, list) and all(
-        isinstance(pair, list) and len(pair) == 2 and _whole(pair) for pair in data
-    ):
-        for length, count in data:
-            histogram[(length,)] += count
-    else:
-        raise PlanError(
-            f'{where}: lengths are a list [37, 120], a histogram {{"37": 12}} or named counts '
-            '{"pair": [0, 3, 9]}, whole and positive'
-        )
-    if any(size[0] < 1 and count for size, count in histogram.items()):
-        raise PlanError(f"{where}: a length is at least 1; leave out the items without tokens")
-    return _filled(histogram, where)
+def _lengths_from_json(data: object, field: Optional[str], where: str) -> Histogram:
+    if isinstance(data, dict) and (field or any(isinstance(value, (list, dict)) for value in data.values())):
+        data = _chosen(data, field, where)
+    for form, count in FORMS:
+        try:
+            histogram = count(msgspec.convert(data, form, str_keys=True))
+        except msgspec.ValidationError:
+            continue
+        if any(length < 1 and items for length, items in histogram.items()):
+            raise PlanError(f"{where}: a length is at least 1; leave out the items without tokens")
+        return _filled({(length,): items for length, items in histogram.items()}, where)
+    raise PlanError(
+        f'{where}: lengths are a list [37, 120], pairs [[37, 12]], a histogram {{"37": 12}} or named counts '
+        '{"pair": [0, 3, 9]}, whole and positive'
+    )
 
 
-def _named(data: Mapping[str, Any]) -> bool:
-    return any(isinstance(value, (list, dict)) for value in data.values())
-
-
-def _whole(values: Iterable[Any], least: int = 1) -> bool:
-    return all(isinstance(value, int) and not isinstance(value, bool) and value >= least for value in values)
+def _chosen(data: Mapping[str, object], field: Optional[str], where: str) -> object:
+    """One of several named histograms; a list of counts, whose index is the length, becomes a mapping."""
+    if field is None and len(data) > 1:
+        raise PlanError(f"{where} holds {', '.join(data)}: pick one with --field")
+    name = next(iter(data)) if field is None else field
+    if name not in data:
+        raise PlanError(f"{where} has no field {name!r}; it has {', '.join(map(str, data))}")
+    try:
+        return {str(length): count for length, count in enumerate(msgspec.convert(data[name], List[Count]))}
+    except msgspec.ValidationError:
+        return data[name]
 
 
 def _filled(histogram: Mapping[Size, int], where: str) -> Histogram:

@@ -17,9 +17,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union
+from typing import Annotated, Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union
 
 import numpy as np
+from msgspec import Meta, Struct, ValidationError, convert
 
 from anyshape.buckets import Bucket, Size
 from anyshape.building.planning.cost_models import AreaCost, Cost, Floats, Ints
@@ -75,17 +76,23 @@ class PlanResult:
     def from_json(cls, kept: Mapping[str, Any]) -> PlanResult:
         """What `to_json` wrote. Raises PlanError if it cannot be read."""
         try:
-            return cls(
-                [tuple(bucket) for bucket in kept["buckets"]],
-                float(kept["waste"]),
-                dict(kept["alternatives"]),
-                [(count, waste) for count, waste in kept["curve"]],
-                str(kept["cost"]),
-                {tuple(size): count for size, count in kept["histogram"]},
-                kept["knee"],
-            )
-        except (KeyError, TypeError, ValueError) as error:
-            raise PlanError(f"the plan in buckets.json is not readable ({error!r}): build again") from error
+            plan = convert(kept, _Kept)
+        except ValidationError as error:
+            raise PlanError(f"the plan in buckets.json is not readable ({error}): build again") from error
+        found = {name: getattr(plan, name) for name in _Kept.__struct_fields__}
+        return cls(**{**found, "histogram": dict(plan.histogram)})
+
+
+class _Kept(Struct):
+    """A plan as buckets.json keeps it."""
+
+    buckets: Annotated[List[Bucket], Meta(min_length=1)]
+    waste: float
+    alternatives: Dict[str, float]
+    curve: List[Tuple[int, float]]
+    cost: str
+    knee: int
+    histogram: List[Tuple[Size, int]]
 
 
 def plan_lengths(
