@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import tarfile
 import time
 import urllib.request
 import zipfile
@@ -26,6 +27,14 @@ model = BucketedModel.load("model_store/small.mar")
 print(len(model("How long is a piece of string?")), anyshape.__file__.startswith(sys.prefix))
 """
 
+USE = """
+from anyshape import BucketedModel
+
+model: BucketedModel = BucketedModel.load("model_store/small.mar", warm=False)
+buckets: list[tuple[int, ...]] = model.buckets
+BucketedModel.load(5)
+"""
+
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -34,6 +43,25 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
     (built,) = folder.glob("*.whl")
     return built
+
+
+def test_a_source_distribution_is_the_whole_project_and_builds_the_same_wheel(
+    wheel: Path, tmp_path: Path
+) -> None:
+    command = [sys.executable, "-m", "hatchling", "build"]
+    subprocess.run([*command, "-t", "sdist", "-d", tmp_path], cwd=ROOT, check=True, capture_output=True)
+    (built,) = tmp_path.glob("*.tar.gz")
+    with tarfile.open(built) as packed:
+        packed.extractall(tmp_path, filter="data")
+    unpacked = tmp_path / f"anyshape-{__version__}"
+    if (ROOT / ".git").exists():
+        listed = subprocess.run(["git", "ls-files"], cwd=ROOT, check=True, capture_output=True, text=True)
+        files = {name for name in listed.stdout.splitlines() if (ROOT / name).is_file()}
+        assert {name for name in files if not (unpacked / name).is_file()} == set()
+    subprocess.run([*command, "-t", "wheel", "-d", tmp_path], cwd=unpacked, check=True, capture_output=True)
+    (again,) = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(wheel) as one, zipfile.ZipFile(again) as other:
+        assert {i.filename: i.CRC for i in one.infolist()} == {i.filename: i.CRC for i in other.infolist()}
 
 
 @pytest.fixture(scope="module", params=["lent", pytest.param("installed", marks=pytest.mark.slow)])
@@ -77,6 +105,23 @@ def test_a_wheel_has_one_import_name_and_all_that_it_needs(wheel: Path) -> None:
     assert {"Provides-Extra: build", "Provides-Extra: serve", "Provides-Extra: plot"} <= set(
         said.splitlines()
     )
+
+
+@pytest.mark.slow
+def test_a_users_mypy_reads_the_types(environment: Path, tmp_path: Path) -> None:
+    (tmp_path / "use.py").write_text(USE, encoding="utf-8")
+    command = [
+        sys.executable,
+        "-m",
+        "mypy",
+        "--strict",
+        "--python-executable",
+        environment / "bin" / "python",
+    ]
+    done = subprocess.run([*command, "use.py"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    said = [line.split(": ", 2)[::2] for line in done.stdout.splitlines() if ": error: " in line]
+    assert [place for place, _ in said] == ["use.py:6"], done.stdout
+    assert 'Argument 1 to "load" of "BucketedModel" has incompatible type "int"' in said[0][1]
 
 
 def test_an_empty_folder_builds_loads_and_serves(environment: Path, tmp_path: Path) -> None:

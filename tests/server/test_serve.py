@@ -118,17 +118,18 @@ def test_any_run_folder_and_any_working_folder_will_do(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "pictures"),
+    ("recipe", "pictures"),
     [
-        (b'{"buckets": [{"bucket": [480, 640]}]}', True),
-        (b'{"buckets": [{"bucket": [128]}]}', False),
-        (b'{"buckets": []}', False),
+        ("handler: {task: object-detection, model: m, buckets: [[480, 640]]}", True),
+        ("handler: {task: text-ranking, model: m, buckets: [128]}", False),
+        ("handler: {task: text-ranking, model: m, buckets: []}", False),
+        ("minWorkers: 1", False),
         (None, False),
     ],
 )
-def test_an_archive_of_pictures_is_known(tmp_path: Path, content: Optional[bytes], pictures: bool) -> None:
+def test_an_archive_of_pictures_is_known(tmp_path: Path, recipe: Optional[str], pictures: bool) -> None:
     with zipfile.ZipFile(tmp_path / "a.mar", "w") as packed:
-        packed.writestr("other.json" if content is None else "buckets.json", content or b"{}")
+        packed.writestr("other.yaml" if recipe is None else "model-config.yaml", recipe or "")
     assert takes_pictures(tmp_path / "a.mar") is pictures
 
 
