@@ -61,7 +61,7 @@ class Index(Struct, forbid_unknown_fields=True, kw_only=True):
     layout, segments: how items lie in rows, and the most of them in one.
     costs: measured seconds per bucket and batch size, on the machine that built it. plan: where the
     buckets were planned from data, what the planner expected. weights: number of parameters. assets: the
-    sha256 of each file that the task needs.
+    sha256 of each file that the task needs. compiled: what the compiler reported.
     """
 
     format: int = FORMAT
@@ -83,6 +83,7 @@ class Index(Struct, forbid_unknown_fields=True, kw_only=True):
     largest_call: Optional[int] = None
     layout: str = "items"
     segments: Count = 1
+    compiled: Dict[str, Any] = field(default_factory=dict)
 
     @property
     def why_inexact(self) -> str:

@@ -3,62 +3,93 @@
 from __future__ import annotations
 
 import importlib
-import json
 import logging
 import os
-import shutil
-import subprocess
 import time
 from pathlib import Path
-from typing import Any, ClassVar, Dict, Mapping, Optional, Sequence
+from typing import Any, ClassVar, Dict, Mapping, Optional, Sequence, Tuple
 
 import torch
 
 from anyshape.backends.base import Backend, Run, quiet
+from anyshape.backends.neuron_cores import (
+    NUM_CORES,
+    VISIBLE_CORES,
+    OverCores,
+    on_one_core,
+    rows_of,
+    rows_per_core,
+    visible_cores,
+)
 from anyshape.errors import ConfigError
 
 logger = logging.getLogger(__name__)
 
-NUM_CORES, VISIBLE_CORES = "NEURON_RT_NUM_CORES", "NEURON_RT_VISIBLE_CORES"
-NEURON_LS = "/opt/aws/neuron/bin/neuron-ls"
+OPTIONS: Dict[str, Any] = {
+    "compiler_args": None,
+    "compiler_workdir": None,
+    "dynamic_batch": False,
+    "off_device": False,
+    "cores": 1,
+    "analyze": True,
+}
 
 
 class NeuronBackend(Backend):
-    """What both generations share: fixed shapes, one NeuronCore per worker, one file per program.
+    """What both generations share: fixed shapes, one NeuronCore per worker, programs as TorchScript files.
 
-    Each program carries its own weights in the device's memory. module: the SDK's Python package.
+    module: the SDK's Python package. package: the compiler's distribution. bytes_per_core: of device memory.
 
     compiler_args: passed on to the compiler, a list of texts. compiler_workdir: a folder that keeps what
     the compiler writes. dynamic_batch: let the SDK split and fill batches, so that one program per bucket
     serves every batch size. off_device: compile on a machine without the device; nothing runs then, so the
-    build neither compares nor measures.
+    build neither compares nor measures. cores: how many a worker takes; with more than one, the rows of a
+    call are split between them. analyze: ask the SDK which operators it knows before anything is compiled.
+    fallback: operators that it does not know run on the CPU, and the build says which.
     """
 
     module: ClassVar[str] = ""
-    package: ClassVar[str] = ""  # the compiler's distribution
-    options = {"compiler_args": None, "compiler_workdir": None, "dynamic_batch": False, "off_device": False}
+    package: ClassVar[str] = ""
+    bytes_per_core: ClassVar[int] = 0
+    options = OPTIONS
 
     def __init__(self, options: Mapping[str, Any]) -> None:
         super().__init__(options)
         args = self.settings["compiler_args"]
         if args is not None and not (isinstance(args, list) and all(isinstance(a, str) for a in args)):
             raise ConfigError(f"handler.backend_options.compiler_args must be a list of texts, not {args!r}")
-        for key in ("dynamic_batch", "off_device"):
-            if not isinstance(self.settings[key], bool):
+        for key, default in self.options.items():
+            if isinstance(default, bool) and not isinstance(self.settings[key], bool):
                 raise ConfigError(f"handler.backend_options.{key} must be true or false")
+        self.cores = self.settings["cores"]
+        if type(self.cores) is not int or self.cores < 1:
+            raise ConfigError("handler.backend_options.cores must be a positive whole number")
         self.dynamic_batch = self.settings["dynamic_batch"]
-        self.runs_here = not self.settings["off_device"]
+        if self.cores > 1:
+            self.refuse_together("cores: more than 1", dynamic_batch=True)
+
+    def refuse_together(self, what: str, **others: Any) -> None:
+        """Raise ConfigError if the option `what`, which is set, meets another that has the value given."""
+        for key, value in others.items():
+            if self.settings[key] == value:
+                raise ConfigError(
+                    f"handler.backend_options: {what} does not go with {key}: {str(value).lower()}, which "
+                    "the SDK "
+                    "does not support together: leave one out"
+                )
 
     def prepare_process(self, workers: int = 1) -> None:
-        """Take one core for this process before the SDK is imported, unless the operator chose the cores.
+        """Take this process's cores before the SDK is imported, unless the operator chose them.
 
-        Raises ConfigError if there are fewer cores than workers, or if the SDK is not installed.
+        Raises ConfigError if there are fewer cores than workers need, or if the SDK is not installed.
         """
-        available = visible_cores() if self.runs_here else None
-        if available is not None and workers > available:
+        available = visible_cores()
+        if available is not None and workers * self.cores > available:
+            each = "" if self.cores == 1 else f", of {self.cores} each,"
             raise ConfigError(
-                f"maxWorkers is {workers}, and there are {available} NeuronCores for them: a core belongs to "
-                "one worker, so set maxWorkers to at most that"
+                f"maxWorkers is {workers}{each}, and there are {available} NeuronCores for them: a core "
+                "belongs "
+                "to one worker, so set maxWorkers to at most that"
             )
         self.sdk()
 
@@ -66,7 +97,7 @@ class NeuronBackend(Backend):
         """The SDK's package. Programs cannot be loaded before it is imported."""
         if NUM_CORES not in os.environ and VISIBLE_CORES not in os.environ:
             # With more than one visible core the runtime would scatter the buckets over cores.
-            os.environ[NUM_CORES] = "1"
+            os.environ[NUM_CORES] = str(self.cores)
         try:
             return importlib.import_module(self.module)
         except ImportError as error:
@@ -76,14 +107,25 @@ class NeuronBackend(Backend):
             ) from None
 
     def load(self, folder: Path, files: Mapping[str, str]) -> Dict[str, Run]:
-        self.sdk()
+        sdk = self.sdk()
         programs: Dict[str, Run] = {}
         for name, file in files.items():
             started = time.perf_counter()
-            with quiet():
-                programs[name] = torch.jit.load(str(folder / file)).eval()  # type: ignore[no-untyped-call]
+            with quiet(), on_one_core(sdk):
+                programs[name] = self.ready(sdk, self.open(folder / file), name)
             logger.info("loaded %s in %.1f s", name, time.perf_counter() - started)
         return programs
+
+    def open(self, path: Path) -> Any:
+        """A program as it was saved; it goes to its core as it is read."""
+        return torch.jit.load(str(path)).eval()  # type: ignore[no-untyped-call]
+
+    def ready(self, sdk: Any, program: Any, name: str) -> Run:
+        """A loaded program on the cores it is for."""
+        rows = rows_of(name)
+        if rows_per_core(rows, self.cores) == rows:
+            return program  # type: ignore[no-any-return]
+        return OverCores(sdk, program, self.cores)
 
     def versions(self) -> Dict[str, str]:
         """torch, the SDK's package, and the compiler where there is one."""
@@ -96,38 +138,17 @@ class NeuronBackend(Backend):
 
 
 class Neuron(NeuronBackend):
-    """For Inf1."""
+    """For Inf1.
+
+    separate_weights: compile models of more than 1.9 GB, whose weights one file cannot hold. fallback is on:
+    the compiler has no embeddings, and a text model without the CPU would not compile.
+    """
 
     name = "neuron"
     module = "torch_neuron"
     package = "neuron-cc"
-
-
-def visible_cores() -> Optional[int]:
-    """The NeuronCores that workers may take: the operator's, else the machine's; None if unknown."""
-    visible = os.environ.get(VISIBLE_CORES)
-    if visible:
-        return sum(_span(part) for part in visible.split(","))
-    number = os.environ.get(NUM_CORES, "")
-    if number.isdecimal() and int(number) > 1:
-        return int(number)
-    command = shutil.which("neuron-ls") or shutil.which(NEURON_LS)
-    if command is None:
-        return None
-    try:
-        listed = subprocess.run([command, "--json-output"], capture_output=True, timeout=30, check=True)
-        return sum(int(device["nc_count"]) for device in json.loads(listed.stdout))
-    except (OSError, subprocess.SubprocessError, ValueError, KeyError, TypeError):
-        return None
-
-
-def _span(part: str) -> int:
-    """How many cores ``3`` or ``0-3`` names."""
-    first, _, last = part.strip().partition("-")
-    try:
-        return int(last or first) - int(first) + 1
-    except ValueError:
-        raise ConfigError(f"{VISIBLE_CORES} must look like 0-3 or 0,2, not {part!r}") from None
+    bytes_per_core = 2 * 2**30
+    options = {**OPTIONS, "fallback": True, "separate_weights": False}
 
 
 def package_version(name: str) -> Optional[str]:
@@ -138,3 +159,8 @@ def package_version(name: str) -> Optional[str]:
         return metadata.version(name)
     except metadata.PackageNotFoundError:
         return None
+
+
+def words(args: Optional[Sequence[str]]) -> Tuple[str, ...]:
+    """Compiler arguments word by word: recipes may write ``--target inf2`` as one text or as two."""
+    return tuple(word for text in args or () for word in text.split())

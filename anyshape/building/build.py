@@ -52,18 +52,27 @@ class Built:
     resident_bytes: int
 
 
-def build(recipe: Path, store: Path, version: str = "1.0", progress: Optional[Progress] = None) -> Built:
+def build(
+    recipe: Path,
+    store: Path,
+    version: str = "1.0",
+    progress: Optional[Progress] = None,
+    jobs: Optional[int] = None,
+) -> Built:
     """Build the archive that `recipe` describes into `store`, named after the recipe's file.
+
+    jobs: how many programs to compile at once, where the compiler can (Neuron); default: as many as this
+    machine bears.
 
     Raises BuildError or ConfigError, and leaves nothing in the store then: what deviates from the unpadded
     model by more than the recipe's tolerance is not packed. The process is left as it was found.
     """
     check_names(recipe.stem, store)
     with restored(recipe.parent):
-        return _build(recipe, store, version, progress or Silent())
+        return _build(recipe, store, version, progress or Silent(), jobs)
 
 
-def _build(path: Path, store: Path, version: str, progress: Progress) -> Built:
+def _build(path: Path, store: Path, version: str, progress: Progress, jobs: Optional[int]) -> Built:
     written = read_yaml(path)
     recipe = Recipe.from_mapping(written)
     sys.path[:0] = [str(path.parent.resolve()), str(Path.cwd())]  # where a recipe's own modules may lie
@@ -71,6 +80,7 @@ def _build(path: Path, store: Path, version: str, progress: Progress) -> Built:
     prepare_process(settings, recipe.workers, path.parent)
     backend = create_backend(settings.backend, settings.backend_options, path.parent)
     compiler = create_compiler(settings.backend, backend, path.parent)
+    compiler.processes = jobs
     if settings.dynamic_batch and not backend.dynamic_batch:
         raise BuildError(
             f"handler.batch_sizes: {settings.backend} compiles fixed batch sizes; list them, as in [1, 4, 16]"
@@ -108,6 +118,7 @@ def _build(path: Path, store: Path, version: str, progress: Progress) -> Built:
             layout=settings.layout,
             segments=settings.segments,
             backend_options=dict(settings.backend_options),
+            compiled=compiler.report(),
         )
         _write(folder, index, path, written, settings.buckets)
         if compiler.runs_here:

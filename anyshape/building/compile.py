@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
 
 import torch
 
@@ -12,7 +11,7 @@ from anyshape import archive
 from anyshape.archive import MODELS, Program, program_name
 from anyshape.backends.base import Tensors
 from anyshape.buckets import Bucket, call_shapes
-from anyshape.building.backends.base import Compiler
+from anyshape.building.backends.base import Compiler, Job, JobFailed
 from anyshape.building.calls import calls_to_check, items_to_check
 from anyshape.building.errors import BuildError, first_line
 from anyshape.building.exact import UnknownOperation
@@ -45,31 +44,18 @@ def compile_programs(
     progress.stage("compiling", len(wanted))
     compiled: Dict[str, Any] = {}
     seconds: Dict[str, float] = {}
-    checked = set()
-    for bucket, batch_size in wanted:
-        name = program_name(bucket, batch_size)
-        rows = batch_size or min(2, batch_sizes[-1])
-        started = time.perf_counter()
-        try:
-            if compiler.freezes_values and bucket not in checked:
-                check_values(
-                    model, builder.layout.inputs(builder.task.inputs), examples(builder, bucket, rows)
-                )
-                checked.add(bucket)
-            compiled[name] = compiler.compile(model, example(builder, bucket, rows), bucket)
-        except UnknownOperation as error:
-            raise BuildError(f"handler.model: {error}") from None
-        except (BuildError, ConfigError):
-            raise
-        except Exception as error:
-            check_export(error)
-            raise BuildError(
-                f"bucket {name} does not compile: {first_line(error)}, at {place_of(error)}"
-            ) from error
-        seconds[name] = time.perf_counter() - started
-        progress.step(name)
+    try:
+        for done in compiler.compile_all(model, _jobs(compiler, model, builder, wanted, batch_sizes)):
+            compiled[done.name], seconds[done.name] = done.program, done.seconds
+            progress.step(done.name)
+    except JobFailed as failed:
+        cause = failed.__cause__
+        refusal = _refusal(failed.name, cause)
+        raise refusal from (None if refusal is cause else cause)
+    compiled = {program_name(*key): compiled[program_name(*key)] for key in wanted}
     if backend.dynamic_shapes:
-        compiled = {program_name(*key): compiled[name] for key in keys}
+        (only,) = compiled.values()
+        compiled = {program_name(*key): only for key in keys}
     try:
         files = compiler.save(compiled, folder / MODELS)
     except Exception as error:  # what can be compiled cannot always be written
@@ -90,6 +76,38 @@ def compile_programs(
         for bucket, batch_size in keys
         for name in [program_name(bucket, batch_size)]
     ]
+
+
+def _jobs(
+    compiler: Compiler,
+    model: torch.nn.Module,
+    builder: TaskBuilder,
+    wanted: Sequence[Tuple[Bucket, Optional[int]]],
+    batch_sizes: Sequence[int],
+) -> Iterator[Job]:
+    """What there is to compile; a bucket's example exists only once it is asked for."""
+    checked = set()
+    for bucket, batch_size in wanted:
+        name, rows = program_name(bucket, batch_size), batch_size or min(2, batch_sizes[-1])
+        if compiler.freezes_values and bucket not in checked:
+            inputs = builder.layout.inputs(builder.task.inputs)
+            try:
+                check_values(model, inputs, examples(builder, bucket, rows))
+            except Exception as error:
+                raise JobFailed(name) from error
+            checked.add(bucket)
+        yield Job(name, example(builder, bucket, rows), bucket)
+
+
+def _refusal(name: str, error: Optional[BaseException]) -> Exception:
+    """What the build says of a program that does not compile."""
+    if isinstance(error, UnknownOperation):
+        return BuildError(f"handler.model: {error}")
+    if isinstance(error, (BuildError, ConfigError)):
+        return error
+    assert isinstance(error, Exception)
+    check_export(error)
+    return BuildError(f"bucket {name} does not compile: {first_line(error)}, at {place_of(error)}")
 
 
 def example(builder: TaskBuilder, bucket: Bucket, rows: int) -> Tensors:

@@ -10,7 +10,7 @@ from typing import Any, Dict
 from rich.console import Console
 from rich.table import Table
 
-from anyshape.cli.tables import bucket_table, megabytes
+from anyshape.cli.tables import bucket_table, compiler_notes, megabytes, weights_table
 from anyshape.model import BucketedModel
 from anyshape.packed import read_packed
 from anyshape.process import resident_bytes
@@ -41,6 +41,9 @@ def run(args: argparse.Namespace) -> int:
     console = Console()
     console.print(f"[bold]{packed.name}[/bold] version {packed.version}")
     console.print(bucket_table(index))
+    for part in (weights_table(index), *compiler_notes(index)):
+        if part is not None:
+            console.print(part)
     rows = "any number of rows up to" if index.dynamic_batch else "rows per call:"
     sizes = index.batch_sizes[-1:] if index.dynamic_batch else index.batch_sizes
     bound = "" if index.largest_call is None else f", at most {index.largest_call} positions in all"

@@ -19,6 +19,7 @@ COMMANDS: Dict[str, str] = {
     "demo": "send inputs of many sizes to a running server",
     "plan": "choose buckets from data or from a server's traffic",
     "inspect": "print what is inside a .mar",
+    "neuron": "try everything on an Inferentia or Trainium instance",
     "report": "write what is inside a .mar as a page",
 }
 

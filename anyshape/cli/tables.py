@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, Optional
+from typing import Any, List, Optional
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from anyshape.archive import Index
+from anyshape.backends import create_backend
 
 
 class ProgressBar:
@@ -42,6 +43,44 @@ class ProgressBar:
 
 def megabytes(count: float) -> str:
     return f"{count / 1e6:.1f} MB" if count >= 1e5 else f"{count / 1e3:.1f} kB"
+
+
+def weights_table(index: Index) -> Optional[Table]:
+    """For an archive of Neuron, what its weights cost and what they would cost otherwise; None for others."""
+    if index.backend not in ("neuron", "neuronx"):
+        return None
+    from anyshape.backends.neuron import NeuronBackend
+    from anyshape.building.backends.neuron_memory import choices
+
+    backend = create_backend(index.backend, index.backend_options)
+    assert isinstance(backend, NeuronBackend)
+    rows = choices(index, backend)
+    if not rows:
+        return None
+    table = Table(title=f"weights, {len(index.programs)} programs", title_justify="left")
+    for column in ("", "in the archive", "on the host", "on a core", "fits", ""):
+        table.add_column(column, justify="right" if column.startswith(("in", "on")) else "left")
+    for row in rows:
+        sizes = [megabytes(size) for size in (row.archive, row.host, row.device)]
+        name = f"[bold]{row.name}, as built[/bold]" if row.chosen else row.name
+        table.add_row(name, *sizes, "yes" if row.fits else "[bold]no[/bold]", row.note)
+    return table
+
+
+def compiler_notes(index: Index) -> List[str]:
+    """What the compiler of Neuron said of the model's operators, for people."""
+    said = index.compiled.get("operators") or {}
+    notes = [f"operators: {said['said']}"] if said.get("said") else []
+    if said.get("unknown"):
+        notes.append(f"on the CPU: {', '.join(entry['kind'] for entry in said['unknown'])}")
+    if said.get("failed"):
+        notes.append(f"operators: the SDK could not say ({said['failed']})")
+    split = {name: parts for name, parts in index.compiled.get("device_parts", {}).items() if parts > 1}
+    if split:
+        notes.append(f"programs in several parts, the CPU between them: {', '.join(split)}")
+    if index.compiled.get("from_cache"):
+        notes.append(f"compiled before, from the cache: {index.compiled['from_cache']} programs")
+    return notes
 
 
 def bucket_table(index: Index) -> Table:

@@ -20,6 +20,7 @@ from anyshape.errors import ConfigError
 ROOT = Path(__file__).parent.parent.parent
 STAND_INS = Path(__file__).parent / "neuron_stand_ins"
 BACKENDS = ["neuron", "neuronx"]
+ARGUMENTS = {"neuron": ["--fast-math", "none"], "neuronx": ["--auto-cast", "none"]}
 TEXTS = ["one", "a text of some more words than that", "three little words"]
 
 # A fresh process is a worker: prepare, load, answer; what it prints is JSON.
@@ -89,7 +90,7 @@ def unpacked(archive: Path, folder: Path) -> Path:
 def built(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An unpacked archive, built in a process that had the stand-ins on its path."""
     folder = tmp_path_factory.mktemp(request.param)
-    path = recipe(request.param, folder, backend_options={"compiler_args": ["--fast-math", "none"]})
+    path = recipe(request.param, folder, backend_options={"compiler_args": [*ARGUMENTS[request.param]]})
     done = python(BUILD, str(path), str(folder / "store"), env=environment(folder))
     assert done.returncode == 0, done.stderr
     return unpacked(folder / "store" / f"{request.param}.mar", folder / "archive")
@@ -225,7 +226,8 @@ def test_dynamic_batches_must_be_asked_of_the_sdk(backend: str, tmp_path: Path) 
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_a_build_off_the_device_needs_no_core(backend: str, tmp_path: Path) -> None:
-    path = recipe(backend, tmp_path, backend_options={"off_device": True})
+    target = {"target": "inf2"} if backend == "neuronx" else {}
+    path = recipe(backend, tmp_path, backend_options={"off_device": True, **target})
     env = environment(tmp_path, NEURON_STAND_IN_CORES="0")
     command = [sys.executable, "-m", "anyshape", "build", str(path), "--store", str(tmp_path / "store")]
     done = subprocess.run(

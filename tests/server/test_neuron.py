@@ -17,6 +17,7 @@ from tests.conftest import assert_close, write_recipe
 from tests.server.harness import Server
 
 TOO_MANY = "too-many"
+SDK = {"neuron": "1.13.1.2.11.13.0", "neuronx": "2.9.0.2.15.32035"}
 LENGTHS = (2, 7, 8, 9, 16)  # tokens: within, at and beyond the smaller bucket
 
 
@@ -95,7 +96,9 @@ def test_the_description_names_the_sdk(neuron_server: Server, backend: str) -> N
     response = neuron_server.manage("GET", f"/models/{backend}", customized="true")
     described = response.json()[0]["customizedMetadata"]
     assert described["backend"] == backend
-    assert "standin" in described["versions"][{"neuron": "torch_neuron", "neuronx": "torch_neuronx"}[backend]]
+    assert (
+        described["versions"][{"neuron": "torch_neuron", "neuronx": "torch_neuronx"}[backend]] == SDK[backend]
+    )
 
 
 def test_an_archive_for_more_workers_than_cores_does_not_become_ready(neuron_server: Server) -> None:

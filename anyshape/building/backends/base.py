@@ -2,13 +2,41 @@
 
 from __future__ import annotations
 
+import time
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Dict, Mapping
+from typing import Any, ClassVar, Dict, Iterable, Iterator, Mapping, Optional
 
 import torch
 
 from anyshape.backends.base import Backend, Tensors
 from anyshape.buckets import Bucket
+
+
+@dataclass(frozen=True)
+class Job:
+    """A program to compile: its name, the inputs whose shapes and dtypes it takes, and its bucket."""
+
+    name: str
+    example: Tensors
+    bucket: Bucket
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """A compiled program, in whatever form its compiler saves, and the seconds that it took."""
+
+    name: str
+    program: Any
+    seconds: float
+
+
+class JobFailed(Exception):
+    """The program `name` does not compile; the cause says why."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.name = name
 
 
 class Compiler:
@@ -30,10 +58,29 @@ class Compiler:
         """`backend` holds the checked options."""
         self.backend = backend
         self.settings = backend.settings
+        self.processes: Optional[int] = None  # to compile in at once; None: as many as this machine bears
 
     def compile(self, model: torch.nn.Module, example: Tensors, bucket: Bucket) -> Any:
         """Compile `model` for `bucket`: for the shapes and dtypes of `example`."""
         raise NotImplementedError
+
+    def compile_all(self, model: torch.nn.Module, jobs: Iterable[Job]) -> Iterator[Compiled]:
+        """Compile `model` for every job, one by one unless a compiler knows better, in any order.
+
+        Raises JobFailed for the first that does not compile, and whatever `jobs` raises.
+        """
+        for job in jobs:
+            started = time.perf_counter()
+            try:
+                program = self.compile(model, job.example, job.bucket)
+            except Exception as error:
+                raise JobFailed(job.name) from error
+            yield Compiled(job.name, program, time.perf_counter() - started)
+
+    def report(self) -> Dict[str, Any]:
+        """What was found out while compiling that whoever serves the archive should know; part of
+        buckets.json."""
+        return {}
 
     def save(self, compiled: Mapping[str, Any], folder: Path) -> Dict[str, str]:
         """Write all compiled programs below `folder`; returns the file name of each program."""
