@@ -91,7 +91,7 @@ def check(model: BucketedModel, expected: list[Any], tolerance: float) -> None:
 def test_the_same_recipe_answers_the_same(
     backend: str, neuron: None, expected: list[Any], tmp_path: Path
 ) -> None:
-    built = build(recipe(tmp_path, backend, backend=backend), tmp_path)
+    built = build(recipe(tmp_path, backend, backend=backend), tmp_path, jobs=1)
     assert built.index.backend == backend
     assert max(p.deviation for p in built.index.programs if p.deviation is not None) <= 1e-4
     check(BucketedModel.load(built.path), expected, TOLERANCES["float32"])

@@ -33,10 +33,10 @@ def neuron_store(tmp_path_factory: pytest.TempPathFactory, encoder_folder: Path)
         patch.setenv("NEURON_STAND_IN_LOCKS", str(work))
         patch.setenv("NEURON_RT_NUM_CORES", "1")
         for backend in BACKENDS:
-            build(write_recipe(work, backend, backend=backend, **options), store)
+            build(write_recipe(work, backend, backend=backend, **options), store, jobs=1)
         recipe = write_recipe(work, TOO_MANY, backend="neuron", **options)
         recipe.write_text(recipe.read_text().replace("maxWorkers: 1", "maxWorkers: 3"))
-        build(recipe, store)
+        build(recipe, store, jobs=1)
     for archive in store.glob(
         "*.mar"
     ):  # whose folder is all that the workers import from, beside their Python

@@ -143,11 +143,11 @@ def take_cores():
     folder = os.environ.get("NEURON_STAND_IN_LOCKS", tempfile.gettempdir())
     files = []
     for name in names:
-        file = open(os.path.join(folder, f"neuron-core-{name}.lock"), "w")  # noqa: SIM115
+        file = os.open(os.path.join(folder, f"neuron-core-{name}.lock"), os.O_WRONLY | os.O_CREAT)
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            file.close()
+            os.close(file)
             continue
         files.append(file)
         if len(files) == wanted:
