@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, Callable, Dict, List, Optional, Tuple
 
 import yaml
+from msgspec import to_builtins
 
 from anyshape import __version__
 from anyshape.backends.neuron import package_version
@@ -159,7 +160,7 @@ class Check:
             "compiled": index.compiled,
             "compile_seconds": {program.name: round(program.seconds, 1) for program in index.programs},
             "deviations": {program.name: program.deviation for program in index.programs},
-            "costs": index.costs,
+            "costs": to_builtins(index.costs),
         }
 
     def speed(self, backend: str) -> Dict[str, Any]:
