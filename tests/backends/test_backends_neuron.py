@@ -79,7 +79,7 @@ def python(code: str, *args: str, env: dict[str, str]) -> subprocess.CompletedPr
 
 
 def unpacked(archive: Path, folder: Path) -> Path:
-    from anyshape.archive import unpack
+    from anyshape.packed import unpack
 
     folder.mkdir()
     unpack(archive, folder)

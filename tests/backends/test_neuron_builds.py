@@ -13,7 +13,6 @@ import pytest
 import torch
 import yaml
 
-from anyshape import archive
 from anyshape.backends import create_backend, neuron_cores
 from anyshape.backends.parts import Parts
 from anyshape.building.backends.neuron import NeuronCompiler
@@ -23,6 +22,7 @@ from anyshape.building.build import Built, build
 from anyshape.building.errors import BuildError
 from anyshape.errors import ConfigError
 from anyshape.model import BucketedModel
+from anyshape.packed import unpack
 from anyshape.packing import Call
 
 STAND_INS = Path(__file__).parent / "neuron_stand_ins"
@@ -82,7 +82,7 @@ def made(folder: Path, backend: str, options: dict[str, Any] | None = None, **ha
 def unpacked(built: Built) -> Path:
     folder = built.path.parent / "unpacked"
     folder.mkdir()
-    archive.unpack(built.path, folder)
+    unpack(built.path, folder)
     return folder
 
 
