@@ -57,7 +57,8 @@ def program_name(bucket: Bucket, batch_size: Optional[int]) -> str:
 class Index(Struct, forbid_unknown_fields=True, kw_only=True):
     """buckets.json: everything that was decided when the archive was built.
 
-    largest_call: the most positions in a call of more than the smallest batch size, or None.
+    largest_call: the most positions in a call of more than the smallest batch size, or None. unpadded: every
+    item runs in the bucket of its own size.
     layout, segments: how items lie in rows, and the most of them in one.
     costs: measured seconds per bucket and batch size, on the machine that built it. plan: where the
     buckets were planned from data, what the planner expected. weights: number of parameters. assets: the
@@ -84,6 +85,7 @@ class Index(Struct, forbid_unknown_fields=True, kw_only=True):
     layout: str = "items"
     segments: Count = 1
     compiled: Dict[str, Any] = field(default_factory=dict)
+    unpadded: bool = False
 
     @property
     def why_inexact(self) -> str:
@@ -141,6 +143,9 @@ def check_settings(settings: Settings, index: Index) -> None:
         asked, built = getattr(settings, key), getattr(index, key)
         if asked != built:
             raise ConfigError(f"handler.{key} is {asked}, but the archive was built for {built}")
+    if settings.unpadded != index.unpadded:
+        built = "every length" if index.unpadded else "a list of buckets"
+        raise ConfigError(f"handler.buckets is written otherwise, but the archive was built for {built}")
 
 
 def check_files(folder: Path, index: Index) -> None:

@@ -50,6 +50,18 @@ def parse_buckets(values: Iterable[Any]) -> List[Bucket]:
     return buckets
 
 
+def every_length(written: str) -> List[Bucket]:
+    """The buckets of ``"every length to 64"`` or ``"every length from 4 to 64"``.
+
+    Raises ValueError if there are none.
+    """
+    numbers = [int(word) for word in written.split() if word.isdecimal()]
+    least, most = numbers if len(numbers) == 2 else (1, *numbers)
+    if least > most:
+        raise ValueError(f"{written!r} names no length")
+    return [(length,) for length in range(least, most + 1)]
+
+
 def volume(shape: Sequence[int]) -> int:
     """How many positions a bucket or an item has: tokens, or pixels."""
     return math.prod(shape)
@@ -65,9 +77,12 @@ def contains(bucket: Bucket, size: Size) -> bool:
     return all(side >= needed for side, needed in zip(bucket, size))
 
 
-def fits(size: Size, buckets: Iterable[Bucket]) -> bool:
-    """Whether an item of `size` fits any of `buckets`: the one place where that is decided."""
-    return any(contains(bucket, size) for bucket in buckets)
+def fits(size: Size, buckets: Iterable[Bucket], unpadded: bool = False) -> bool:
+    """Whether an item of `size` fits any of `buckets`; `unpadded`: whether it is as large as one of them.
+
+    The one place where that is decided.
+    """
+    return any(bucket == size if unpadded else contains(bucket, size) for bucket in buckets)
 
 
 def largest_sides(buckets: Iterable[Bucket]) -> Size:

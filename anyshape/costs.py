@@ -18,7 +18,7 @@ from typing import Annotated, Dict, Iterable, List, Mapping, Sequence, Tuple, Un
 
 from msgspec import Meta, Struct
 
-from anyshape.buckets import Bucket, Shape, Size, choose, contains, parse_buckets, volume
+from anyshape.buckets import Bucket, Shape, Size, choose, contains, fits, parse_buckets, volume
 
 # What an item asks of its bucket: a bit per bucket that contains it, or the size itself where a
 # call may have any shape. Two items in one call ask for the `join` of their needs.
@@ -45,7 +45,8 @@ class CostTable:
     batch size of its bucket, at a cost that lies on the line between the measured ones.
     `interpolate_sizes`: a call may have any shape up to the largest sides, too, at a cost on the
     line between the measured volumes. Below the smallest measured batch size or volume its cost
-    holds; a shape larger than every bucket costs in proportion to its volume.
+    holds; a shape larger than every bucket costs in proportion to its volume. `unpadded`: an item runs in the
+    bucket of its own size alone.
 
     Raises ValueError if the table is empty, has other holes, or holds something that is no time.
     """
@@ -55,12 +56,14 @@ class CostTable:
         seconds: Mapping[Shape, float],
         dynamic_batch: bool = False,
         interpolate_sizes: bool = False,
+        unpadded: bool = False,
     ) -> None:
         self.buckets: Tuple[Bucket, ...] = tuple(parse_buckets(bucket for bucket, _ in seconds))
         self.batch_sizes: Tuple[int, ...] = tuple(sorted({size for _, size in seconds}))
         self.largest_batch: int = self.batch_sizes[-1]
         self.dynamic_batch = dynamic_batch
-        self.interpolate_sizes = interpolate_sizes
+        self.interpolate_sizes = interpolate_sizes and not unpadded
+        self.unpadded = unpadded
         self._measured = dict(seconds)
         # Per bucket, the most rows of one call.
         self.most_rows: Dict[Bucket, int] = {b: self._check(b) for b in self.buckets}
@@ -78,7 +81,9 @@ class CostTable:
         self._alone: Dict[Bucket, Tuple[List[float], List[int]]] = {}
 
     @classmethod
-    def by_volume(cls, shapes: Sequence[Shape], dynamic_batch: bool = False) -> CostTable:
+    def by_volume(
+        cls, shapes: Sequence[Shape], dynamic_batch: bool = False, unpadded: bool = False
+    ) -> CostTable:
         """A model to plan with before anything was measured, in no real unit: only ratios mean
         something.
 
@@ -86,7 +91,8 @@ class CostTable:
         item of the smallest bucket.
         """
         overhead = min(volume(bucket) for bucket, _ in shapes)
-        return cls({(b, n): (overhead + volume(b) * n) * 1e-6 for b, n in shapes}, dynamic_batch)
+        seconds = {(b, n): (overhead + volume(b) * n) * 1e-6 for b, n in shapes}
+        return cls(seconds, dynamic_batch, unpadded=unpadded)
 
     @classmethod
     def of(
@@ -195,14 +201,14 @@ class CostTable:
     # How the table is built.
 
     def _find_need(self, size: Size) -> Need:
-        need = sum(1 << i for i, bucket in enumerate(self.buckets) if contains(bucket, size))
+        need = sum(1 << i for i, bucket in enumerate(self.buckets) if fits(size, [bucket], self.unpadded))
         if not need:
             raise ValueError(f"size {size} fits no bucket of {list(self.buckets)}: reject it before packing")
         return size if self.interpolate_sizes else need
 
     def _find_cheapest(self, size: Size) -> Bucket:
         self._find_need(size)  # says what is wrong with a size that fits nowhere
-        bucket = choose(size, self.buckets, self.choose_cost)
+        bucket = size if self.unpadded else choose(size, self.buckets, self.choose_cost)
         assert bucket is not None
         return bucket
 

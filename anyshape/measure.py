@@ -40,7 +40,7 @@ def measure(programs: Programs, progress: Optional[Progress] = None) -> CostTabl
             if progress is not None and number == MEASURED_ROUNDS:
                 progress(bucket, batch_size, statistics.median(times[1:]))
     seconds = {shape: statistics.median(times[1:]) for shape, times in rounds.items()}
-    return CostTable(seconds, index.dynamic_batch, programs.backend.dynamic_shapes)
+    return CostTable(seconds, index.dynamic_batch, programs.backend.dynamic_shapes, index.unpadded)
 
 
 def _seconds(programs: Programs, call: Call, items: Sequence[Item]) -> float:

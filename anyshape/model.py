@@ -52,7 +52,9 @@ class BucketedModel:
         if list(self.layout.inputs(self.task.inputs)) != self.index.inputs:
             raise ConfigError("the task's inputs differ from buckets.json: build the archive again")
         self.programs = Programs(folder, self.index, self.layout)
-        self.costs = CostTable.by_volume(self.index.shapes, dynamic_batch=self.index.dynamic_batch)
+        self.costs = CostTable.by_volume(
+            self.index.shapes, dynamic_batch=self.index.dynamic_batch, unpadded=self.index.unpadded
+        )
 
     @classmethod
     def load(cls, path: Union[str, Path], warm: bool = True) -> BucketedModel:

@@ -47,10 +47,14 @@ def _key(description: str, must: str = "", **limits: Any) -> Meta:
 
 MAX_PIXELS = 50_000_000
 COUNT = "a positive whole number"
-BUCKET_LIST = "a list of lengths or of [height, width], or a mapping with the key `plan`"
+BUCKET_LIST = (
+    "a list of lengths or of [height, width], `every length to 64` (or any number), or a mapping with the "
+    "key `plan`"
+)
 
 Text = Annotated[str, Meta(min_length=1)]
 Side = Annotated[int, Meta(ge=1)]
+EveryLength = Annotated[str, Meta(pattern=r"^every length( from [1-9]\d*)? to [1-9]\d*$")]
 Bucket = Union[Side, Annotated[List[Side], Meta(min_length=1, max_length=2)], str]
 
 
@@ -119,8 +123,12 @@ class Section(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         _key("What the compiled model computes in.", "one of float32, bfloat16, float16"),
     ] = "float32"
     buckets: Annotated[
-        Union[List[Bucket], BucketPlan],
-        _key("The shapes to compile: lengths, [height, width], or a plan from data.", BUCKET_LIST),
+        Union[List[Bucket], BucketPlan, EveryLength],
+        _key(
+            "The shapes to compile: lengths, [height, width], or a plan from data; `every length to 64`: one "
+            "per length, so that nothing is ever padded.",
+            BUCKET_LIST,
+        ),
     ]
     batch_sizes: Annotated[
         Union[Annotated[List[Side], Meta(min_length=1)], Literal["dynamic"]],

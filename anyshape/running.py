@@ -46,7 +46,7 @@ class Runner:
         for i, item in enumerate(items):
             if isinstance(item, Refused):
                 results[i] = item
-            elif fits(item.size, self.costs.buckets):
+            elif fits(item.size, self.costs.buckets, self.costs.unpadded):
                 waiting[i] = item
             else:
                 results[i] = self._too_large(item)

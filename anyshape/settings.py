@@ -9,7 +9,7 @@ from typing import Any, Dict, List, Optional, Sequence
 
 from msgspec import Struct
 
-from anyshape.buckets import Bucket, parse_buckets
+from anyshape.buckets import Bucket, every_length, parse_buckets
 from anyshape.errors import ConfigError
 from anyshape.recipe import DYNAMIC, BucketPlan, Section
 
@@ -24,7 +24,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     """The keys of the recipe's section that serve (see `recipe.Section`), with
 
     buckets: parsed, sorted by volume, unique. batch_sizes: the rows that are warmed and measured, rising: the
-    listed ones or, where any number is allowed (`dynamic_batch`), powers of two up to the largest.
+    listed ones or, where any number is allowed (`dynamic_batch`), powers of two up to the largest. unpadded:
+    there is a bucket for every length, and an item runs in its own alone.
     segments: the most texts in a row; 1 in the layout `items`.
     """
 
@@ -34,6 +35,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     buckets: List[Bucket]
     batch_sizes: List[int]
     dynamic_batch: bool
+    unpadded: bool
     largest_call: Optional[int]
     layout: str
     segments: int
@@ -58,9 +60,15 @@ class Settings(Struct, frozen=True, kw_only=True):
             if isinstance(section.buckets, BucketPlan):
                 raise ConfigError("handler.buckets is a plan: build the archive, which carries it out")
             try:
-                buckets = parse_buckets(section.buckets)
+                written = section.buckets
+                buckets = every_length(written) if isinstance(written, str) else parse_buckets(written)
             except ValueError as error:
                 raise ConfigError(f"handler.buckets: {error}") from None
+        unpadded = isinstance(section.buckets, str)
+        if unpadded and section.layout != "items":
+            raise ConfigError(
+                f"handler.buckets: {section.buckets} leaves no rows to share: write no handler.layout"
+            )
         dynamic = section.batch_sizes == DYNAMIC
         same = {name: getattr(section, name) for name in _SAME}
         return cls(
@@ -68,6 +76,7 @@ class Settings(Struct, frozen=True, kw_only=True):
             batch_sizes=_powers(section.largest_batch) if dynamic else sorted(set(section.batch_sizes)),  # type: ignore[arg-type]
             dynamic_batch=dynamic,
             segments=section.segments if section.layout == "rows" else 1,
+            unpadded=unpadded,
             max_request_characters=section.max_request_characters or 2 * section.max_characters,
             **same,
         )

@@ -117,6 +117,7 @@ def _build(path: Path, store: Path, version: str, progress: Progress, jobs: Opti
             largest_call=settings.largest_call,
             layout=settings.layout,
             segments=settings.segments,
+            unpadded=settings.unpadded,
             backend_options=dict(settings.backend_options),
             compiled=compiler.report(),
         )

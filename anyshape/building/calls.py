@@ -19,13 +19,13 @@ def items_to_check(builder: TaskBuilder, bucket: Bucket, smaller: Sequence[Bucke
     """Items to run in `bucket`; `smaller` are the buckets before it."""
     sizes: List[Size]
     if isinstance(builder.layout, Rows):  # short texts run in long rows
-        sizes = builder.sizes_to_check(bucket, [])
+        sizes = builder.checked_sizes(bucket, [])
         least, (length,) = sizes[0][0], bucket
         rests = [length - size for (size,) in sizes if least <= length - size]
         sizes = [*sizes, *((rest,) for rest in rests)]
         sizes += [(least,)] * max(0, min(builder.layout.segments, length // least) - len(sizes))
     else:
-        sizes = builder.sizes_to_check(bucket, smaller)
+        sizes = builder.checked_sizes(bucket, smaller)
     return [builder.sample(size, seed) for seed, size in enumerate(sizes)]
 
 

@@ -122,7 +122,7 @@ def examples(builder: TaskBuilder, bucket: Bucket, rows: int) -> List[Tensors]:
     """That example, then one for each size that is checked, all its rows as long as that."""
     alone = [
         _filled(builder, bucket, rows, [builder.sample(size, i) for i in range(rows)], (1,) * rows)
-        for size in builder.sizes_to_check(bucket, [])
+        for size in builder.checked_sizes(bucket, [])
     ]
     return [example(builder, bucket, rows), *alone]
 

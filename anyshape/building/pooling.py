@@ -37,15 +37,16 @@ def _max(tokens: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
 
 
 def _cls(tokens: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    return _picked(tokens, mask - functional.pad(mask[:, :-1], (1, 0)))
+    return picked(tokens, mask - functional.pad(mask[:, :-1], (1, 0)))
 
 
-def _last_token(tokens: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    return _picked(tokens, mask - functional.pad(mask[:, 1:], (0, 1)))
+def last_token(tokens: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """The last token of each row that the mask counts."""
+    return picked(tokens, mask - functional.pad(mask[:, 1:], (0, 1)))
 
 
-def _picked(tokens: torch.Tensor, steps: torch.Tensor) -> torch.Tensor:
-    """The token of each row where the mask goes up. No gather: some compilers do not know it."""
+def picked(tokens: torch.Tensor, steps: torch.Tensor) -> torch.Tensor:
+    """The token of each row where `steps` is 1. No gather: some compilers do not know it."""
     return tokens.masked_fill(steps.unsqueeze(-1) < 1, 0.0).sum(1)
 
 
@@ -56,7 +57,7 @@ MODES: Dict[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {
     "mean": _mean,
     "mean_sqrt_len": _mean_sqrt_len,
     "weighted_mean": _weighted_mean,
-    "last_token": _last_token,
+    "last_token": last_token,
 }
 
 

@@ -12,6 +12,7 @@ from tokenizers import Tokenizer
 from tokenizers.normalizers import Lowercase, Sequence
 
 from anyshape.buckets import Bucket
+from anyshape.building.classifiers import text_config
 from anyshape.building.pooling import Normalize, takes
 from anyshape.building.sentence_folder import Sentence
 from anyshape.errors import ConfigError
@@ -29,10 +30,11 @@ def save_text(
     folder: Path,
     sentence: Optional[Sentence] = None,
     more: Optional[Dict[str, Any]] = None,
+    padding: Optional[int] = None,
 ) -> None:
     """Write tokenizer.json and text.json to `folder`, for a model and transformers' tokenizer of it.
 
-    `more` is what the task itself adds to text.json.
+    `more` is what the task itself adds to text.json; `padding` a token that is no text's, to pad with.
 
     Raises ConfigError for a tokenizer, a model or buckets that do not fit each other.
     """
@@ -42,13 +44,15 @@ def save_text(
             "convert it to a fast tokenizer first"
         )
     settings = getattr(model, "config", None)
-    rows = _embeddings(model)
+    rows = embeddings(model)
     _check_positions(buckets, model)
     saved = {
         "inputs": _inputs(section, tokenizer, model),
-        "pad_token_id": _pad_token_id(tokenizer, settings, rows),
+        "pad_token_id": _pad_token_id(tokenizer, text_config(model), rows) if padding is None else padding,
         "pad_token_type_id": getattr(tokenizer, "pad_token_type_id", 0),
-        "embeddings": rows if _has_ids_beyond(section, tokenizer.backend_tokenizer, rows) else None,
+        "embeddings": rows
+        if padding is not None or _has_ids_beyond(section, tokenizer.backend_tokenizer, rows)
+        else None,
         "truncation_side": tokenizer.truncation_side,
         "labels": labels_of(section, settings),
         "problem_type": getattr(settings, "problem_type", None),
@@ -86,7 +90,7 @@ def _check_positions(buckets: List[Bucket], model: torch.nn.Module) -> None:
         raise ConfigError(f"handler.buckets: {largest} is more than the {limit} positions of the model")
 
 
-def _embeddings(model: torch.nn.Module) -> Optional[int]:
+def embeddings(model: torch.nn.Module) -> Optional[int]:
     """How many token ids the model has embeddings for, or None if it does not say."""
     try:
         table = model.get_input_embeddings()  # type: ignore[operator]
@@ -114,13 +118,14 @@ def _has_ids_beyond(section: Section, fast: Tokenizer, rows: Optional[int]) -> b
 
 
 def _pad_token_id(tokenizer: Any, settings: Any, rows: Optional[int]) -> int:
-    """What the model itself takes for padding, else what the tokenizer does: a model looks for its own."""
+    """What the model itself takes for padding, else what the tokenizer does: a model looks for its own.
+
+    Without either any token does: the model cannot know one, and the build compares.
+    """
     for pad in (getattr(settings, "pad_token_id", None), tokenizer.pad_token_id):
         if isinstance(pad, int) and pad >= 0 and (rows is None or pad < rows):
             return pad
-    raise ConfigError(
-        "the tokenizer has no padding token that the model has an embedding for: set one and save it again"
-    )
+    return 0
 
 
 def _inputs(section: Section, tokenizer: Any, model: torch.nn.Module) -> Any:

@@ -56,9 +56,12 @@ def _to_try(task: Task, section: Section) -> str:
         return f"{section.dtype} rounds: it needs a larger tolerance, or try handler.dtype: float32"
     if task.sides == 2:
         return "If the model rounds sides to a multiple (8 or 32, say), set handler.task_options.multiple_of"
+    unpadded = f"or pad nothing: handler.buckets: every length to {task.buckets[-1][0]}"
     for mask in (spec.name for spec in task.inputs if spec.kind == MASK):
-        return f"The model looks at the padding: every mixing of positions in it must heed {mask}"
-    return "The model looks at the padding: let its forward, and its tokenizer, take attention_mask"
+        return f"The model looks at the padding: every mixing of positions in it must heed {mask}, {unpadded}"
+    return (
+        f"The model looks at the padding: let its forward, and its tokenizer, take attention_mask, {unpadded}"
+    )
 
 
 def deviations(

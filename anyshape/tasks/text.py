@@ -153,6 +153,11 @@ class TextTask(Task):
     def _item(self, encoding: Any, text: Text, parameters: Parameters) -> Read:
         """The item of a tokenised text, or what the policy for long ones makes of it."""
         length, limit = len(encoding), self.limit_of(parameters)
+        least = self.buckets[0][0]
+        if self.settings.unpadded and length < least:
+            return UnprocessableInput(
+                f"the input has {length} tokens, and the model takes no less than {least}"
+            )
         if length <= limit:
             return self._made(encoding, text)
         if self._cuts(parameters):
@@ -174,6 +179,8 @@ class TextTask(Task):
         if self.embeddings is not None and max(ids, default=0) >= self.embeddings:
             token = next(token for token, i in zip(encoding.tokens, ids) if i >= self.embeddings)
             return UnprocessableInput(f"the text has the token {token!r}, which the model does not know")
+        if not ids and self.embeddings is not None and self.pad_id >= self.embeddings:
+            return UnprocessableInput("the text has no tokens")
         origin = self._origin(encoding, text)
         data: Dict[str, Any] = {"input_ids": ids}
         if "token_type_ids" in self.names:
@@ -245,6 +252,12 @@ class TextTask(Task):
         """The names of a model's classes; numbers where there are none for this many."""
         names: List[str] = self.saved["labels"]
         return names if len(names) == count else [f"LABEL_{i}" for i in range(count)]
+
+    def frame(self) -> Tuple[List[int], List[int]]:
+        """The special tokens that stand before every text, and those behind it."""
+        encoding = self.tokenizer.encode("a")
+        own = [i for i, special in enumerate(encoding.special_tokens_mask) if not special] or [1]
+        return encoding.ids[: own[0]], encoding.ids[own[-1] + 1 :]
 
     def _truncate(self, text: Text, length: int, parameters: Parameters) -> Any:
         """The text cut to `length` tokens, or None where that cannot be."""

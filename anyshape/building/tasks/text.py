@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import random
 from pathlib import Path
-from typing import Any, Dict, List, Sequence, Tuple
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import torch
 
 from anyshape.buckets import Bucket, Size
+from anyshape.building.classifiers import end_token, fit, pads_by_itself
 from anyshape.building.rows import TokenRows, classifier_rows, in_rows
 from anyshape.building.tasks.base import Exact, TaskBuilder
-from anyshape.building.text_assets import save_text
+from anyshape.building.text_assets import embeddings, save_text
+from anyshape.errors import ConfigError
 from anyshape.items import Item
 from anyshape.tasks.text import TextTask
 
@@ -24,7 +26,12 @@ class TextBuilder(TaskBuilder):
     def save(self, model: torch.nn.Module, folder: Path) -> None:
         tokenizer = self.source.tokenizer()
         more = self.more(tokenizer, model)
-        save_text(self.section, self.settings.buckets, tokenizer, model, folder, more=more)
+        padding = self.padding(model)
+        save_text(self.section, self.settings.buckets, tokenizer, model, folder, more=more, padding=padding)
+
+    def padding(self, model: torch.nn.Module) -> Optional[int]:
+        """A token that is no text's, where texts have to be padded with one."""
+        return None
 
     def more(self, tokenizer: Any, model: torch.nn.Module) -> Dict[str, Any]:
         """What serving this task needs to know besides: part of text.json."""
@@ -42,12 +49,6 @@ class TextBuilder(TaskBuilder):
         own = [spec.name for spec in self.task.inputs]
         return TokenRows(in_rows(model, own, self.task.vocabulary), self.names_in_rows())
 
-    def classifier_rows(self, model: torch.nn.Module) -> torch.nn.Module:
-        """`adapt_rows` for a model for sequence classification."""
-        own = [spec.name for spec in self.task.inputs]
-        most, vocabulary = self.settings.segments, self.task.vocabulary
-        return classifier_rows(model, own, self.names_in_rows(), most, vocabulary)
-
     def sizes_to_check(self, bucket: Bucket, smaller: Sequence[Bucket]) -> List[Size]:
         """The empty text's, one more than the bucket before, a few between, one less than full, full."""
         (length,) = bucket
@@ -63,6 +64,57 @@ class TextBuilder(TaskBuilder):
         ids = [(i + 1) % task.vocabulary if i == task.pad_id else i for i in ids]
         data = {"input_ids": ids, "token_type_ids": [0] * size[0]}
         return Item(size, {name: data[name] for name in task.names if name in data})
+
+
+class ClassifierBuilder(TextBuilder):
+    """A model for sequence classification, with a head that padding does not reach."""
+
+    auto_class = "AutoModelForSequenceClassification"
+
+    def load_model(self) -> torch.nn.Module:
+        model = super().load_model()
+        self._end = end_token(model)
+        return model
+
+    def padding(self, model: torch.nn.Module) -> Optional[int]:
+        return embeddings(model) if self.settings.layout == "items" and pads_by_itself(model) else None
+
+    def adapt_rows(self, model: torch.nn.Module) -> torch.nn.Module:
+        own = [spec.name for spec in self.task.inputs]
+        most, vocabulary = self.settings.segments, self.task.vocabulary
+        return classifier_rows(model, own, self.names_in_rows(), most, vocabulary)
+
+    def adapt(self, model: torch.nn.Module, exact: Exact) -> torch.nn.Module:
+        return super().adapt(fit(model, self.task.pad_id), exact)
+
+    def reference(self, model: torch.nn.Module) -> torch.nn.Module:
+        return super().adapt(model, lambda plain: plain)
+
+    def sample(self, size: Size, seed: int) -> Item:
+        """Where the model looks for end tokens: those of a real text, and in every third item one more."""
+        item = super().sample(size, seed)
+        if self._end is not None:
+            _end(item.data["input_ids"], self._end, self.task, seed)
+        return item
+
+
+def _end(ids: List[int], end: int, task: TextTask, seed: int) -> None:
+    """Write the special tokens of a real text into random ones, in place."""
+    before, after = task.frame()
+    if end not in before + after:
+        raise ConfigError(
+            f"handler.tokenizer: it ends no text with the token {end}, which the model looks for "
+            "(eos_token_id of its config.json): save one that does"
+        )
+    ids[:] = [(i + 1) % task.vocabulary if i == end else i for i in ids]
+    if len(ids) >= len(before) + len(after):
+        ids[: len(before)] = before
+        ids[len(ids) - len(after) :] = after
+        middle = range(len(before), len(ids) - len(after))
+        if middle and seed % 3 == 2:
+            ids[middle[seed % len(middle)]] = end
+    else:  # shorter than any text
+        ids[-1] = end
 
 
 class NamedInputs(torch.nn.Module):

@@ -2,15 +2,8 @@
 
 from __future__ import annotations
 
-import torch
-
-from anyshape.building.tasks.text import TextBuilder
+from anyshape.building.tasks.text import ClassifierBuilder
 
 
-class TextClassificationBuilder(TextBuilder):
+class TextClassificationBuilder(ClassifierBuilder):
     """A model for sequence classification."""
-
-    auto_class = "AutoModelForSequenceClassification"
-
-    def adapt_rows(self, model: torch.nn.Module) -> torch.nn.Module:
-        return self.classifier_rows(model)

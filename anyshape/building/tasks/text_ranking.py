@@ -6,19 +6,14 @@ from typing import Any, Dict
 
 import torch
 
-from anyshape.building.tasks.text import TextBuilder
+from anyshape.building.tasks.text import ClassifierBuilder
 from anyshape.errors import ConfigError
 
 ACTIVATIONS = ("identity", "sigmoid")
 
 
-class TextRankingBuilder(TextBuilder):
+class TextRankingBuilder(ClassifierBuilder):
     """A model for sequence classification with one class, as sentence-transformers' CrossEncoder loads it."""
-
-    auto_class = "AutoModelForSequenceClassification"
-
-    def adapt_rows(self, model: torch.nn.Module) -> torch.nn.Module:
-        return self.classifier_rows(model)
 
     def more(self, tokenizer: Any, model: torch.nn.Module) -> Dict[str, Any]:
         config = getattr(model, "config", None)

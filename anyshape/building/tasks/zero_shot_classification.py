@@ -6,18 +6,13 @@ from typing import Any, Dict
 
 import torch
 
-from anyshape.building.tasks.text import TextBuilder
+from anyshape.building.tasks.text import ClassifierBuilder
 from anyshape.building.text_assets import labels_of
 from anyshape.errors import ConfigError
 
 
-class ZeroShotBuilder(TextBuilder):
+class ZeroShotBuilder(ClassifierBuilder):
     """A model for sequence classification with a class for entailment."""
-
-    auto_class = "AutoModelForSequenceClassification"
-
-    def adapt_rows(self, model: torch.nn.Module) -> torch.nn.Module:
-        return self.classifier_rows(model)
 
     def more(self, tokenizer: Any, model: torch.nn.Module) -> Dict[str, Any]:
         labels = labels_of(self.section, getattr(model, "config", None))

@@ -6,11 +6,12 @@ What was tried is not tried again, unless it is named or its verdict is with --a
 from __future__ import annotations
 
 import argparse
+import os
 import sys
-import traceback
+import warnings
 
 from benchmarks.paths import WORK
-from benchmarks.zoo import page, runner
+from benchmarks.zoo import forks, page, runner
 from benchmarks.zoo.texts.configs import classifiers
 
 FOUND = WORK / "zoo-texts.json"
@@ -22,33 +23,20 @@ def main() -> int:
     parser.add_argument("type", nargs="*", help="only these")
     parser.add_argument("--again", choices=[*page.VERDICTS, "all"], help="what came out so once more")
     parser.add_argument("--page", action="store_true", help="only write the page from what there is")
-    parser.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
     asked = parser.parse_args()
-    if asked.one:
-        return _one(asked.type[0])
     found, known = runner.read(FOUND), classifiers()
     wanted = asked.type or [
         kind for kind in known if kind not in found or asked.again in ("all", found[kind]["verdict"])
     ]
     if not asked.page:
-        command = runner.python("-m", "benchmarks.zoo.texts", "--one")
-        runner.run_all(wanted, lambda kind: [*command, kind], FOUND, SECONDS)
+        os.environ.update(OMP_NUM_THREADS="1", HF_HUB_OFFLINE="1", HF_HUB_DISABLE_PROGRESS_BARS="1")
+        from benchmarks.zoo.texts.trial import attempt
+
+        warnings.simplefilter("ignore")
+        forks.run_all(wanted, attempt, FOUND, SECONDS, WORK / "zoo-texts")
     found = {kind: one for kind, one in runner.read(FOUND).items() if kind in known}
     page.write("texts", section(found))
     return int(any(one["verdict"] == "wrong" for one in found.values()))
-
-
-def _one(kind: str) -> int:
-    from benchmarks.zoo.texts.trial import attempt
-
-    try:
-        runner.say(attempt(kind))
-    except Exception as error:  # the plain model does not run, or somebody must look at it
-        traceback.print_exc()
-        runner.say(
-            {"verdict": "failed", "reason": " ".join(f"{type(error).__name__}: {error}".split())[:300]}
-        )
-    return 0
 
 
 def section(found: page.Found) -> str:

@@ -39,14 +39,68 @@ SMALL: Dict[str, Any] = {
     "embedding_size": 32,
 }
 
-# What some types need besides.
+# What some types need besides; None leaves one out.
+OWN_LENGTHS = {"head_dim": 8}
+KEYS_LIKE_QUERIES = {"num_key_value_heads": 4}
+BOTH_LAYERS = {"layer_types": ["linear_attention", "full_attention"]}
+MAMBAS = {"layers_block_type": ["mamba", "mamba", "hybrid"], "num_hidden_layers": 3}
 MORE: Dict[str, Dict[str, Any]] = {
     "albert": {"embedding_size": 16},
+    "axk1": KEYS_LIKE_QUERIES,
+    "axk2": KEYS_LIKE_QUERIES,
     "big_bird": {"attention_type": "original_full"},
     "bigbird_pegasus": {"attention_type": "original_full"},
+    "deepseek_v2": {**KEYS_LIKE_QUERIES, "num_experts_per_tok": 2},
+    "deepseek_v3": KEYS_LIKE_QUERIES,
+    "esm": {"pad_token_id": 1, "vocab_size": VOCABULARY},
+    "esmc": KEYS_LIKE_QUERIES,
+    "falcon": {"head_dim": None},
+    "funnel": {"num_hidden_layers": None, "block_sizes": [1, 1]},
+    "gpt_neo": {"attention_types": [[["global", "local"], 1]]},
+    "gptj": {"rotary_dim": 4},
+    "hunyuan_v1_dense": OWN_LENGTHS,
+    "hunyuan_v1_moe": OWN_LENGTHS,
+    "jamba": {"attn_layer_period": 2, "attn_layer_offset": 1},
+    "layoutlmv3": {"coordinate_size": 4, "shape_size": 8},
+    "lilt": {"hidden_size": 48},
+    "luke": {"entity_vocab_size": 16, "entity_emb_size": 16},
+    "minicpm3": KEYS_LIKE_QUERIES,
+    "ministral": OWN_LENGTHS,
+    "mistral4": {**KEYS_LIKE_QUERIES, "head_dim": None},
+    "nemotron": {"num_key_value_heads": 2},
+    "perceiver": {
+        **dict.fromkeys(("num_self_attention_heads", "num_cross_attention_heads"), 4),
+        "num_latents": 8,
+        "d_latents": 32,
+        "num_blocks": 1,
+        "num_self_attends_per_block": 2,
+    },
+    "qwen3_5_text": BOTH_LAYERS,
+    "qwen3_next": BOTH_LAYERS,
+    "reformer": {
+        "axial_pos_shape": [8, 10],
+        "axial_pos_embds_dim": [16, 16],
+        "attn_layers": ["local", "lsh"],
+        "local_attn_chunk_length": 4,
+        "lsh_attn_chunk_length": 4,
+        "num_buckets": 2,
+        "num_hidden_layers": None,
+    },
+    "roc_bert": {"pronunciation_vocab_size": 16, "shape_vocab_size": 16},
+    "t5": {"decoder_start_token_id": 0},
+    "xlnet": {"max_position_embeddings": None},
+    "xmod": {"default_language": "en_XX"},
+    "zamba": MAMBAS,
+    "zamba2": MAMBAS,
 }
+# The same for a config inside of it.
+INSIDE: Dict[str, Dict[str, Dict[str, Any]]] = {"qwen3_5": {"text_config": BOTH_LAYERS}}
 # The recipe's keys that a type needs besides, and what the page says of them.
-RECIPE: Dict[str, Dict[str, Any]] = {}
+RECIPE: Dict[str, Dict[str, Any]] = {
+    "canine": {"buckets": "every length from 4 to 12"},
+    **{kind: {"buckets": "every length to 12"} for kind in ("convbert", "fnet", "nystromformer", "yoso")},
+    "funnel": {"buckets": "every length from 3 to 12"},
+}
 
 ENCODERS = _types(
     "albert bert big_bird camembert canine convbert data2vec-text deberta deberta-v2 distilbert electra",
@@ -76,9 +130,11 @@ def config_of(kind: str) -> Any:
     config = CONFIG_MAPPING[kind]
     small = _small(config())
     labels = {i: f"class {i}" for i in range(LABELS)}
-    return config(
-        **{**small, **MORE.get(kind, {}), "id2label": labels, "label2id": {v: k for k, v in labels.items()}}
-    )
+    named = {"id2label": labels, "label2id": {label: i for i, label in labels.items()}}
+    chosen = {**small, **MORE.get(kind, {}), **named}
+    for key, more in INSIDE.get(kind, {}).items():
+        chosen[key] = {**small[key], **more}
+    return config(**{key: value for key, value in chosen.items() if value is not None})
 
 
 def _small(usual: Any) -> Dict[str, Any]:

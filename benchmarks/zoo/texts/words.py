@@ -39,7 +39,7 @@ def tokenizer_of(kind: str, config: Any) -> Any:
     fast = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
     fast.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     single, pair = _templates(kind, decoder, encoder_decoder)
-    used = [(name, special[name]) for name in ("[BEGIN]", "[END]") if name in f"{single} {pair}"]
+    used = [(name, vocabulary[name]) for name in ("[BEGIN]", "[END]", "w0") if name in f"{single} {pair}"]
     if used:
         fast.post_processor = processors.TemplateProcessing(single=single, pair=pair, special_tokens=used)
     names = ["input_ids", "attention_mask"] + (["token_type_ids"] if kind in PAIRED else [])
