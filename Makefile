@@ -14,7 +14,7 @@ DOCS := .venv/docs.stamp
 # What an archive is made from: when one of these changes, `make serve` builds it anew.
 SOURCES := $(shell find anyshape handler recipes -name '*.py') build_mar.sh $(RUNTIME)
 MEASURED := $(patsubst %,model_store/%.mar,minilm minilm-inductor minilm-inductor-bf16 mobilenet mobilenet-inductor)
-CHECKED := anyshape handler benchmarks/zoo
+CHECKED := anyshape handler benchmarks
 
 .DEFAULT_GOAL := help
 .PHONY: help venv audio weights lock serve demo test test-slow test-oldest test-browser test-clients zoo-text zoo-pictures bench bench-quick docs schema lint format clean distclean
@@ -164,7 +164,7 @@ docs: $(DOCS)  ## build the documentation as a site: site/index.html
 schema: $(RUNTIME)  ## write the recipe's JSON schema for editors, anyshape/recipe.schema.json
 	$(BIN)/python -m anyshape.building.schema
 
-lint: $(DEV)  ## check style (ruff) and types (mypy --strict)
+lint: $(DEV)  ## check style (ruff) and types (mypy --strict), the benchmarks too
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy $(CHECKED)

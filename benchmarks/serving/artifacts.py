@@ -15,8 +15,12 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from benchmarks.paths import ENGINES, ROOT, WORK
+
+if TYPE_CHECKING:
+    import torch
 
 ARTIFACTS = WORK / "artifacts"
 MAX_ROWS = 64
@@ -47,7 +51,7 @@ def engines() -> Path:
     return ENGINES
 
 
-def example(rows: int, tokens: int):
+def example(rows: int, tokens: int) -> tuple[torch.Tensor, torch.Tensor]:
     import torch
 
     ids = torch.randint(1000, 20000, (rows, tokens), generator=torch.Generator().manual_seed(0))
@@ -62,7 +66,7 @@ def traced(path: Path) -> None:
     ids, mask = example(1, int(path.stem.split("-")[1]))
     mask[0, -2:] = 0  # so that the trace keeps the mask
     with torch.no_grad():
-        model = torch.jit.trace(SentenceEncoder().eval(), (ids, mask), check_trace=False)
+        model = torch.jit.trace(SentenceEncoder().eval(), (ids, mask), check_trace=False)  # type: ignore[no-untyped-call]
     torch.jit.save(model, path)
 
 
@@ -74,7 +78,7 @@ def onnx(path: Path) -> None:
     export_onnx(encoder, path, 2, ["ids", "mask"], "vector")
 
 
-def export_onnx(model, path: Path, inputs: int, names: list[str], output: str) -> None:
+def export_onnx(model: torch.nn.Module, path: Path, inputs: int, names: list[str], output: str) -> None:
     import torch
 
     ids, mask = example(2, 32)
@@ -100,8 +104,9 @@ def hidden(path: Path) -> None:
     encoder = SentenceEncoder("eager").eval().requires_grad_(False).model
 
     class Hidden(torch.nn.Module):
-        def forward(self, ids, mask, kinds):
-            return encoder(ids, mask, kinds).last_hidden_state
+        def forward(self, ids: torch.Tensor, mask: torch.Tensor, kinds: torch.Tensor) -> torch.Tensor:
+            found: torch.Tensor = encoder(ids, mask, kinds).last_hidden_state
+            return found
 
     names = ["input_ids", "attention_mask", "token_type_ids"]
     export_onnx(Hidden(), path, 3, names, "last_hidden_state")
@@ -149,7 +154,7 @@ def image_traced(path: Path) -> None:
 
     height, width = (int(side) for side in path.stem.split("-")[1].split("x"))
     with torch.no_grad():
-        model = torch.jit.trace(image_classifier(), torch.rand(1, 3, height, width))
+        model = torch.jit.trace(image_classifier(), torch.rand(1, 3, height, width))  # type: ignore[no-untyped-call]
         model = torch.jit.freeze(model)  # folds the batch norms
     torch.jit.save(model, path)
 

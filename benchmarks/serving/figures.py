@@ -191,7 +191,7 @@ def draw_sweep(sweep: dict[str, Any], path: Path) -> None:
     pyplot.close(figure)
 
 
-def quiet_pyplot():
+def quiet_pyplot() -> Any:
     import matplotlib
 
     matplotlib.use("Agg")

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import orjson
 
-READERS = {}
+Reader = Callable[[bytes], np.ndarray]
+READERS: dict[str, Reader] = {}
 
 
-def reader(function):
+def reader(function: Reader) -> Reader:
     READERS[function.__name__] = function
     return function
 

@@ -7,6 +7,7 @@ import importlib.util
 import io
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,7 +27,7 @@ def text_model_folder() -> Path:
 
 
 @lru_cache(maxsize=1)
-def tokenizer():
+def tokenizer() -> Any:
     from tokenizers import Tokenizer
 
     loaded = Tokenizer.from_file(str(text_model_folder() / "tokenizer.json"))
@@ -61,7 +62,8 @@ def embed_plainly(body: bytes) -> np.ndarray:
     """A text's embedding [384] by the eager model, float32, alone and without padding."""
     ids = torch.tensor([tokenizer().encode(body.decode()).ids])
     with torch.inference_mode():
-        return sentence_encoder()(ids, torch.ones_like(ids))[0].numpy()
+        vector: np.ndarray = sentence_encoder()(ids, torch.ones_like(ids))[0].numpy()
+        return vector
 
 
 @lru_cache(maxsize=1)
@@ -76,7 +78,7 @@ def pixels(body: bytes) -> np.ndarray:
     from PIL import Image
 
     values = np.asarray(Image.open(io.BytesIO(body)).convert("RGB"), dtype=np.float32) / 255
-    normal = (values - np.float32(IMAGE_MEAN)) / np.float32(IMAGE_STD)
+    normal = (values - np.array(IMAGE_MEAN, np.float32)) / np.array(IMAGE_STD, np.float32)
     return np.ascontiguousarray(normal.transpose(2, 0, 1))
 
 
@@ -84,7 +86,8 @@ def classify_plainly(body: bytes) -> np.ndarray:
     """The five best scores of a picture at its own size, best first, by the eager model."""
     with torch.inference_mode():
         logits = image_classifier()(torch.from_numpy(pixels(body)).unsqueeze(0))[0]
-        return logits.softmax(0).topk(TOP).values.numpy()
+        scores: np.ndarray = logits.softmax(0).topk(TOP).values.numpy()
+        return scores
 
 
 def fingerprint(kind: str) -> str:

@@ -24,6 +24,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -117,7 +118,7 @@ def docstrings() -> list[str]:
                 module = importlib.import_module(name)
             except ImportError:
                 continue  # a platform's own part of a package, such as asyncio.windows_utils
-        owners = [value for _, value in sorted(vars(module).items()) if inspect.isclass(value)]
+        owners: list[Any] = [value for _, value in sorted(vars(module).items()) if inspect.isclass(value)]
         owners += [value for _, value in sorted(vars(module).items()) if inspect.isfunction(value)]
         members = [m for o in owners if inspect.isclass(o) for _, m in sorted(vars(o).items())]
         for owner in [module, *owners, *filter(inspect.isfunction, members)]:
@@ -182,7 +183,7 @@ def coco(chance: random.Random, count: int) -> list[bytes]:
     return bodies
 
 
-def photographs() -> list:
+def photographs() -> list[Any]:
     """scikit-image's photographs (its wheel carries them), in RGB."""
     from PIL import Image
 

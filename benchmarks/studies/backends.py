@@ -13,17 +13,27 @@ import argparse
 import copy
 import json
 import tempfile
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from benchmarks.studies.timing import CLOCKS, Clock, in_turns
+from benchmarks.studies.timing import CLOCKS, Clock, Way, in_turns
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from anyshape.backends.base import Run
+
+    Inputs = Callable[..., tuple[Tensor, ...]]  # (rows, *bucket) → what the model takes
+    Case = tuple[str, Callable[[], tuple[nn.Module, Inputs]], int, tuple[int, ...], tuple[str, ...]]
 
 THREADS = 1
 MINILM_SHAPES = ((1, 128), (8, 32))
 PICTURES = (2, 480, 640)
 
 
-def minilm():
+def minilm() -> tuple[nn.Module, Inputs]:
     """The sentence encoder as the task compiles it, its float32 weights, and inputs of a shape."""
     import torch
 
@@ -38,7 +48,7 @@ def minilm():
     builder = create_builder(section, Settings.of(section), Source(name, None, Path()))
     model = builder.load_model().requires_grad_(False)
 
-    def inputs(rows: int, length: int):
+    def inputs(rows: int, length: int) -> tuple[Tensor, ...]:
         ids = torch.randint(1000, 20000, (rows, length), generator=torch.Generator().manual_seed(length))
         mask = torch.ones_like(ids)
         mask[-1, length - 3 :] = 0
@@ -47,14 +57,14 @@ def minilm():
     return NamedInputs(model, ["input_ids", "attention_mask", "token_type_ids"]).eval(), inputs
 
 
-def mobilenet():
+def mobilenet() -> tuple[nn.Module, Inputs]:
     """MobileNetV2 behind exact padding, as the task compiles it, and inputs of a shape."""
     import torch
 
     from anyshape.building.exact import ExactPadding
     from recipes.models.mobilenet import mobilenet_v2
 
-    def inputs(rows: int, height: int, width: int):
+    def inputs(rows: int, height: int, width: int) -> tuple[Tensor, ...]:
         generator = torch.Generator().manual_seed(height)
         pixels = torch.rand(rows, 3, height, width, generator=generator)
         sizes = torch.tensor([[height - 32, width - 64]] * rows)
@@ -63,22 +73,27 @@ def mobilenet():
     return ExactPadding(mobilenet_v2().eval().requires_grad_(False)), inputs
 
 
-def compile_program(name: str, model, example, bucket, folder: Path):
+def compile_program(
+    name: str, model: nn.Module, example: tuple[Tensor, ...], bucket: tuple[int, ...], folder: Path
+) -> Run:
     """One program, compiled, saved and loaded as a build does it."""
     from anyshape.backends import create_backend
     from anyshape.building.backends import create_compiler
+    from anyshape.building.exact import ExactPadding
 
     backend = create_backend(name, {})
     compiler = create_compiler(name, backend)
     for module in model.modules():
-        if hasattr(module, "in_place"):
+        if isinstance(module, ExactPadding):
             module.in_place = compiler.in_place
     folder.mkdir()
     files = compiler.save({"program": compiler.compile(model, example, bucket)}, folder)
     return backend.load(folder, files)["program"]
 
 
-def interleaved(programs, inputs, rounds: int, clock: Clock) -> dict:
+def interleaved(
+    programs: Mapping[Way, Run], inputs: tuple[Tensor, ...], rounds: int, clock: Clock
+) -> dict[Way, float]:
     """Median seconds of each program, which take turns."""
     import torch
 
@@ -88,7 +103,7 @@ def interleaved(programs, inputs, rounds: int, clock: Clock) -> dict:
     return {key: measured.median for key, measured in found.items()}
 
 
-def cases(only: str | None):
+def cases(only: str | None) -> Iterator[Case]:
     if only in (None, "minilm"):
         for rows, length in MINILM_SHAPES:
             yield "minilm", minilm, rows, (length,), ("float32", "bfloat16")
@@ -96,10 +111,11 @@ def cases(only: str | None):
         yield "mobilenet, exact padding", mobilenet, PICTURES[0], PICTURES[1:], ("float32",)
 
 
-def measure(only: str | None, rounds: int, clock: str) -> list[dict]:
+def measure(only: str | None, rounds: int, clock: str) -> list[dict[str, Any]]:
     """One entry per backend, model, shape and dtype. The speed-up is over TorchScript in float32."""
     import torch
 
+    from anyshape.backends.base import as_tuple
     from anyshape.process import keep_freed_memory
 
     torch.set_num_threads(THREADS)
@@ -108,11 +124,12 @@ def measure(only: str | None, rounds: int, clock: str) -> list[dict]:
     with tempfile.TemporaryDirectory() as temporary:
         for name, make, rows, bucket, dtypes in cases(only):
             model, inputs = make()
-            programs, deviations = {}, {}
+            programs: dict[tuple[str, str], Run] = {}
+            deviations: dict[tuple[str, str], float] = {}
             example = inputs(2, *bucket)
             call = inputs(rows, *bucket)
             with torch.no_grad():
-                expected = model(*call)[0] if isinstance(model(*call), tuple) else model(*call)
+                expected, *_ = as_tuple(model(*call))
             for dtype in dtypes:
                 cast = model if dtype == "float32" else copy.deepcopy(model).to(getattr(torch, dtype))
                 for backend in ("torchscript", "inductor"):
@@ -120,9 +137,8 @@ def measure(only: str | None, rounds: int, clock: str) -> list[dict]:
                     key = (backend, dtype)
                     programs[key] = compile_program(backend, copy.deepcopy(cast), example, bucket, folder)
                     with torch.inference_mode():
-                        found = programs[key](*call)
-                    found = found if isinstance(found, torch.Tensor) else found[0]
-                    deviations[key] = float((found - expected).abs().max() / expected.abs().max())
+                        answer, *_ = as_tuple(programs[key](*call))
+                    deviations[key] = float((answer - expected).abs().max() / expected.abs().max())
             seconds = interleaved(programs, call, rounds, CLOCKS[clock])
             for (backend, dtype), found in seconds.items():
                 results.append(

@@ -15,6 +15,7 @@ import statistics
 import sys
 import tempfile
 import warnings
+from functools import partial
 from pathlib import Path
 from typing import Any, Callable, Dict, List, NamedTuple, Sequence, Tuple
 
@@ -137,7 +138,7 @@ def timings(model: nn.Module, subject: Subject, rounds: int, inductor: bool) -> 
     pair = batch_of(images(subject, sizes), subject.bucket)
     plain, exact = Plain(model), ExactPadding(model)
     exact(*pair)
-    ways = {"traced": (torch.jit.trace(plain, pair[:1]), torch.jit.trace(exact, pair))}
+    ways = {"traced": tuple(torch.jit.trace(m, p) for m, p in ((plain, pair[:1]), (exact, pair)))}  # type: ignore[no-untyped-call]
     found: Dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
         if inductor:
@@ -146,7 +147,7 @@ def timings(model: nn.Module, subject: Subject, rounds: int, inductor: bool) -> 
                 compiled(exact, pair, Path(folder) / "exact.pt2"),
             )
         for way, (one, other) in ways.items():
-            found[way] = slow_down(lambda f=one: f(pair[0]), lambda f=other: f(*pair), rounds)
+            found[way] = slow_down(partial(one, pair[0]), partial(other, *pair), rounds)
     return found
 
 

@@ -10,6 +10,12 @@ from __future__ import annotations
 
 import argparse
 import copy
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from benchmarks.studies.backends import Inputs
 
 SHAPES = {
     "minilm": ((1, 32), (1, 128), (8, 32)),
@@ -18,7 +24,7 @@ SHAPES = {
 }
 
 
-def networks(name: str):
+def networks(name: str) -> tuple[dict[str, nn.Module], Inputs]:
     """The network as it is traced, the same with folded batch norms where it has any, and its inputs."""
     import torch
 
@@ -34,7 +40,7 @@ def networks(name: str):
         from recipes.models.resnet50 import random_resnet50
 
         exact = ExactPadding(random_resnet50().requires_grad_(False))
-    folded = copy.deepcopy(exact.model)
+    folded = copy.deepcopy(exact.get_submodule("model"))
     fold_batch_norms(folded, (torch.rand(1, 3, 64, 64),))
     return {"trace": exact, "folded": ExactPadding(folded)}, inputs
 
@@ -58,7 +64,7 @@ def run(argv: list[str]) -> int:
         for shape in SHAPES[name]:
             with torch.no_grad(), quiet():
                 programs = {
-                    how: torch.jit.trace(model, inputs(2, *shape[1:]), check_trace=False, strict=False)
+                    how: torch.jit.trace(model, inputs(2, *shape[1:]), check_trace=False, strict=False)  # type: ignore[no-untyped-call]
                     for how, model in models.items()
                 }
                 programs["frozen"] = torch.jit.freeze(programs["trace"].eval())

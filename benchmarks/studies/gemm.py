@@ -12,7 +12,12 @@ import argparse
 import json
 import multiprocessing
 import os
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
 
 SIZES = ((512, 384, 1536), (512, 1536, 384), (1024, 1024, 1024), (2048, 2048, 2048))
 SECONDS = 0.7
@@ -45,13 +50,13 @@ def rate(job: tuple[tuple[int, int, int], str, str]) -> float:
         return 2.0 * m * k * n / steady(multiply, SECONDS)
 
 
-def matmul(left, right):
+def matmul(left: torch.Tensor, right: torch.Tensor) -> Callable[[], object]:
     import torch
 
     return lambda: torch.nn.functional.linear(left, right)
 
 
-def onednn(left, right):
+def onednn(left: torch.Tensor, right: torch.Tensor) -> Callable[[], object]:
     """oneDNN's linear with weights packed once, as a frozen Inductor graph calls it."""
     import torch
 

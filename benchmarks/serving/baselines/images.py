@@ -1,7 +1,10 @@
 """What the image baselines share: a JPEG in, the five best classes out, as the pipeline words them."""
 
+from __future__ import annotations
+
 import io
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import orjson
@@ -17,7 +20,7 @@ TOP = 5
 class ImageBaseline:
     """Subclasses `load` a model and `run` it on one picture: float32 [3, height, width] → logits [1000]."""
 
-    def initialize(self, context):
+    def initialize(self, context: Any) -> None:
         settings = context.model_yaml_config["handler"]
         torch.set_num_threads(settings["threads"])
         self.load(Path(context.system_properties["model_dir"]))
@@ -25,16 +28,16 @@ class ImageBaseline:
             for size in WARM_SIZES * 4:
                 self.run(torch.zeros(3, *size))
 
-    def load(self, folder):
+    def load(self, folder: Path) -> None:
         raise NotImplementedError
 
-    def run(self, pixels):
+    def run(self, pixels: torch.Tensor) -> torch.Tensor:
         raise NotImplementedError
 
-    def handle(self, data, context):
+    def handle(self, data: list[dict[str, bytes]], context: Any) -> list[bytes]:
         return [self.answer(row["body"] if "body" in row else row["data"]) for row in data]
 
-    def answer(self, body):
+    def answer(self, body: bytes) -> bytes:
         picture = Image.open(io.BytesIO(body)).convert("RGB")
         values = (np.asarray(picture, dtype=np.float32) / 255 - MEAN) / STD
         pixels = torch.from_numpy(np.ascontiguousarray(values.transpose(2, 0, 1)))

@@ -4,50 +4,54 @@ Settings: folder, module (onnx_runtime or openvino_dynamic), class, port, worker
 together, dtype. One by one LitServe calls `predict` with one text, batched with a list.
 """
 
+from __future__ import annotations
+
 import importlib
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import litserve
+import numpy as np
 from fastapi import Response
 from sentences import to_json
 
 
-class SentenceApi(litserve.LitAPI):
-    def __init__(self, settings, **options):
+class SentenceApi(litserve.LitAPI):  # type: ignore[misc]  # not installed beside the linters
+    def __init__(self, settings: dict[str, Any], **options: Any) -> None:
         super().__init__(**options)
         self.chosen = settings
 
-    def setup(self, device):
+    def setup(self, device: str) -> None:
         module = importlib.import_module(self.chosen["module"])
         self.engine = getattr(module, self.chosen["class"])()
         self.engine.set_up(Path(self.chosen["folder"]), self.chosen)
 
-    def decode_request(self, request):
+    def decode_request(self, request: dict[str, str]) -> str:
         return request["input"]
 
-    def batch(self, inputs):
+    def batch(self, inputs: list[str]) -> list[str]:
         return list(inputs)
 
-    def unbatch(self, output):
+    def unbatch(self, output: Any) -> Any:
         return output
 
-    def predict(self, given):
+    def predict(self, given: Any) -> Any:
         if isinstance(given, list):
             return [self.body(*pair) for pair in zip(*self.engine.embed(given))]
         return self.body(*(values[0] for values in self.engine.embed([given])))
 
-    def body(self, vector, ratio):
+    def body(self, vector: np.ndarray, ratio: float) -> tuple[bytes, str]:
         return to_json(vector), f"{ratio:.4f}"
 
-    def encode_response(self, output):
+    def encode_response(self, output: tuple[bytes, str]) -> Response:
         body, ratio = output
         headers = {"X-Padding-Ratio": ratio}
         return Response(content=body, media_type="application/json", headers=headers)
 
 
-def main():
+def main() -> None:
     settings = json.loads(Path(sys.argv[1]).read_text())
     batched = settings["together"]
     api = SentenceApi(

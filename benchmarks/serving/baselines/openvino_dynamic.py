@@ -1,5 +1,10 @@
 """Baseline 5: OpenVINO, one model with dynamic rows and tokens, float32 or bfloat16."""
 
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
 import openvino
 from sentences import SentenceBaseline
 
@@ -7,7 +12,7 @@ PRECISIONS = {"float32": "f32", "bfloat16": "bf16"}
 
 
 class OpenVino(SentenceBaseline):
-    def load(self, folder):
+    def load(self, folder: Path) -> None:
         compiled = openvino.Core().compile_model(
             str(folder / "encoder.xml"),
             "CPU",
@@ -21,6 +26,7 @@ class OpenVino(SentenceBaseline):
         )
         self.request = compiled.create_infer_request()
 
-    def run(self, ids, mask):
+    def run(self, ids: np.ndarray, mask: np.ndarray) -> np.ndarray:
         self.request.infer([ids, mask])
-        return self.request.get_output_tensor(0).data.copy()
+        vectors: np.ndarray = self.request.get_output_tensor(0).data.copy()
+        return vectors

@@ -6,8 +6,11 @@ that orjson wrote (a list would go through `json.dumps(indent=2)`). The servers 
 calls `embed`.
 """
 
+from __future__ import annotations
+
 import os
 from pathlib import Path
+from typing import Any
 
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
@@ -20,7 +23,7 @@ MAX_TOKENS = 512
 WARM_LENGTHS = (8, 16, 33, 64, 100, 128, 200, 256, 400, 512)
 
 
-def to_json(vector):
+def to_json(vector: np.ndarray) -> bytes:
     """The body of one answer, written by the encoder that the bucketed handler uses too."""
     return orjson.dumps(vector, option=orjson.OPT_SERIALIZE_NUMPY)
 
@@ -32,12 +35,12 @@ class SentenceBaseline:
     padded to the longest, or one by one) and `dtype`.
     """
 
-    def initialize(self, context):
+    def initialize(self, context: Any) -> None:
         """TorchServe's way in."""
         folder = Path(context.system_properties["model_dir"])
         self.set_up(folder, context.model_yaml_config["handler"])
 
-    def set_up(self, folder, settings):
+    def set_up(self, folder: Path, settings: dict[str, Any]) -> None:
         self.settings = settings
         torch.set_num_threads(settings["threads"])
         self.tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
@@ -46,18 +49,18 @@ class SentenceBaseline:
         self.load(folder)
         self.warm()
 
-    def load(self, folder):
+    def load(self, folder: Path) -> None:
         raise NotImplementedError
 
-    def run(self, ids, mask):
+    def run(self, ids: np.ndarray, mask: np.ndarray) -> np.ndarray:
         """ids, mask: int64 [rows, tokens] → normalised embeddings, float32 [rows, 384]."""
         raise NotImplementedError
 
-    def width(self, longest):
+    def width(self, longest: int) -> int:
         """How wide the array for texts of at most `longest` tokens is made."""
         return longest
 
-    def warm(self):
+    def warm(self) -> None:
         widths = sorted({self.width(length) for length in WARM_LENGTHS})
         for _ in range(4):
             for width in widths:
@@ -66,7 +69,7 @@ class SentenceBaseline:
             for width in widths:
                 self.run_padded([[101] * width] * self.settings["batch_size"])
 
-    def handle(self, data, context):
+    def handle(self, data: list[dict[str, Any]], context: Any) -> list[bytes]:
         """TorchServe's entry: one dict per request in, one body per request out."""
         texts = [row["body"] if "body" in row else row["data"] for row in data]
         texts = [text if isinstance(text, str) else bytes(text).decode() for text in texts]
@@ -76,30 +79,35 @@ class SentenceBaseline:
                 context.set_response_header(place, "X-Padding-Ratio", f"{ratio:.4f}")
         return [to_json(answer) for answer in answers]
 
-    def embed(self, texts):
+    def embed(self, texts: list[str]) -> tuple[list[np.ndarray], list[float]]:
         """Embeddings in the texts' order, and executed ÷ real tokens of the array each was part of."""
         rows = [encoding.ids for encoding in self.tokenizer.encode_batch(texts)]
         groups = [rows] if self.settings["together"] else [[row] for row in rows]
-        answers, ratios = [], []
+        answers: list[np.ndarray] = []
+        ratios: list[float] = []
         for group in groups:
             vectors, ratio = self.run_padded(group)
             answers.extend(vectors)
             ratios.extend([ratio] * len(group))
         return answers, ratios
 
-    def run_padded(self, rows):
+    def run_padded(self, rows: list[list[int]]) -> tuple[np.ndarray, float]:
         width = self.width(max(map(len, rows)))
         ids = np.zeros((len(rows), width), dtype=np.int64)  # BERT's padding token is 0
         mask = np.zeros_like(ids)
         for place, row in enumerate(rows):
             ids[place, : len(row)] = row
             mask[place, : len(row)] = 1
-        return self.run(ids, mask), ids.size / mask.sum()
+        return self.run(ids, mask), ids.size / float(mask.sum())
 
 
 class TorchSentenceBaseline(SentenceBaseline):
-    """For engines that take and give torch tensors: `self.model(ids, mask)`."""
+    """For engines that take and give torch tensors."""
 
-    def run(self, ids, mask):
+    def model(self, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        raise NotImplementedError
+
+    def run(self, ids: np.ndarray, mask: np.ndarray) -> np.ndarray:
         with torch.inference_mode():
-            return self.model(torch.from_numpy(ids), torch.from_numpy(mask)).float().numpy()
+            vectors: np.ndarray = self.model(torch.from_numpy(ids), torch.from_numpy(mask)).float().numpy()
+            return vectors

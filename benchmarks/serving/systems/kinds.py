@@ -9,6 +9,7 @@ import sys
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -108,7 +109,7 @@ class LitServe(System):
         for path in [*paths, models.text_model_folder() / "tokenizer.json"]:
             (model / path.name).symlink_to(path)
         (port,) = free_ports(1)
-        chosen = {"module": self.module, "class": self.class_name, "folder": str(model)}
+        chosen: dict[str, Any] = {"module": self.module, "class": self.class_name, "folder": str(model)}
         chosen |= {"port": port, "workers": self.workers, **self.engine_settings}
         (folder / "settings.json").write_text(json.dumps(chosen))
         command = [sys.executable, str(BASELINES / "litserve_app.py"), str(folder / "settings.json")]

@@ -8,7 +8,9 @@ import os
 import signal
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -43,7 +45,7 @@ def get_text(port: int, path: str) -> str | None:
         connection.close()
 
 
-def get_json(port: int, path: str):
+def get_json(port: int, path: str) -> Any:
     """The JSON at that path, or None if there is none yet."""
     text = get_text(port, path)
     return json.loads(text) if text else None
@@ -55,7 +57,9 @@ class Server:
     `ready_seconds` is the time from the start of the process to the moment when every worker was ready.
     """
 
-    def __init__(self, command: list[str], folder: Path, env: dict[str, str], is_ready) -> None:
+    def __init__(
+        self, command: list[str], folder: Path, env: dict[str, str], is_ready: Callable[[], bool]
+    ) -> None:
         self.log = folder / "server.log"
         self.started = time.perf_counter()
         with self.log.open("wb") as log:
@@ -68,7 +72,7 @@ class Server:
             self.stop()
             raise
 
-    def wait(self, is_ready) -> float:
+    def wait(self, is_ready: Callable[[], bool]) -> float:
         while (waited := time.perf_counter() - self.started) < READY_SECONDS:
             if is_ready():
                 return waited

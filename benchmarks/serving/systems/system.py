@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from benchmarks.paths import WORK
 from benchmarks.serving.client import render
@@ -54,14 +55,15 @@ class System:
     batch_size: int = 8
     max_batch_delay: int = 2
     together: bool = False
-    settings: dict = field(default_factory=dict)
+    settings: dict[str, Any] = field(default_factory=dict)
 
     path = "/predictions/model"
 
     def with_settings(self, name: str, settings: dict[str, int]) -> System:
         if unknown := set(settings) - set(TUNABLE):
             raise ValueError(f"unknown setting {unknown.pop()}: choose from {', '.join(TUNABLE)}")
-        return replace(self, name=name, **settings)
+        changed: dict[str, Any] = dict(settings)
+        return replace(self, name=name, **changed)
 
     def start(self, folder: Path) -> Running:
         raise NotImplementedError
@@ -86,7 +88,7 @@ class System:
         return Judge(workload.references, reader, tolerance)
 
     @property
-    def engine_settings(self) -> dict:
+    def engine_settings(self) -> dict[str, Any]:
         """What a baseline's handler reads."""
         return {
             "threads": self.threads,

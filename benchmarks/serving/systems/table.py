@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from benchmarks.serving.systems.kinds import Bucketed, Infinity, LitServe, System, TorchServe
+from collections.abc import Callable
+from typing import Any
+
+from benchmarks.serving.systems.kinds import Bucketed, Infinity, LitServe, TorchServe
+from benchmarks.serving.systems.system import System
 
 ONNX = ("encoder.onnx",)
 OPENVINO = ("encoder.xml",)
 EAGER = ("tokenizer.json", "config.json", "model.safetensors")
 
 
-def pair(build, name: str, about: str, **options) -> list[System]:
+def pair(build: Callable[..., System], name: str, about: str, **options: Any) -> list[System]:
     """One by one and padded to the longest of a hand-over of 8."""
     return [
         build(name, f"{about}, one by one", **options),
@@ -17,7 +21,7 @@ def pair(build, name: str, about: str, **options) -> list[System]:
     ]
 
 
-def openvino(build, prefix: str, where: str, **options) -> list[System]:
+def openvino(build: Callable[..., System], prefix: str, where: str, **options: Any) -> list[System]:
     systems = []
     for suffix, dtype in (("", "float32"), ("-bf16", "bfloat16")):
         about = f"{where}, OpenVINO {dtype}"

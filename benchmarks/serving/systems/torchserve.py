@@ -46,7 +46,9 @@ LOG_CONFIG = """\
 """
 
 
-def model_config(workers: int, batch_size: int, max_batch_delay: int, handler: dict) -> dict[str, object]:
+def model_config(
+    workers: int, batch_size: int, max_batch_delay: int, handler: dict[str, object]
+) -> dict[str, object]:
     return {
         "minWorkers": workers,
         "maxWorkers": workers,
