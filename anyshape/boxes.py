@@ -48,20 +48,39 @@ def from_queries(logits: Any, boxes: Any, size: Size, threshold: float) -> Detec
     labels = scores.argmax(axis=-1)
     best = scores[np.arange(len(labels)), labels]
     kept = best > threshold
-    centre, half = boxes[kept, :2], boxes[kept, 2:] / 2
+    return _corners_of(boxes[kept], size), best[kept], labels[kept]
+
+
+def from_sigmoids(logits: Any, boxes: Any, size: Size, threshold: float, most: int) -> Detections:
+    """Boxes from the queries of Deformable DETR and its kin: every class of a query by itself, a sigmoid of
+    ``[queries, classes]``; of all, the best `most` (Zhu et al., 2021)."""
+    scores = _sigmoid(logits).ravel()
+    best = np.argsort(-scores, kind="stable")[:most]
+    best = best[scores[best] > threshold]
+    query, label = np.divmod(best, logits.shape[-1])
+    return _corners_of(boxes[query], size), scores[best], label
+
+
+def _corners_of(boxes: Any, size: Size) -> Any:
+    """Centres and sizes relative to the picture as corners in pixels."""
     height, width = size
-    corners = np.concatenate([centre - half, centre + half], axis=1)
-    return corners * np.asarray([width, height, width, height], np.float32), best[kept], labels[kept]
+    corners = np.concatenate([boxes[:, :2] - boxes[:, 2:] / 2, boxes[:, :2] + boxes[:, 2:] / 2], axis=1)
+    return corners * np.asarray([width, height, width, height], np.float32)
 
 
 def inside(detections: Detections, size: Size) -> Detections:
     """Without the boxes whose centre lies outside the picture, the others clipped to it."""
     boxes, scores, labels = detections
-    limits = np.asarray([size[1], size[0]], dtype=np.float32)
     centre = (boxes[:, :2] + boxes[:, 2:]) / 2
-    kept = ((centre >= 0) & (centre <= limits)).all(axis=1)
-    clipped = np.clip(boxes[kept], 0, np.concatenate([limits, limits]))
-    return clipped, scores[kept], labels[kept]
+    kept = ((centre >= 0) & (centre <= np.asarray([size[1], size[0]], np.float32))).all(axis=1)
+    return clipped((boxes[kept], scores[kept], labels[kept]), size)
+
+
+def clipped(detections: Detections, size: Size) -> Detections:
+    """All boxes, clipped to the picture."""
+    boxes, scores, labels = detections
+    height, width = size
+    return np.clip(boxes, 0, np.asarray([width, height, width, height], np.float32)), scores, labels
 
 
 def suppress(detections: Detections, overlap: float) -> Detections:

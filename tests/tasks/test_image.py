@@ -557,10 +557,10 @@ def test_buckets_that_the_model_cannot_take_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_detector_whose_boxes_would_be_misread_is_refused(tmp_path: Path, windows: BucketedModel) -> None:
-    other = SimpleNamespace(config=SimpleNamespace(model_type="rt_detr"))
+    other = SimpleNamespace(config=SimpleNamespace(model_type="owlvit"))
     section = Section(task="object-detection", model="m:f", buckets=[[64, 64]])
     builder = create_builder(section, Settings.of(section), Source("m:f", None, tmp_path))
-    with pytest.raises(ConfigError, match="rt_detr"):
+    with pytest.raises(ConfigError, match=r"boxes of a owlvit model.*a detector is split"):
         builder.save(other, tmp_path)  # type: ignore[arg-type]
 
 
