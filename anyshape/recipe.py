@@ -103,6 +103,14 @@ class Section(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         Optional[Text],
         _key("Where the tokenizer comes from, written as `model`; default: the model.", "text"),
     ] = None
+    trust_remote_code: Annotated[
+        bool,
+        _key(
+            "Python code among the model's files (`auto_map` of its config.json) may run where the archive "
+            "is built; the archive never holds it.",
+            "true or false",
+        ),
+    ] = False
     labels: Annotated[
         Optional[List[str]], _key("Class names, where the model does not bring them.", "a list of texts")
     ] = None

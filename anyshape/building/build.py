@@ -93,7 +93,9 @@ def _build(path: Path, store: Path, version: str, progress: Progress, jobs: Opti
     with tempfile.TemporaryDirectory(prefix="anyshape-build-") as temporary:
         folder = Path(temporary)
         copy_own(settings, path.parent, folder)
-        source = Source(recipe.handler.model, recipe.handler.tokenizer, path.parent)
+        source = Source(
+            recipe.handler.model, recipe.handler.tokenizer, path.parent, recipe.handler.trust_remote_code
+        )
         builder = create_builder(recipe.handler, settings, source)
         model, reference = _load(builder, folder, progress)
         weights = sum(parameter.numel() for parameter in model.parameters())

@@ -33,9 +33,12 @@ class Source:
                                    found beside the recipe, here, or among the installed ones
     """
 
-    def __init__(self, model: str, tokenizer: Optional[str], folder: Path) -> None:
-        """`folder` is the recipe's."""
+    def __init__(
+        self, model: str, tokenizer: Optional[str], folder: Path, trust_remote_code: bool = False
+    ) -> None:
+        """`folder` is the recipe's. `trust_remote_code`: Python code among a model's files may run here."""
         self.name, self.tokenizer_name, self.folder = model, tokenizer, folder
+        self.trusts = trust_remote_code
 
     def model(self, auto_class: str, subfolder: str = "") -> torch.nn.Module:
         """The model in eval mode and float32; `auto_class` is the transformers class that loads it.
@@ -53,17 +56,21 @@ class Source:
         import transformers
 
         where = self._resolve("model", name)
-        loader = getattr(transformers, auto_class)
+        # Never left open: transformers would ask at the terminal.
+        files = {"subfolder": subfolder, "trust_remote_code": self.trusts}
         # Weights of another shape are allowed here, so that they can be named.
-        options = {"subfolder": subfolder, "output_loading_info": True, "ignore_mismatched_sizes": True}
+        options = {**files, "output_loading_info": True, "ignore_mismatched_sizes": True}
         try:
+            if auto_class == "AutoModel" and _has_own_encoder(transformers, where, files):
+                auto_class = "AutoModelForTextEncoding"
+            loader = getattr(transformers, auto_class)
             # float32 whatever the checkpoint holds: the recipe's dtype decides, later and in one place.
             try:
                 model, info = loader.from_pretrained(where, dtype=torch.float32, **options)
             except TypeError:  # transformers before 4.56 calls it torch_dtype
                 model, info = loader.from_pretrained(where, torch_dtype=torch.float32, **options)
         except Exception as error:  # a folder may hold anything, and transformers raises anything
-            raise BuildError(f"handler.model: {name} cannot be loaded: {first_line(error)}") from error
+            raise self._not_loaded("model", name, error) from error
         # A bare encoder may lack a pooler that nothing asks for; a head must be there.
         _check_weights(name, info, UNUSED if auto_class == "AutoModel" else ())
         return model
@@ -104,9 +111,19 @@ class Source:
         where = self._resolve("tokenizer" if self.tokenizer_name else "model", name)
         inside = "" if self.tokenizer_name else subfolder
         try:
-            return transformers.AutoTokenizer.from_pretrained(where, subfolder=inside)
+            return transformers.AutoTokenizer.from_pretrained(
+                where, subfolder=inside, trust_remote_code=self.trusts
+            )
         except Exception as error:
-            raise BuildError(f"handler.tokenizer: {name} cannot be loaded: {first_line(error)}") from error
+            raise self._not_loaded("tokenizer", name, error) from error
+
+    def _not_loaded(self, key: str, name: str, error: Exception) -> BuildError:
+        if not self.trusts and isinstance(error, ValueError) and "trust_remote_code" in str(error):
+            return BuildError(
+                f"handler.{key}: {name} brings Python code of its own, which would run here: read it, and "
+                "set handler.trust_remote_code: true if you trust it"
+            )
+        return BuildError(f"handler.{key}: {name} cannot be loaded: {first_line(error)}")
 
     def image_processor(self) -> Any:
         """The image processor in the model's folder or hub repository, or None for a function's model."""
@@ -116,7 +133,7 @@ class Source:
 
         try:
             return transformers.AutoImageProcessor.from_pretrained(
-                self._resolve("model", self.name), use_fast=False
+                self._resolve("model", self.name), use_fast=False, trust_remote_code=self.trusts
             )
         except (OSError, ValueError):
             return None
@@ -128,7 +145,9 @@ class Source:
         import transformers
 
         try:
-            return transformers.AutoFeatureExtractor.from_pretrained(self._resolve("model", self.name))
+            return transformers.AutoFeatureExtractor.from_pretrained(
+                self._resolve("model", self.name), trust_remote_code=self.trusts
+            )
         except (OSError, ValueError):
             return None
 
@@ -163,6 +182,16 @@ class Source:
             return factory()
         except Exception as error:
             raise BuildError(f"handler.model: {name} failed: {first_line(error)}") from error
+
+
+def _has_own_encoder(transformers: Any, where: str, files: Dict[str, Any]) -> bool:
+    """Whether the model is an encoder and a decoder of which texts need the encoder alone, as T5."""
+    from transformers.models.auto.modeling_auto import MODEL_FOR_TEXT_ENCODING_MAPPING
+
+    config = transformers.AutoConfig.from_pretrained(where, **files)
+    if type(config) not in MODEL_FOR_TEXT_ENCODING_MAPPING:
+        return False
+    return bool(MODEL_FOR_TEXT_ENCODING_MAPPING[type(config)].__name__.endswith("EncoderModel"))
 
 
 def _is_factory(name: str) -> bool:
