@@ -1,4 +1,4 @@
-"""Models of texts that need more than a folder with weights: encoders in encoder-decoders, code of their own."""
+"""Folders of text models that hold more than a model: an encoder with its decoder, code of its own."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_of_an_encoder_decoder_for_texts_the_encoder_is_loaded(tmp_path: Path, k
         torch.nn.init.normal_(parameter, 0.0, 0.4)
     encoder.save_pretrained(tmp_path / "model")
     save_tokenizer(tmp_path / "model", "$A </s>")
-    recipe = write_recipe(tmp_path, task="sentence-embedding", model="model", buckets=[8, 16], largest_batch=2)
+    recipe = write_recipe(tmp_path, task="sentence-embedding", model="model", buckets=[8, 16])
     built = BucketedModel.load(build(recipe, tmp_path / "store").path)
     tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path / "model")
     for text, vector in zip(TEXTS, built(TEXTS)):
