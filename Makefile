@@ -132,7 +132,7 @@ $(CLIENTS)/done: requirements/clients.txt
 	@touch $@
 
 test-clients: $(DEV) $(CLIENTS)/done  ## run the tests that need the clients of docs/clients.md
-	CLIENTS=$(CLIENTS) $(BIN)/python -m pytest -m clients $(ARGS)
+	CLIENTS=$(CLIENTS) $(BIN)/python -m pytest -m clients tests/server/test_clients.py $(ARGS)
 
 bench: $(BENCH) $(WEIGHTS) $(MEASURED)  ## measure every system side by side over HTTP (an hour or more); writes docs/benchmarks.md
 	$(BIN)/python -m benchmarks serving $(ARGS)

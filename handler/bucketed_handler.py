@@ -16,7 +16,7 @@ from ts.torch_handler.base_handler import BaseHandler
 from anyshape.buckets import bucket_name
 from anyshape.errors import BadRequest, ModelFailed, Refused
 from anyshape.failures import EXITS, log_failure, survived
-from anyshape.items import Ran, done_items, items_of
+from anyshape.items import Ran, items_of
 from anyshape.model import BucketedModel
 from anyshape.packed import RECIPE
 from anyshape.process import prepare_process
@@ -44,7 +44,8 @@ class BucketedHandler(BaseHandler):  # type: ignore[misc]  # TorchServe is untyp
         Raises ConfigError: TorchServe logs it and does not call the worker ready.
         """
         folder = Path(context.system_properties["model_dir"])
-        recipe = Recipe.from_mapping(context.model_yaml_config or read_yaml(folder / RECIPE))
+        given = context.model_yaml_config or read_yaml(folder / RECIPE)
+        recipe = Recipe.from_mapping(given)
         self.settings = Settings.of(recipe.handler)
         keep_short()
         prepare_process(self.settings, recipe.workers, folder)
@@ -55,7 +56,7 @@ class BucketedHandler(BaseHandler):  # type: ignore[misc]  # TorchServe is untyp
                 "warmed bucket %s with %d rows: %.2f ms", bucket_name(bucket), rows, seconds * 1e3
             )
         )
-        self.served = Served(context.model_name, self.model)
+        self.served = Served(context.model_name, self.model, int(given.get("jobQueueSize", Served.queue)))
         self.notes = {} if self.model.index.exact else {"X-Inexact": self.model.index.why_inexact}
         self.traffic = Traffic(folder, len(self.model.buckets[0]))
         self.context = context
@@ -155,7 +156,7 @@ class BucketedHandler(BaseHandler):  # type: ignore[misc]  # TorchServe is untyp
             if isinstance(output, Refused):
                 raise _placed(output, request.api.place(i)) if request.many else output
             answers.append(self.model.answer(item, output, request.parameters))
-        answer = request.api.answer(answers, request, [item for item, _ in done_items(done)])
+        answer = request.api.answer(answers, request, batch.items[place])
         return answer_response(answer, done, self.settings.max_response_bytes, self.notes)
 
     def _send(self, responses: List[Response], context: Context) -> None:

@@ -19,6 +19,8 @@ from anyshape.errors import BadRequest, InputTooLarge, Refused, UnprocessableInp
 from anyshape.settings import Settings
 from handler.apis.base import OWN, Api, OtherApi
 
+_ANY = ("text/plain", "application/octet-stream")  # what a client says that was not told to say JSON
+
 
 @dataclass
 class Request:
@@ -70,10 +72,12 @@ def _read_other(row: Mapping[str, Any], kind: str, api: OtherApi) -> Request:
     if api.bodyless:
         return api.read(None)
     value = _value(row, kind, api.how)
+    if isinstance(value, str) and kind.startswith("text/"):  # what fetch and the like say of a string
+        value = value.encode("utf-8", "surrogatepass")
     if isinstance(value, (bytes, bytearray)):
         if not value:
             raise BadRequest(f"the request has no body: {api.how}")
-        value = _decoded(bytes(value), kind, api.how)
+        value = _decoded(bytes(value), "" if kind in _ANY else kind, api.how)
     if not isinstance(value, Mapping):
         raise UnprocessableInput(f"the body is no JSON object: {api.how}")
     return api.read(value)
@@ -83,10 +87,9 @@ def _within_limits(request: Request, body: Body, settings: Settings) -> Request:
     """The same request. Raises BadRequest or InputTooLarge, which names the limit."""
     if not request.inputs:
         raise BadRequest("the inputs are an empty list: send at least one input")
-    if len(request.inputs) > settings.max_items:
-        raise InputTooLarge(
-            f"{len(request.inputs)} inputs in one request are more than the limit of {settings.max_items}"
-        )
+    count = len(request.inputs) - request.api.uncounted
+    if count > settings.max_items:
+        raise InputTooLarge(f"{count} inputs in one request are more than the limit of {settings.max_items}")
     characters = 0 if body.is_bytes else sum(map(_characters, request.inputs))
     if characters > settings.max_request_characters:
         raise InputTooLarge(

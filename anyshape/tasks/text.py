@@ -199,11 +199,11 @@ class TextTask(Task):
         try:
             cuts = spans(start, end, room, self._stride(parameters))
         except ValueError as error:
-            return InputTooLarge(f"the input has {length} tokens, and {error}: shorten it")
+            return InputTooLarge(f"the input has {length} tokens, and {error}: shorten it{TO_CUT}")
         if len(cuts) > self.chosen["max_windows"]:
             return InputTooLarge(
                 f"the input has {length} tokens, which takes {len(cuts)} windows, more than the limit of "
-                f"{self.chosen['max_windows']} (handler.task_options.max_windows): shorten it"
+                f"{self.chosen['max_windows']} (handler.task_options.max_windows): shorten it{TO_CUT}"
             )
         whole = self._made(encoding, text)
         if isinstance(whole, Refused):

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Dict, List, Optional, Sequence,
 
 import msgspec
 
-from anyshape.errors import Refused, UnprocessableInput
-from anyshape.items import Item
+from anyshape.errors import NotFound, Refused, UnprocessableInput
+from anyshape.items import Parts, Read, items_of
 from anyshape.tasks.base import TO_CUT
 
 if TYPE_CHECKING:  # a request names its API
@@ -21,23 +21,28 @@ Body = TypeVar("Body")
 
 @dataclass
 class Served:
-    """The model that answers, and the name that TorchServe serves it by."""
+    """The model that answers, the name that TorchServe serves it by, and how many requests wait at most."""
 
     name: str
     model: BucketedModel
+    queue: int = 100  # TorchServe's own default
 
 
 class Api:
     """How one request is answered: this project's own contract, and what the others change of it."""
 
     bodyless: ClassVar[bool] = False  # asked without a body, as by GET
+    uncounted: ClassVar[int] = 0  # inputs that do not count for the limit on them
 
     def place(self, i: int) -> str:
         """What the body called the i-th input, for messages."""
         return f"inputs[{i}]"
 
-    def answer(self, answers: List[Any], request: Request, items: Sequence[Item]) -> Any:
-        """The body for the task's answers, one for each input; may hold numpy arrays."""
+    def answer(self, answers: List[Any], request: Request, read: Sequence[Read]) -> Any:
+        """The body for the task's answers, one for each input; may hold numpy arrays.
+
+        `read` is what the inputs became, none of them refused.
+        """
         return answers if request.many else answers[0]
 
     def error(self, error: Refused) -> Any:
@@ -98,12 +103,36 @@ class OtherApi(Api):
         return f"{field} holds token ids, which may be another tokenizer's: send texts"
 
 
+class Absent(OtherApi):
+    """A path that the model's task does not have: whatever comes is refused, in the words of `words`."""
+
+    bodyless = True
+
+    def __init__(self, served: Served, says: str, words: Api) -> None:
+        super().__init__(served)
+        self.says, self.words = says, words
+
+    def read(self, body: Any) -> Request:
+        raise NotFound(self.says)
+
+    def error(self, error: Refused) -> Any:
+        return self.words.error(error)
+
+
 class WrongField(UnprocessableInput):
     """A field of a body that cannot be what it is. `param` is the field's name, where one is known."""
 
     def __init__(self, field: str, says: str) -> None:
         super().__init__(says)
         self.param: Optional[str] = re.split(r"[.\[]", field)[0] or None
+
+
+def tokens_of(read: Sequence[Read]) -> int:
+    """The tokens of all inputs, special ones too; those that several windows of a text have count once."""
+    wholes: List[Read] = [
+        one.origin["whole"] if isinstance(one, Parts) and one.windows else one for one in read
+    ]
+    return sum(int(item.size[0]) for item in items_of(wholes))
 
 
 def given(**parameters: Any) -> Dict[str, Any]:

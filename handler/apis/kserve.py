@@ -9,7 +9,7 @@ import numpy as np
 from msgspec import Struct
 
 from anyshape.errors import Refused
-from anyshape.items import Item
+from anyshape.items import Read
 from handler.apis.base import OtherApi, WrongField
 from handler.requests import Request
 from handler.responses import encode
@@ -81,12 +81,15 @@ class Infer(OtherApi):
             )
         return texts
 
+    def no_ids(self, field: str) -> str:
+        return f"{field} holds numbers, and a tensor of BYTES has texts: {self.how}"
+
     def _no_binary(self, where: str, parameters: Optional[Dict[str, Any]]) -> None:
         asked = parameters or {}
         if asked.get("binary_data_size") or asked.get("binary_data") or asked.get("binary_data_output"):
             raise WrongField("inputs", f"{where} asks for binary tensors: send and take them as JSON")
 
-    def answer(self, answers: List[Any], request: Request, items: Sequence[Item]) -> Any:
+    def answer(self, answers: List[Any], request: Request, read: Sequence[Read]) -> Any:
         output: Dict[str, Any] = {"name": OUTPUT}
         if self.served.model.task.name == "sentence-embedding":
             vectors = np.stack(answers)

@@ -10,8 +10,8 @@ from msgspec import Meta, Struct
 from typing_extensions import Annotated, Literal
 
 from anyshape.errors import Refused
-from anyshape.items import Item
-from handler.apis.base import OtherApi
+from anyshape.items import Read
+from handler.apis.base import OtherApi, tokens_of
 from handler.apis.vectors import resized
 from handler.requests import Request
 
@@ -24,7 +24,34 @@ class _Body(Struct, forbid_unknown_fields=True):
     user: Optional[str] = None
 
 
-class Embeddings(OtherApi):
+class OpenAi(OtherApi):
+    """What its paths share: how they refuse."""
+
+    def error(self, error: Refused) -> Any:
+        return {
+            "error": {
+                "message": self.message(error),
+                "type": "invalid_request_error" if error.code < 500 else "server_error",
+                "param": getattr(error, "param", None),
+                "code": type(error).__name__,
+            }
+        }
+
+
+class Models(OpenAi):
+    """`v1/models`: the one that is served here, for clients that ask before they choose."""
+
+    bodyless = True
+
+    def read(self, body: Any) -> Request:
+        return Request([], api=self)
+
+    def answer(self, answers: List[Any], request: Request, read: Sequence[Read]) -> Any:
+        model = {"id": self.served.name, "object": "model", "created": 0, "owned_by": "anyshape"}
+        return {"object": "list", "data": [model]}
+
+
+class Embeddings(OpenAi):
     """`v1/embeddings`. A vector that is cut to `dimensions` is brought to length one again."""
 
     how = 'send application/json such as {"input": "a text", "model": "any"}'
@@ -42,10 +69,10 @@ class Embeddings(OtherApi):
     def place(self, i: int) -> str:
         return f"input[{i}]"
 
-    def answer(self, answers: List[Any], request: Request, items: Sequence[Item]) -> Any:
+    def answer(self, answers: List[Any], request: Request, read: Sequence[Read]) -> Any:
         dimensions = self.body.dimensions
         vectors = [resized(answer, dimensions, dimensions is not None) for answer in answers]
-        tokens = sum(item.size[0] for item in items)
+        tokens = tokens_of(read)
         return {
             "object": "list",
             "data": [
@@ -60,13 +87,3 @@ class Embeddings(OtherApi):
         if self.body.encoding_format != "base64":
             return vector
         return base64.b64encode(vector.astype("<f4").tobytes()).decode("ascii")
-
-    def error(self, error: Refused) -> Any:
-        return {
-            "error": {
-                "message": self.message(error),
-                "type": "invalid_request_error" if error.code < 500 else "server_error",
-                "param": getattr(error, "param", None),
-                "code": type(error).__name__,
-            }
-        }

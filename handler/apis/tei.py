@@ -7,8 +7,9 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence
 from msgspec import Meta, Struct, field
 from typing_extensions import Annotated
 
-from anyshape.errors import Refused
-from anyshape.items import Item
+from anyshape import __version__
+from anyshape.errors import BadRequest, Refused
+from anyshape.items import Read
 from handler.apis.base import OtherApi, WrongField, given
 from handler.apis.vectors import resized
 from handler.requests import Request
@@ -80,8 +81,12 @@ class Tei(OtherApi):
     to_cut = ', or send "truncate": true'
 
     def error(self, error: Refused) -> Any:
-        kind = "Validation" if error.code < 500 else "Backend"
+        kind = "Empty" if isinstance(error, _Empty) else "Validation" if error.code < 500 else "Backend"
         return {"error": self.message(error), "error_type": kind}
+
+
+class _Empty(BadRequest):
+    """A list in which there is nothing, which is an error of a kind of its own there."""
 
 
 class _Listed(Tei):
@@ -92,6 +97,8 @@ class _Listed(Tei):
     def read(self, body: Any) -> Request:
         self.asked: Any = self.convert(body, self.body)
         texts = self.texts(self.asked.inputs, "inputs")
+        if not texts:
+            raise _Empty(f"inputs is an empty list: {self.how}")
         return Request(texts, isinstance(self.asked.inputs, list), self.asked.parameters(), api=self)
 
 
@@ -110,7 +117,7 @@ class Embed(_Listed):
             )
         return request
 
-    def answer(self, answers: List[Any], request: Request, items: Sequence[Item]) -> Any:
+    def answer(self, answers: List[Any], request: Request, read: Sequence[Read]) -> Any:
         normalize = self.asked.normalize is not False
         return [resized(answer, self.asked.dimensions, normalize) for answer in answers]
 
@@ -118,14 +125,14 @@ class Embed(_Listed):
 class EmbedAll(_Listed):
     """`embed_all`: a vector for each token of each text."""
 
-    def answer(self, answers: List[Any], request: Request, items: Sequence[Item]) -> Any:
+    def answer(self, answers: List[Any], request: Request, read: Sequence[Read]) -> Any:
         return [answer[0] if answer.ndim == 3 else answer for answer in answers]
 
 
 class EmbedSparse(_Listed):
     """`embed_sparse`: the numbers that are not zero; the task answers them as {"indices", "values"}."""
 
-    def answer(self, answers: List[Any], request: Request, items: Sequence[Item]) -> Any:
+    def answer(self, answers: List[Any], request: Request, read: Sequence[Read]) -> Any:
         return [
             [{"index": i, "value": value} for i, value in zip(answer["indices"], answer["values"])]
             for answer in answers
@@ -153,7 +160,7 @@ class Predict(Tei):
             raise WrongField("inputs", f"inputs has a list of {len(texts)} texts: {self.how}")
         return texts[0] if len(texts) == 1 else {"text": texts[0], "text_pair": texts[1]}
 
-    def answer(self, answers: List[Any], request: Request, items: Sequence[Item]) -> Any:
+    def answer(self, answers: List[Any], request: Request, read: Sequence[Read]) -> Any:
         return answers if self.many else answers[0]
 
 
@@ -164,6 +171,8 @@ class Rerank(Tei):
 
     def read(self, body: Any) -> Request:
         self.asked = self.convert(body, _RerankBody)
+        if not self.asked.texts:
+            raise _Empty(f"texts is an empty list: {self.how}")
         task = self.served.model.task
         parameters = self.asked.parameters()
         if task.name == "text-classification":
@@ -181,7 +190,7 @@ class Rerank(Tei):
     def place(self, i: int) -> str:
         return f"texts[{i}]"
 
-    def answer(self, answers: List[Any], request: Request, items: Sequence[Item]) -> Any:
+    def answer(self, answers: List[Any], request: Request, read: Sequence[Read]) -> Any:
         scores = [answer["score"] if isinstance(answer, Mapping) else answer for answer in answers]
         ranks = [{"index": i, "score": score} for i, score in enumerate(scores)]
         if self.asked.return_text:
@@ -194,11 +203,12 @@ class Similarity(Tei):
     """`similarity`: the cosine between a sentence and each of some others."""
 
     how = 'send {"inputs": {"source_sentence": "a text", "sentences": ["a text", ...]}}'
+    uncounted = 1  # the sentence that all others are compared with
 
     def read(self, body: Any) -> Request:
         asked = self.convert(body, _SimilarityBody)
         if not asked.inputs.sentences:
-            raise WrongField("inputs", f"inputs.sentences is an empty list: {self.how}")
+            raise _Empty(f"inputs.sentences is an empty list: {self.how}")
         parameters = (asked.parameters or _Prompted()).parameters()
         texts = [asked.inputs.source_sentence, *asked.inputs.sentences]
         return Request(texts, True, parameters, api=self)
@@ -206,7 +216,7 @@ class Similarity(Tei):
     def place(self, i: int) -> str:
         return f"inputs.sentences[{i - 1}]" if i else "inputs.source_sentence"
 
-    def answer(self, answers: List[Any], request: Request, items: Sequence[Item]) -> Any:
+    def answer(self, answers: List[Any], request: Request, read: Sequence[Read]) -> Any:
         source, *others = (resized(answer, None, True) for answer in answers)
         return [float(source @ other) for other in others]
 
@@ -219,25 +229,31 @@ class Health(Tei):
     def read(self, body: Any) -> Request:
         return Request([], api=self)
 
-    def answer(self, answers: List[Any], request: Request, items: Sequence[Item]) -> Any:
+    def answer(self, answers: List[Any], request: Request, read: Sequence[Read]) -> Any:
         return {}
 
 
 class Info(Health):
     """`info`: what is served, and how much of it a request may ask."""
 
-    def answer(self, answers: List[Any], request: Request, items: Sequence[Item]) -> Any:
+    def answer(self, answers: List[Any], request: Request, read: Sequence[Read]) -> Any:
         model = self.served.model
         return {
             "model_id": self.served.name,
             "model_sha": None,
             "model_dtype": model.index.dtype,
+            "served_model_name": self.served.name,
             "model_type": _model_type(model.task),
             "max_input_length": getattr(model.task, "limit", model.buckets[-1][0]),
+            "max_concurrent_requests": self.served.queue,
             "max_batch_tokens": max(rows * bucket[0] for bucket, rows in model.index.shapes),
+            "max_batch_requests": max(rows for _, rows in model.index.shapes),
             "max_client_batch_size": model.settings.max_items,
             "auto_truncate": model.settings.over_max == "truncate",
-            "version": model.index.versions.get("anyshape", ""),
+            "tokenization_workers": 1,
+            "version": __version__,
+            "sha": None,
+            "docker_label": None,
         }
 
 

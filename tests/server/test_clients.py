@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ pytestmark = pytest.mark.clients
 
 PYTHON = ROOT / os.environ.get("CLIENTS", ".venv/clients") / "bin" / "python"
 PAGE = (ROOT / "docs" / "clients.md").read_text(encoding="utf-8")
+(JAVASCRIPT,) = re.findall(r"^```javascript\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE)
 BEGINNING, *SNIPPETS = re.findall(r"^```python\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE)
 TEXTS = ["How long is a piece of string?", "As long as the day."]
 
@@ -100,12 +102,28 @@ def test_the_page_has_a_snippet_for_each_client() -> None:
         *("openai", "langchain_openai", "llama_index.embeddings.openai", "huggingface_hub"),
         "llama_index.embeddings.text_embeddings_inference",
     }
-    assert len(VECTORS) == 5
+    assert len(VECTORS) == 6
 
 
-@pytest.mark.parametrize("code", VECTORS, ids=lambda code: re.findall(r"from ([\w.]+)", code)[0])
+@pytest.mark.parametrize("code", VECTORS, ids=lambda code: re.findall(r"import (\w+)$", code, re.M)[-1])
 def test_vectors_are_those_of_the_plain_model(code: str, client: Client, encode: Encode) -> None:
     assert_same(client.run(code, "vectors"), [encode(text) for text in TEXTS])
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="needs node")
+def test_javascript(client: Client, server: Server, encode: Encode) -> None:
+    key, model = server.torchserve.key("inference"), f"{server.torchserve.inference}/predictions/minilm/1.0"
+    code = f"const [KEY, MODEL] = {json.dumps([key, model])};\n{JAVASCRIPT}\nconsole.log(JSON.stringify(vectors));"
+    ran = subprocess.run(
+        ["node", "--input-type=module", "-e", code], capture_output=True, text=True, timeout=120, check=True
+    )
+    assert_same(json.loads(ran.stdout), [encode(text) for text in TEXTS])
+
+
+def test_hundreds_at_once_are_all_answered(client: Client, encode: Encode) -> None:
+    texts = [f"text number {i}" for i in range(250)]
+    lines = snippet("AsyncOpenAI").split("vectors =")[0] + f"vectors = asyncio.run(embed({texts!r}))\n"
+    assert_same(client.run(lines, "vectors"), [encode(text) for text in texts])
 
 
 def test_similarities_info_and_health(client: Client, encode: Encode) -> None:
@@ -160,6 +178,11 @@ def test_openai_raises_its_own_errors(client: Client, text_of: Any) -> None:
     assert refused([])[:2] == [400, "BadRequestError"]
     elsewhere = lines.replace("/v1", "/v3")
     assert refused("a", elsewhere)[:2] == [404, "NotFoundError"]
+    chat = lines + "client.chat.completions.create(model='m', messages=[])"
+    status, kind, says = client.refused(chat, "from openai import APIStatusError")
+    assert (status, kind) == (404, "NotFoundError")
+    assert "'code': 'NotFound'" in says
+    assert client.run(lines, "[model.id for model in client.models.list()]") == ["minilm"]
 
 
 def test_langchain_that_sends_ids_is_told_what_to_set(client: Client) -> None:

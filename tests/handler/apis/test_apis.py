@@ -7,9 +7,10 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+import anyshape
 from tests.conftest import assert_close
 from tests.handler.apis.conftest import ask, error_of, sent
-from tests.handler.frontend import Worker
+from tests.handler.frontend import Sent, Worker
 
 Plain = Callable[[str], np.ndarray]
 
@@ -53,24 +54,39 @@ def test_slashes_around_a_path_do_not_count(path: str, embedder: Worker) -> None
 
 
 @pytest.mark.parametrize(
-    "path", ["v1/chat/completions", "predict", "embed_all", "EMBED", "os:system", "../embed"]
+    ("path", "keys"),
+    [
+        ("v1/chat/completions", {"error"}),
+        ("predict", {"error", "error_type"}),
+        ("tokenize", {"error", "error_type"}),
+        ("v2/models/m/ready", {"error"}),
+        ("EMBED", {"code", "type", "message"}),
+        ("os:system", {"code", "type", "message"}),
+        ("../embed", {"code", "type", "message"}),
+    ],
 )
-def test_an_unknown_path_is_not_found_and_the_known_ones_are_named(path: str, embedder: Worker) -> None:
-    (received,) = embedder.predict([sent(path, {"inputs": "a"})])
-    assert received.status == 404
-    error = received.json()
-    assert (error["code"], error["type"]) == (404, "NotFound")
-    assert "embed, embeddings, health, infer, info, similarity, v1/embeddings" in error["message"]
+def test_an_unknown_path_is_not_found_and_the_known_ones_are_named(
+    path: str, keys: set[str], embedder: Worker
+) -> None:
+    """In the words of whose path it is: a client shows what it knows to find."""
+    for body in ({"inputs": "a"}, None, b"{"):
+        (received,) = embedder.predict([sent(path, body)])
+        assert received.status == 404
+        assert set(received.json()) == keys
+        paths = "embed, embeddings, health, infer, info, ping, similarity, v1/embeddings, v1/models"
+        assert paths in error_of(received)
+    if path == "v1/chat/completions":
+        assert received.json()["error"]["code"] == "NotFound"
 
 
 def test_each_task_names_its_own_paths(classifier: Worker, tokens: Worker) -> None:
     for worker, paths in (
-        (classifier, "health, infer, info, predict, rerank"),
+        (classifier, "health, infer, info, ping, predict, rerank"),
         (tokens, "embed_all, health, "),
     ):
         (received,) = worker.predict([sent("v1/embeddings", {"input": "a"})])
         assert received.status == 404
-        assert paths in received.json()["message"]
+        assert paths in error_of(received)
 
 
 @pytest.mark.parametrize("path", ["v1/embeddings", "embed", "similarity", "infer"])
@@ -104,14 +120,33 @@ def test_health_and_info_need_no_body(embedder: Worker) -> None:
     assert info["max_client_batch_size"] == 64
     assert info["model_type"] == {"embedding": {"pooling": "mean"}}
     assert info["auto_truncate"] is False
+    assert info["served_model_name"] == info["model_id"] == "small"
+    assert (info["max_concurrent_requests"], info["max_batch_requests"]) == (100, 4)
+    assert info["version"] == anyshape.__version__
+    assert ask(embedder, "ping") == {}
 
 
 def test_limits_hold_in_every_api(embedder: Worker) -> None:
     for path, body in (
         ("v1/embeddings", {"input": ["a"] * 65}),
         ("embed", {"inputs": ["a"] * 65}),
-        ("similarity", {"inputs": {"source_sentence": "a", "sentences": ["a"] * 64}}),
+        ("similarity", {"inputs": {"source_sentence": "a", "sentences": ["a"] * 65}}),
     ):
         (received,) = embedder.predict([sent(path, body)])
         assert received.status == 413, received.body
         assert "65 inputs" in error_of(received)
+    similar = {"inputs": {"source_sentence": "a", "sentences": ["b"] * 64}}
+    assert len(ask(embedder, "similarity", similar)) == 64
+
+
+@pytest.mark.parametrize("kind", ["text/plain;charset=UTF-8", "application/octet-stream", None])
+def test_a_body_is_json_whatever_its_client_calls_it(
+    kind: str | None, embedder: Worker, plain_embedding: Plain
+) -> None:
+    """fetch calls a string plain text, and other clients call nothing anything; a form is none."""
+    raw = '{"inputs": "é"}'.encode()
+    found, text = embedder.predict(
+        [Sent(raw, kind, headers={"url_path": "embed"}), Sent(b"a text", kind, headers={"url_path": "embed"})]
+    )
+    assert_close(found.json(), plain_embedding("é")[None])
+    assert (text.status, set(text.json())) == (422, {"error", "error_type"})

@@ -54,7 +54,7 @@ def test_classes_and_pairs_are_answered_as_json(classifier: Worker) -> None:
 
 BAD: dict[str, tuple[Any, str]] = {
     "numbers": ({"inputs": [tensor([1.5], datatype="FP32")]}, "BYTES"),
-    "ids": ({"inputs": [tensor([1, 2])]}, "token ids"),
+    "ids": ({"inputs": [tensor([1, 2])]}, "holds numbers"),
     "shape": ({"inputs": [tensor(["a"], shape=[2])]}, "[2]"),
     "two wide": ({"inputs": [tensor(["a", "b", "c", "d"], shape=[2, 2])]}, "[2, 2]"),
     "no tensors": ({"inputs": []}, "0 tensors"),

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,22 @@ def test_a_text_or_a_list_is_answered_with_a_list(
         for row, text in zip(answer["data"], expected):
             assert_close(row["embedding"], plain_embedding(text))
     assert answer["usage"] == {"prompt_tokens": 57, "total_tokens": 57}
+
+
+def test_usage_counts_each_token_of_a_text_once(
+    built: Callable[..., Worker], encoder_folder: Path, text_of: TextOf
+) -> None:
+    """Not its padding, and not again where windows overlap; of a text that is cut, what is left."""
+    options = {"over_max": "window", "task_options": {"stride": 6}, "buckets": [16, 32]}
+    worker = built("windows", task="sentence-embedding", model=str(encoder_folder), **options)
+    (received,) = worker.predict([sent(PATH, {"input": [text_of(90), text_of(5)]})])
+    assert received.headers["X-Windows"] == "4,1"
+    assert received.json()["usage"] == {"prompt_tokens": 95, "total_tokens": 95}
+
+
+def test_the_model_can_be_listed(embedder: Worker) -> None:
+    (model,) = ask(embedder, "v1/models")["data"]
+    assert (model["id"], model["object"]) == ("small", "model")
 
 
 def test_base64_holds_the_same_numbers(embedder: Worker, plain_embedding: Plain) -> None:

@@ -228,7 +228,7 @@ BAD: dict[str, tuple[str, Any, int, str]] = {
     "direction": ("embed", {"inputs": "a", "truncation_direction": "up"}, 422, "left or right"),
     "prompt": ("embed", {"inputs": "a", "prompt_name": "none"}, 422, "prompt_name"),
     "dimensions": ("embed", {"inputs": "a", "dimensions": 17}, 422, "16"),
-    "no sentences": ("similarity", {"inputs": {"source_sentence": "a", "sentences": []}}, 422, "empty list"),
+    "no sentences": ("similarity", {"inputs": {"source_sentence": "a", "sentences": []}}, 400, "empty list"),
     "a number": (
         "similarity",
         {"inputs": {"source_sentence": "a", "sentences": ["b", 5]}},
@@ -243,7 +243,7 @@ def test_what_is_wrong_is_said_in_teis_shape(name: str, embedder: Worker) -> Non
     path, body, status, says = BAD[name]
     error = ask(embedder, path, body, status)
     assert set(error) == {"error", "error_type"}
-    assert error["error_type"] == "Validation"
+    assert error["error_type"] == ("Empty" if status == 400 else "Validation")
     assert says in error["error"]
 
 
