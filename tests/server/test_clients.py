@@ -113,7 +113,8 @@ def test_vectors_are_those_of_the_plain_model(code: str, client: Client, encode:
 @pytest.mark.skipif(shutil.which("node") is None, reason="needs node")
 def test_javascript(client: Client, server: Server, encode: Encode) -> None:
     key, model = server.torchserve.key("inference"), f"{server.torchserve.inference}/predictions/minilm/1.0"
-    code = f"const [KEY, MODEL] = {json.dumps([key, model])};\n{JAVASCRIPT}\nconsole.log(JSON.stringify(vectors));"
+    beginning = f"const [KEY, MODEL] = {json.dumps([key, model])};"
+    code = "\n".join([beginning, JAVASCRIPT, "console.log(JSON.stringify(vectors))"])
     ran = subprocess.run(
         ["node", "--input-type=module", "-e", code], capture_output=True, text=True, timeout=120, check=True
     )
@@ -146,7 +147,7 @@ def test_classes(client: Client, classes: Path, tokenizer: Any) -> None:
 
 
 def test_openai_counts_tokens_and_cuts_vectors(client: Client, encode: Encode, text_of: Any) -> None:
-    lines = snippet("from openai").split("answer =")[0]
+    lines = snippet("import OpenAI\n").split("answer =")[0]
     asked = (
         f'answer = client.embeddings.create(model="other", input={text_of(100)!r}, dimensions=64)\n'
         'floats = client.embeddings.create(model="m", input=["a", "b"], encoding_format="float")'
@@ -163,7 +164,9 @@ def test_openai_counts_tokens_and_cuts_vectors(client: Client, encode: Encode, t
 
 
 def test_openai_raises_its_own_errors(client: Client, text_of: Any) -> None:
-    lines = snippet("from openai").split("answer =")[0].replace("api_key=KEY", "api_key=KEY, max_retries=0")
+    lines = (
+        snippet("import OpenAI\n").split("answer =")[0].replace("api_key=KEY", "api_key=KEY, max_retries=0")
+    )
     create = "client.embeddings.create(model='m', input={})"
 
     def refused(given: Any, before: str = lines) -> Any:
