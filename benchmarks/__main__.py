@@ -18,6 +18,7 @@ STUDIES = {
     "freezing": "what freezing a trace gains over folding batch norms before it",
     "packing": "policies of turning a batch into calls",
     "shapes": "one program for every length against one program per bucket",
+    "rows": "rows of whole texts against one text to a row",
     "sharing": "what a further bucket costs in bytes and memory",
     "planning_time": "how long planning a batch takes",
     "exactness": "answers of padded models against unpadded ones",

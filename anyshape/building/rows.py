@@ -132,8 +132,9 @@ class ClassifierRows(nn.Module):
     def forward(self, *tensors: torch.Tensor) -> Tuple[torch.Tensor, ...]:
         named = dict(zip(self.names, tensors))
         segments = named[SEGMENTS]
-        picked = pool([self.pick], self.rows(named), members(segments, self.most), segments)
-        token = picked.flatten(0, 1).unsqueeze(1)  # [texts, 1, width]
+        tokens = self.rows(named)
+        picked = pool([self.pick], tokens.float(), members(segments, self.most), segments)
+        token = picked.to(tokens.dtype).flatten(0, 1).unsqueeze(1)  # [texts, 1, width]
         given = {"inputs_embeds": token}
         if self.takes_mask:
             given["attention_mask"] = torch.ones(token.shape[:2], dtype=torch.int64, device=token.device)

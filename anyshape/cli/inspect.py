@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from anyshape.cli.tables import bucket_table, compiler_notes, megabytes, weights_table
+from anyshape.layouts import ROWS
 from anyshape.model import BucketedModel
 from anyshape.packed import read_packed
 from anyshape.process import resident_bytes
@@ -50,6 +51,8 @@ def run(args: argparse.Namespace) -> int:
     console.print(
         f"{rows} {', '.join(str(size) for size in sizes)}{bound}; {index.weights / 1e6:.1f} million weights"
     )
+    if index.layout == ROWS:
+        console.print(f"layout: rows of whole texts, at most {index.segments} in a row")
     if index.plan is not None:
         console.print(f"planned from data: expected waste {index.plan['waste']:.3f} (padded ÷ real)")
     for key, value in found.get("memory", {}).items():

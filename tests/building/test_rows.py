@@ -19,6 +19,7 @@ from anyshape.building.errors import BuildError
 from anyshape.building.pooling import MODES, first_tensor, takes
 from anyshape.building.rows import classifier_rows, in_rows
 from anyshape.building.segments import members, pool
+from anyshape.cli.main import main
 from anyshape.errors import ConfigError, InputTooLarge, ModelFailed, Refused
 from anyshape.items import Item, padding_ratio
 from anyshape.model import BucketedModel
@@ -32,16 +33,23 @@ LENGTHS = [2, 32, 3, 2, 15, 16, 17, 2, 31, 5, 2, 2, 4, 14]  # tokens; 2 is the e
 VOCABULARY = 97
 
 
-def rows_of(folder: Path, work: Path, **handler: Any) -> BucketedModel:
+def build_rows(folder: Path, work: Path, **handler: Any) -> Path:
     section = {"layout": "rows", "segments": SEGMENTS, "buckets": ROWS, "largest_batch": 2, **handler}
-    path = build(write_recipe(work, model=str(folder), **section), work / "store").path
-    return BucketedModel.load(path, warm=False)
+    return build(write_recipe(work, model=str(folder), **section), work / "store").path
+
+
+def rows_of(folder: Path, work: Path, **handler: Any) -> BucketedModel:
+    return BucketedModel.load(build_rows(folder, work, **handler), warm=False)
 
 
 @pytest.fixture(scope="module")
-def embedding_rows(tmp_path_factory: pytest.TempPathFactory, encoder_folder: Path) -> BucketedModel:
-    work = tmp_path_factory.mktemp("rows")
-    return rows_of(encoder_folder, work, task="sentence-embedding")
+def rows_archive(tmp_path_factory: pytest.TempPathFactory, encoder_folder: Path) -> Path:
+    return build_rows(encoder_folder, tmp_path_factory.mktemp("rows"), task="sentence-embedding")
+
+
+@pytest.fixture(scope="module")
+def embedding_rows(rows_archive: Path) -> BucketedModel:
+    return BucketedModel.load(rows_archive, warm=False)
 
 
 @pytest.fixture(scope="module")
@@ -330,7 +338,11 @@ def test_what_rows_are_not_for_is_said(
         rows_of(folder, tmp_path, **handler)
 
 
-def test_the_archive_says_how_its_rows_are_laid_out(embedding_rows: BucketedModel) -> None:
+def test_the_archive_says_how_its_rows_are_laid_out(
+    rows_archive: Path, embedding_rows: BucketedModel, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["inspect", str(rows_archive)]) == 0
+    assert f"rows of whole texts, at most {SEGMENTS} in a row" in capsys.readouterr().out
     index: Index = embedding_rows.index
     assert (index.layout, index.segments, [p.bucket for p in index.programs]) == ("rows", 6, [(16,), (32,)])
     assert [spec.name for spec in index.inputs] == [

@@ -91,6 +91,20 @@ def test_every_way_of_pooling(mode: str, save: Save, tmp_path: Path, texts: list
     assert_encodes(load(folder, tmp_path, buckets=[4, 9]), folder, texts[:6])
 
 
+def test_rows_of_whole_texts_pool_each_by_itself(save: Save, tmp_path: Path, texts: list[str]) -> None:
+    """Every way of pooling at once, what follows it, and a prompt that is not pooled."""
+    folder = save(
+        dense(96, 8),
+        parts.Normalize(),
+        pooling=ALL_MODES,
+        include_prompt=False,
+        prompts=PROMPTS,
+        default_prompt_name="query",
+    )
+    model = load(folder, tmp_path, buckets=[48], layout="rows", segments=5)
+    assert_encodes(model, folder, texts)
+
+
 AFTER = {
     "all modes joined": list,
     "normalised": lambda: [parts.Normalize()],
