@@ -103,7 +103,7 @@ class NeuronBackend(Backend):
         except ImportError as error:
             raise ConfigError(
                 f"handler.backend: {self.name} needs {self.module} ({error}): install "
-                f"requirements/{self.name}.txt, which says from where"
+                f"requirements/{self.name}-sdk.txt, which says from where"
             ) from None
 
     def load(self, folder: Path, files: Mapping[str, str]) -> Dict[str, Run]:
@@ -111,8 +111,15 @@ class NeuronBackend(Backend):
         programs: Dict[str, Run] = {}
         for name, file in files.items():
             started = time.perf_counter()
-            with quiet(), on_one_core(sdk):
-                programs[name] = self.ready(sdk, self.open(folder / file), name)
+            try:
+                with quiet(), on_one_core(sdk):
+                    programs[name] = self.ready(sdk, self.open(folder / file), name)
+            except RuntimeError as error:
+                if visible_cores() is not None or "nrt_init" not in str(error):
+                    raise
+                raise ConfigError(
+                    f"{error}; where there is no device, handler.backend_options.off_device: true builds"
+                ) from error
             logger.info("loaded %s in %.1f s", name, time.perf_counter() - started)
         return programs
 

@@ -229,7 +229,7 @@ def choose_backend() -> str:
         raise BuildError(
             "neither torch_neuron nor torch_neuronx is installed in this environment: activate the one that "
             "has it, "
-            "or install requirements/neuron.txt (Inf1) or requirements/neuronx.txt (Inf2, Trn1)"
+            "or install requirements/neuron-sdk.txt (Inf1) or requirements/neuronx-sdk.txt (Inf2, Trn1)"
         )
     return installed[-1]
 

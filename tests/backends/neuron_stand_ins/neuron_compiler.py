@@ -113,6 +113,17 @@ class Program(torch.nn.Module):
         return tuple(outputs)
 
 
+class Function(torch.nn.Module):
+    """What is traced may be a function."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+
+    def forward(self, *tensors):
+        return self.function(*tensors)
+
+
 def as_bytes(data):
     return torch.frombuffer(bytearray(data), dtype=torch.uint8).clone()
 
@@ -120,13 +131,14 @@ def as_bytes(data):
 def compiled(model, example, inline=True, limited=True):
     """A program for exactly these inputs, as TorchScript, not loaded anywhere."""
     started = time.time()
+    model = model if isinstance(model, torch.nn.Module) else Function(model)
     check_size(model, inline and limited)
     program = Program(model, example, inline)
     with torch.no_grad(), neuron_runtime.compiling():
         script = torch.jit.trace(program, example, check_trace=False, strict=False)
     while time.time() - started < float(os.environ.get("NEURON_STAND_IN_SECONDS", 0)):
         time.sleep(0.02)
-    neuron_runtime.log("compile", *[list(t.shape) for t in example])
+    neuron_runtime.log("compile", os.getpid(), *[list(t.shape) for t in example])
     return script
 
 
