@@ -88,7 +88,9 @@ def _jobs(
     """What there is to compile; a bucket's example exists only once it is asked for."""
     checked = set()
     for bucket, batch_size in wanted:
-        name, rows = program_name(bucket, batch_size), batch_size or min(2, batch_sizes[-1])
+        name = program_name(bucket, batch_size)
+        # Where there is one batch size, that one: some models fix it (Longformer).
+        rows = batch_size or (batch_sizes[0] if len(batch_sizes) == 1 else 2)
         if compiler.freezes_values and bucket not in checked:
             inputs = builder.layout.inputs(builder.task.inputs)
             try:

@@ -43,13 +43,18 @@ SMALL: Dict[str, Any] = {
 OWN_LENGTHS = {"head_dim": 8}
 KEYS_LIKE_QUERIES = {"num_key_value_heads": 4}
 BOTH_LAYERS = {"layer_types": ["linear_attention", "full_attention"]}
-MAMBAS = {"layers_block_type": ["mamba", "mamba", "hybrid"], "num_hidden_layers": 3}
+MAMBAS = {"layers_block_type": ["mamba", "hybrid", "mamba", "hybrid"], "num_hidden_layers": 4}
 MORE: Dict[str, Dict[str, Any]] = {
     "albert": {"embedding_size": 16},
     "axk1": KEYS_LIKE_QUERIES,
     "axk2": KEYS_LIKE_QUERIES,
     "big_bird": {"attention_type": "original_full"},
     "bigbird_pegasus": {"attention_type": "original_full"},
+    "cohere_compass_text": {
+        "rope_parameters": {
+            "full_attention": {"rope_type": "default", "rope_theta": 10_000.0, "mrope_section": [2, 1, 1]}
+        }
+    },
     "deepseek_v2": {**KEYS_LIKE_QUERIES, "num_experts_per_tok": 2},
     "deepseek_v3": KEYS_LIKE_QUERIES,
     "esm": {"pad_token_id": 1, "vocab_size": VOCABULARY},
@@ -99,6 +104,7 @@ INSIDE: Dict[str, Dict[str, Dict[str, Any]]] = {"qwen3_5": {"text_config": BOTH_
 RECIPE: Dict[str, Dict[str, Any]] = {
     "canine": {"buckets": "every length from 4 to 12"},
     **{kind: {"buckets": "every length to 12"} for kind in ("convbert", "fnet", "nystromformer", "yoso")},
+    "longformer": {"batch_sizes": [3]},
     "funnel": {"buckets": "every length from 3 to 12"},
 }
 
