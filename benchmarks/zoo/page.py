@@ -31,11 +31,12 @@ def write(zoo: str, section: str, page: Path = PAGE) -> None:
     page.write_text(text, encoding="utf-8")
 
 
-def summary(found: Found, what: str) -> str:
-    """``**127 {what}: 108 served exactly, 0 wrong, ...**``"""
+def summary(found: Found, what: str, later: int = 0) -> str:
+    """``**127 {what}: 108 served exactly, 0 wrong, ...**``; `later`: how many no run has come to."""
     counts = [sum(one["verdict"] == verdict for one in found.values()) for verdict in VERDICTS]
     said = ", ".join(f"{count} {word}" for count, word in zip(counts, VERDICTS.values()))
-    return f"**{len(found)} {what}: {said}.**"
+    rest = f"; {later} that no run has come to" if later else ""
+    return f"**{len(found) + later} {what}: {said}{rest}.**"
 
 
 def tables(found: Found, level: str = "####") -> str:

@@ -12,7 +12,7 @@ import warnings
 
 from benchmarks.paths import WORK
 from benchmarks.zoo import forks, page, runner
-from benchmarks.zoo.texts.configs import classifiers
+from benchmarks.zoo.texts.configs import UNTRIED, bare, classifiers
 
 FOUND = WORK / "zoo-texts.json"
 SECONDS = 300  # that one model may take
@@ -24,7 +24,7 @@ def main() -> int:
     parser.add_argument("--again", choices=[*page.VERDICTS, "all"], help="what came out so once more")
     parser.add_argument("--page", action="store_true", help="only write the page from what there is")
     asked = parser.parse_args()
-    found, known = runner.read(FOUND), classifiers()
+    found, known = runner.read(FOUND), [*classifiers(), *bare()]
     wanted = asked.type or [
         kind for kind in known if kind not in found or asked.again in ("all", found[kind]["verdict"])
     ]
@@ -35,6 +35,9 @@ def main() -> int:
         warnings.simplefilter("ignore")
         forks.run_all(wanted, attempt, FOUND, SECONDS, WORK / "zoo-texts")
     found = {kind: one for kind, one in runner.read(FOUND).items() if kind in known}
+    for kind, reason in UNTRIED.items():
+        if found.get(kind, {}).get("verdict") == "failed":
+            found[kind] = {**found[kind], "reason": reason}
     page.write("texts", section(found))
     return int(any(one["verdict"] == "wrong" for one in found.values()))
 
@@ -44,13 +47,15 @@ def section(found: page.Found) -> str:
     import transformers
 
     versions = f"transformers {transformers.__version__}, torch {torch.__version__}"
-    return "\n\n".join(
-        [
-            f"Every type of transformers' mapping for sequence classification; {versions}.",
-            page.summary(found, "types"),
-            page.tables(found),
-        ]
-    )
+    parts = [f"Of {versions}. Buckets of 8 and 32 tokens where nothing else is said."]
+    for heading, kinds, about in (
+        ("Classifiers", classifiers(), "types of transformers' mapping for the classification of texts"),
+        ("Without a head", bare(), "more types of models that read texts, as `sentence-embedding`"),
+    ):
+        tried = {kind: found[kind] for kind in kinds if kind in found}
+        later = len(kinds) - len(tried)
+        parts += [f"### {heading}", page.summary(tried, about, later), page.tables(tried)]
+    return "\n\n".join(parts)
 
 
 if __name__ == "__main__":

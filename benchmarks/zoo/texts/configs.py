@@ -100,10 +100,18 @@ MORE: Dict[str, Dict[str, Any]] = {
 }
 # The same for a config inside of it.
 INSIDE: Dict[str, Dict[str, Dict[str, Any]]] = {"qwen3_5": {"text_config": BOTH_LAYERS}}
+# Why the plain model itself does not run here, where its own words do not say.
+UNTRIED = {
+    "layoutlmv2": "transformers' own model needs detectron2, which no package index has for this Python",
+    "mra": "without its CUDA kernel, transformers' own model attends to nothing and answers every text alike",
+}
 # The recipe's keys that a type needs besides, and what the page says of them.
 RECIPE: Dict[str, Dict[str, Any]] = {
     "canine": {"buckets": "every length from 4 to 12"},
-    **{kind: {"buckets": "every length to 12"} for kind in ("convbert", "fnet", "nystromformer", "yoso")},
+    **{
+        kind: {"buckets": "every length to 12"}
+        for kind in ("convbert", "fnet", "nystromformer", "t5gemma", "t5gemma2", "yoso")
+    },
     "longformer": {"batch_sizes": [3]},
     "funnel": {"buckets": "every length from 3 to 12"},
 }
@@ -127,6 +135,26 @@ def classifiers() -> List[str]:
     from transformers.models.auto import modeling_auto
 
     return list(modeling_auto.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES)
+
+
+# Types without a classifier that read texts alone; other bare models take pictures or sounds.
+BARE = _types(
+    "afmoe apertus bamba bert-generation bitnet blenderbot blenderbot-small codegen cohere cohere2",
+    "cohere2_moe cpmant cwm dbrx deepseek_v32 deepseek_v4 dots1 dpr ernie4_5 ernie4_5_moe exaone_moe",
+    "falcon_h1 falcon_mamba flex_olmo fsmt gemma3n_text gemma4_text glm4_moe glm4_moe_lite glm_moe_dsa",
+    "gpt_neox_japanese granite granite_swa granitemoe granitemoe_swa granitemoehybrid granitemoeshared",
+    "hyperclovax internlm3 jais2 kimi_linear led lfm2 lfm2_moe llama4_text longcat_flash longt5 m2m_100",
+    "mamba mamba2 marian minimax_m2 nanochat nemotron_h nllb-moe olmo_hybrid olmoe pegasus pegasus_x",
+    "prophetnet recurrent_gemma rwkv solar_open splinter switch_transformers vaultgemma xglm xlstm",
+    "youtu zaya",
+)
+
+
+def bare() -> List[str]:
+    """Those of them that the installed transformers has."""
+    from transformers.models.auto import modeling_auto
+
+    return [kind for kind in modeling_auto.MODEL_MAPPING_NAMES if kind in BARE]
 
 
 def config_of(kind: str) -> Any:

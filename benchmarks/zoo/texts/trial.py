@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import nn
 from transformers import (
+    AutoModel,
     AutoModelForSequenceClassification,
     AutoTokenizer,
     BertForSequenceClassification,  # noqa: F401  # brings most that the others need into the process that is forked
@@ -24,46 +25,55 @@ from transformers import (
 from anyshape import BucketedModel
 from anyshape.building.build import build
 from anyshape.building.errors import BuildError
-from anyshape.errors import ConfigError
-from benchmarks.zoo.texts.configs import RECIPE, config_of
+from anyshape.errors import ConfigError, Refused
+from benchmarks.zoo.texts.configs import RECIPE, classifiers, config_of
 from benchmarks.zoo.texts.words import texts_of, tokenizer_of
 
 BUCKETS = [8, 32]
 LARGEST_BATCH = 3
 TOLERANCE = 1e-4
 SHORT = 4  # tokens; some models take no fewer
-SCORES = {"top_k": None, "function_to_apply": "none"}
+# What is asked of a classifier, and of a model without a head.
+TASKS = {True: "text-classification", False: "sentence-embedding"}
+PARAMETERS: Dict[bool, Dict[str, Any]] = {True: {"top_k": None, "function_to_apply": "none"}, False: {}}
 
 
 def attempt(kind: str) -> Dict[str, Any]:
     """What became of one type: `verdict` exact, wrong, refused or failed, and what belongs to it."""
     began = time.perf_counter()
+    head = kind in classifiers()
+    auto = AutoModelForSequenceClassification if head else AutoModel
     with tempfile.TemporaryDirectory(prefix="anyshape-zoo-") as temporary:
         folder = Path(temporary)
         config = config_of(kind)
         torch.manual_seed(0)
-        model = AutoModelForSequenceClassification.from_config(config)
+        model = auto.from_config(config)
         spread(model)
         saved = folder / kind
         model.save_pretrained(saved)
         tokenizer_of(kind, config).save_pretrained(folder / "tokenizer")
-        most = largest(kind)
-        expected, texts = plain_answers(saved, folder / "tokenizer", most)
+        plain = auto.from_pretrained(saved, dtype=torch.float32).eval()
+        tokenizer = AutoTokenizer.from_pretrained(folder / "tokenizer")
+        expected, texts = plain_answers(plain, tokenizer, head, largest(kind))
         recipe = folder / "zoo.yaml"
-        recipe.write_text(json.dumps(recipe_of(kind, saved)), encoding="utf-8")
+        recipe.write_text(json.dumps(recipe_of(kind, saved, TASKS[head])), encoding="utf-8")
         try:
             built = build(recipe, folder)
         except (BuildError, ConfigError) as error:
             found: Dict[str, Any] = {"verdict": "refused", "reason": " ".join(str(error).split())}
         else:
-            found = compare(BucketedModel.load(built.path), texts, expected)
+            try:
+                found = compare(BucketedModel.load(built.path), texts, expected, head)
+            except Refused as error:
+                reason = f"it was built and does not answer: {error}"
+                found = {"verdict": "wrong", "deviation": float("inf"), "reason": reason}
         how = ", ".join(f"`{key}: {json.dumps(value)}`" for key, value in RECIPE.get(kind, {}).items())
     return {**found, "how": how.replace('"', ""), "seconds": round(time.perf_counter() - began, 1)}
 
 
-def recipe_of(kind: str, folder: Path) -> Dict[str, Any]:
+def recipe_of(kind: str, folder: Path, task: str) -> Dict[str, Any]:
     handler = {
-        "task": "text-classification",
+        "task": task,
         "model": str(folder),
         "tokenizer": str(folder.parent / "tokenizer"),
         "buckets": BUCKETS,
@@ -97,10 +107,12 @@ def spread(model: nn.Module) -> None:
                 parameter.mul_(torch.empty_like(parameter).uniform_(0.6, 1.4))
 
 
-def plain_answers(folder: Path, words: Path, most: int) -> Any:
-    """The answers that are right, and the texts: without those too short for the plain model, or too long."""
-    model = AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32).eval()
-    tokenizer = AutoTokenizer.from_pretrained(words)
+def plain_answers(model: nn.Module, tokenizer: Any, head: bool, most: int) -> Any:
+    """The answers that are right, and the texts: without those too short for the plain model, or too long.
+
+    Without a head an answer is the mean of the tokens at length one, as sentence-transformers has it where a
+    folder says nothing.
+    """
     expected: List[Any] = []
     texts: List[Any] = []
     for text in texts_of(tokenizer):
@@ -109,7 +121,9 @@ def plain_answers(folder: Path, words: Path, most: int) -> Any:
             continue
         try:
             with torch.no_grad():
-                expected.append(model(**one).logits[0].numpy())
+                first = model(**one)[0][0]
+                mean = first.mean(0)
+                expected.append((first if head else mean / mean.norm()).numpy())
         except RuntimeError:
             if one["input_ids"].shape[1] < SHORT:
                 continue
@@ -121,22 +135,24 @@ def plain_answers(folder: Path, words: Path, most: int) -> Any:
     return expected, texts
 
 
-def compare(archive: BucketedModel, texts: List[Any], expected: List[Any]) -> Dict[str, Any]:
+def compare(archive: BucketedModel, texts: List[Any], expected: List[Any], head: bool) -> Dict[str, Any]:
     """All texts in one batch, in another order, and each alone."""
+    asked = PARAMETERS[head]
     inputs = [t if isinstance(t, str) else {"text": t[0], "text_pair": t[1]} for t in texts]
     order = np.random.default_rng(0).permutation(len(inputs))
-    shuffled = dict(zip(order, archive([inputs[i] for i in order], **SCORES)))
+    shuffled = dict(zip(order, archive([inputs[i] for i in order], **asked)))
     runs = [
-        archive(inputs, **SCORES),
+        archive(inputs, **asked),
         [shuffled[i] for i in range(len(inputs))],
-        [archive([one], **SCORES)[0] for one in inputs],
+        [archive([one], **asked)[0] for one in inputs],
     ]
     scale = float(np.abs(expected).max())
     worst, where = 0.0, ""
     for run in runs:
         for text, answer, right in zip(texts, run, expected):
-            scores = {one["label"]: one["score"] for one in answer}
-            gap = np.abs([scores[f"class {i}"] - right[i] for i in range(len(right))]).max() / scale
+            scores = {one["label"]: one["score"] for one in answer} if head else {}
+            numbers = [scores[f"class {i}"] for i in range(len(right))] if head else answer
+            gap = np.abs(np.asarray(numbers) - right).max() / scale
             if not gap <= worst:
                 worst, where = float(gap), repr(text)
     if worst <= TOLERANCE:

@@ -1,0 +1,56 @@
+"""The zoo's page and its processes; the models themselves are what `make zoo-text` is for."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks.zoo import forks, page
+from benchmarks.zoo.runner import read
+
+FOUND = {
+    "bert": {"verdict": "exact", "deviation": 3e-7, "how": ""},
+    "fnet": {"verdict": "exact", "deviation": 2e-7, "how": "`buckets: every length to 12`"},
+    "jetmoe": {"verdict": "refused", "reason": "it reads a | value"},
+}
+
+
+def test_a_section_takes_the_place_of_the_one_before(tmp_path: Path) -> None:
+    written = tmp_path / "models.md"
+    written.write_text("# Models\n\n<!-- zoo texts -->\n\nold\n\n<!-- end of zoo texts -->\n\nafter\n")
+    page.write("texts", page.summary(FOUND, "types", 2) + "\n\n" + page.tables(FOUND), written)
+    text = written.read_text()
+    assert (
+        "**5 types: 2 served exactly, 0 wrong, 1 refused, 0 not tried; 2 that no run has come to.**" in text
+    )
+    assert "| fnet | 2e-07 | `buckets: every length to 12` |" in text
+    assert "| jetmoe | it reads a \\| value |" in text
+    assert "old" not in text
+    assert text.endswith("<!-- end of zoo texts -->\n\nafter\n")
+    with pytest.raises(SystemExit, match="no marks <!-- zoo sounds -->"):
+        page.write("sounds", "", written)
+
+
+def attempt(name: str) -> dict[str, Any]:
+    if name == "raises":
+        raise ValueError("no such config")
+    if name == "dies":
+        os._exit(3)
+    if name == "hangs":
+        time.sleep(60)
+    return {"verdict": "exact", "deviation": 0.0}
+
+
+def test_a_model_that_raises_dies_or_hangs_is_one_that_was_not_tried(tmp_path: Path) -> None:
+    results = tmp_path / "found.json"
+    forks.run_all(["raises", "dies", "hangs", "runs"], attempt, results, 5, tmp_path / "logs")
+    found = read(results)
+    assert found["raises"] == {"verdict": "failed", "reason": "ValueError: no such config"}
+    assert found["dies"] == {"verdict": "failed", "reason": "its process died, status 3"}
+    assert found["hangs"] == {"verdict": "failed", "reason": "not done after 5 seconds"}
+    assert found["runs"] == {"verdict": "exact", "deviation": 0.0}
+    assert "no such config" in (tmp_path / "logs" / "raises.txt").read_text()
