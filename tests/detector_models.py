@@ -121,7 +121,7 @@ def conditional_detr() -> Any:
 
 
 def torchvision_detector(name: str) -> Any:
-    """One of torchvision's with random weights, that resizes nothing and keeps every box."""
+    """One of torchvision's with random weights, that keeps every box."""
     from torchvision.models import detection
 
     torch.manual_seed(0)
@@ -129,8 +129,6 @@ def torchvision_detector(name: str) -> Any:
     for key, parameter in model.named_parameters():
         if "head" in key:
             parameter.data.normal_(0, 0.3 if "ssd" in name else 0.02)
-    model.transform._skip_resize = True
-    model.transform.fixed_size = None
     model.score_thresh, model.nms_thresh = 0.5, 1.0
     model.topk_candidates = model.detections_per_img = 10**6
     return model

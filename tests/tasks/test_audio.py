@@ -213,3 +213,48 @@ def test_what_cannot_be_built_is_refused_by_name(
 ) -> None:
     with pytest.raises(ConfigError, match=says):
         archive(tmp_path, name, task_options=options, buckets=[2000])
+
+
+@pytest.mark.parametrize("norm", ["group", "layer"])
+def test_wav2vec2_answers_as_the_pipeline(norm: str, tmp_path: Path) -> None:
+    """With `group` its first norm is over all of time, and Hugging Face's padded batches are not exact."""
+    from transformers import (
+        AudioClassificationPipeline,
+        Wav2Vec2Config,
+        Wav2Vec2FeatureExtractor,
+        Wav2Vec2ForSequenceClassification,
+    )
+
+    sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
+    convolutions = {"conv_dim": (8, 8, 8), "conv_stride": (5, 2, 2), "conv_kernel": (10, 3, 3)}
+    places = {"num_conv_pos_embeddings": 8, "num_conv_pos_embedding_groups": 2, "classifier_proj_size": 8}
+    names = dict(enumerate(["up", "down", "left", "right", "stop", "go"]))
+    torch.manual_seed(0)
+    config = Wav2Vec2Config(
+        **sizes,
+        **convolutions,
+        **places,
+        feat_extract_norm=norm,
+        do_stable_layer_norm=norm == "layer",
+        initializer_range=0.3,
+        id2label=names,
+    )
+    plain = Wav2Vec2ForSequenceClassification(config).eval()
+    folder = tmp_path / "model"
+    plain.save_pretrained(folder)
+    extractor = Wav2Vec2FeatureExtractor(sampling_rate=16000, do_normalize=True)
+    extractor.save_pretrained(folder)
+    model = engine(
+        tmp_path,
+        "words",
+        task="audio-classification",
+        model=str(folder),
+        buckets=[2000, 4000],
+        tolerance=2e-4,
+    )
+    pipeline = AudioClassificationPipeline(model=plain, feature_extractor=extractor)
+    for seed, count in enumerate([301, 1999, 2001, 3137, 4000]):
+        samples = sound(count, seed)
+        expected = pipeline(samples, top_k=6)
+        found = model(file_of(samples, rate=16000), top_k=6)
+        assert scores(found) == pytest.approx(scores(expected), abs=1e-4)

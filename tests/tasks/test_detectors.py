@@ -177,6 +177,9 @@ def test_torchvisions_detectors_are_split(
     monkeypatch.setattr(boxes_module, "CANDIDATES", 10**6)
     plain = getattr(detector_models, name)()
     plain.score_thresh = 0.52
+    plain.transform.min_size, plain.transform.max_size = (min(size),), max(size)  # so it resizes nothing
+    if plain.transform.fixed_size is not None:
+        plain.transform.fixed_size = size[::-1]
     picture = photograph("coffee.png", size)
     with torch.no_grad():
         (expected,) = plain([torch.tensor(np.asarray(picture)).permute(2, 0, 1) / 255])

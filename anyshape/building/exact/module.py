@@ -9,7 +9,7 @@ from typing import Any, ContextManager, Dict, List, Tuple
 import torch
 from torch import Tensor, nn
 
-from anyshape.building.exact import layout, resample, signals, statistics, windows
+from anyshape.building.exact import attention, layout, resample, signals, statistics, windows
 from anyshape.building.exact.mode import ExactMode
 from anyshape.building.exact.region import Region, Space, region_of, shape_of
 from anyshape.building.exact.unseen import UnseenMode
@@ -17,7 +17,14 @@ from anyshape.building.outputs import tensors_of
 
 __all__ = ["ExactPadding", "UnknownOperation"]
 
-_REGISTERED = (layout, resample, signals, statistics, windows)  # importing them registers their operations
+_REGISTERED = (  # importing them registers their operations
+    attention,
+    layout,
+    resample,
+    signals,
+    statistics,
+    windows,
+)
 
 
 class UnknownOperation(Exception):

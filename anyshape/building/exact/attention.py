@@ -1,0 +1,144 @@
+"""Attention: what lies outside the picture, or behind a recording, is no key that anything attends to."""
+
+from __future__ import annotations
+
+from typing import Any, Dict, List, Optional, Tuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from anyshape.building.exact import statistics
+from anyshape.building.exact.layout import tracked
+from anyshape.building.exact.mode import handles
+from anyshape.building.exact.region import NotExact, Region, Space, region_of, shape_of
+
+
+@handles("scaled_dot_product_attention")
+def attention(
+    space: Space,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attn_mask: Optional[Tensor] = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    scale: Optional[float] = None,
+    enable_gqa: bool = False,
+) -> Tensor:
+    """Queries, keys and values ``[.., positions, features]``; the batch is the first dimension."""
+    ndim = query.dim()
+    axes, batch = _operands((query, key, value))
+    if dropout_p:
+        raise NotExact("dropout: call model.eval()")
+    keys = axes[1].get(ndim - 2)
+    if keys != axes[2].get(ndim - 2):
+        raise NotExact("the positions of keys and values differ")
+    if any(dim < ndim - 2 for each in axes for dim in each):
+        raise NotExact("a side of the image is in front of the positions")
+    outcome = Region(dict(axes[0]), batch, own=True)
+    if keys is None:
+        if region_of(attn_mask) is not None:
+            raise NotExact("its mask depends on the picture")
+    elif is_causal:
+        if axes[0].get(ndim - 2) != keys:
+            raise NotExact("the positions of queries and keys differ")
+        key, value = space.filled(key, 0.0), space.filled(value, 0.0)  # what is behind is never looked at
+    else:
+        inside = space.inside(Region({ndim - 2: keys}, batch), ndim).transpose(-1, -2)
+        attn_mask = _masked(inside, attn_mask, query.dtype)
+        key, value = space.filled(key, 0.0), space.filled(value, 0.0)  # 0 × NaN is no 0
+    options: Dict[str, Any] = {"enable_gqa": True} if enable_gqa else {}
+    result = F.scaled_dot_product_attention(
+        query, key, value, attn_mask, 0.0, is_causal, scale=scale, **options
+    )
+    return space.attach(result, outcome)
+
+
+def _operands(operands: Tuple[Tensor, ...]) -> Tuple[List[Dict[int, Any]], int]:
+    """The axes of each, and the dimension of the batch. Raises NotExact where features are a side."""
+    axes, batches = [], set()
+    for operand in operands:
+        region = region_of(operand)
+        axes.append({} if region is None else dict(region.axes))
+        if operand.dim() - 1 in axes[-1]:
+            raise NotExact("a side of the image is its features")
+        if region is not None:
+            batches.add(region.batch)
+    if len(batches) != 1 or batches.pop() != 0:
+        raise NotExact("it mixes the rows of the batch")
+    return axes, 0
+
+
+def _masked(inside: Tensor, mask: Optional[Tensor], dtype: torch.dtype) -> Tensor:
+    """The model's own mask, and nothing outside; what it adds for a position must not come from how many."""
+    if mask is None:
+        return inside
+    if region_of(mask) is not None or shape_of(mask)[-1] > 1:
+        raise NotExact("its mask or bias has a number for each position, whose valid ones are not known")
+    if mask.dtype == torch.bool:
+        return mask & inside
+    return torch.where(inside, mask, torch.full((), float("-inf"), dtype=dtype))
+
+
+@handles("multi_head_attention_forward")
+def multi_head_attention(
+    space: Space, query: Tensor, key: Tensor, value: Tensor, *rest: Any, **options: Any
+) -> Tuple[Tensor, Optional[Tensor]]:
+    """torch's own module: ``[positions, batch, features]``, with a mask of its own for keys."""
+    regions = [region_of(each) for each in (query, key, value)]
+    for region, operand in zip(regions, (query, key, value)):
+        if operand.dim() != 3 or (region is not None and (region.batch != 1 or set(region.axes) != {0})):
+            raise NotExact("only [positions, batch, features] is known")
+    names = ("key_padding_mask", "need_weights", "attn_mask")
+    if len(rest) > 13 or options.get("attn_mask") is not None or options.get("is_causal"):
+        raise NotExact("its mask is not known")
+    if regions[1] is not None or regions[2] is not None:
+        if regions[1] is None or regions[2] is None or regions[1].axes != regions[2].axes:
+            raise NotExact("the positions of keys and values differ")
+        given = options.get(names[0])
+        outside = ~space.inside(Region({1: regions[1].axes[0]}, 0), 2)
+        if given is not None:
+            if given.dtype != torch.bool or region_of(given) is not None:
+                raise NotExact("its mask is not known")
+            outside = outside | given
+        options["key_padding_mask"] = outside.expand(shape_of(key)[1], -1)
+        key, value = space.filled(key, 0.0), space.filled(value, 0.0)
+    result, weights = F.multi_head_attention_forward(query, key, value, *rest, **options)
+    if regions[0] is not None:
+        space.attach(result, Region(dict(regions[0].axes), 1, own=True))
+    if weights is not None and weights.dim() == 3:
+        known = ((1, regions[0]), (2, regions[1]))
+        sides = {dim: region.axes[0] for dim, region in known if region is not None}
+        space.attach(weights, Region(sides, 0, own=True))
+    return result, weights
+
+
+_BEFORE = statistics  # it is to be registered first: softmax is put right here
+
+
+def _softmax(name: str) -> Any:
+    function = getattr(torch, name)
+
+    def softmax(space: Space, input: Tensor, dim: Any = None, *rest: Any, **options: Any) -> Tensor:
+        region = tracked(input)
+        if not isinstance(dim, int):
+            raise NotExact("its dim must be given as one number")
+        dim %= input.dim()
+        if dim == region.batch:
+            raise NotExact("it mixes the rows of the batch")
+        if dim in region.axes and region.fill != float("-inf"):
+            # Along this side alone: a row that is outside by another would be nothing but −∞, and give NaN.
+            inside = space.inside(Region({dim: region.axes[dim]}, region.batch), input.dim())
+            input = torch.where(inside, input, torch.full((), float("-inf"), dtype=input.dtype))
+        for option in ("_stacklevel", "dtype"):
+            if options.get(option) is None or option == "_stacklevel":
+                options.pop(option, None)
+        result = function(input, dim, *(each for each in rest if isinstance(each, torch.dtype)), **options)
+        return space.attach(result, Region(dict(region.axes), region.batch, own=True))
+
+    return softmax
+
+
+for _name in ("softmax", "log_softmax"):
+    handles(_name)(_softmax(_name))
