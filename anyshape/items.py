@@ -1,19 +1,27 @@
 """The words of the pipeline: what goes from a request's input to its answer.
 
-input ──read──▶ Item ──pack, pad, run──▶ Output ──answer─▶ JSON
-   ├───▶ Parts (several Items) ──▶ Outputs ──merge──▶ JSON
+Input ──read──▶ Item ──pack, pad, run──▶ Output ──answer─▶ Answer
+   ├───▶ Parts (several Items) ──▶ Outputs ──merge──▶ Answer
    └───▶ Refused ──────────────▶ Refused ─────────▶ error      (in the same place, all the way)
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Dict, Iterable, Iterator, List, Optional, Tuple, Union
+from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Tuple, Union
+
+import numpy as np
 
 from anyshape.buckets import Bucket, Size, volume
 from anyshape.errors import Refused
 
-Row = Tuple[Any, ...]  # one item's row of every output of the model, as numpy arrays
+Json = Union[None, bool, int, float, str, Sequence["Json"], Mapping[str, "Json"]]
+Input = Union[bytes, Json]  # what a request brings for one item: a file's bytes, or what JSON held
+# What a task answers: JSON that may hold numpy's arrays and numbers.
+Answer = Union[
+    None, bool, int, float, str, np.ndarray, np.generic, Sequence["Answer"], Mapping[str, "Answer"]
+]
+Row = Tuple[np.ndarray, ...]  # one item's row of every output of the model
 
 
 @dataclass

@@ -19,7 +19,7 @@ from msgspec import to_builtins
 from anyshape import archive
 from anyshape.costs import CostTable
 from anyshape.errors import ConfigError, Refused
-from anyshape.items import Item, Output, Parts, Ran, Read
+from anyshape.items import Answer, Input, Item, Output, Parts, Ran, Read
 from anyshape.layouts import create_layout
 from anyshape.measure import Progress, measure
 from anyshape.packed import unpack
@@ -77,16 +77,15 @@ class BucketedModel:
         """Call every shape until it is warm, and measure what the packer needs to know."""
         self.costs = measure(self.programs, progress)
 
-    def __call__(self, inputs: Any, **parameters: Any) -> Any:
+    def __call__(self, inputs: Union[Input, List[Input]], **parameters: Any) -> Any:
         """Answer one input, or a list of inputs with a list. Raises the Refused of the first bad one."""
-        many = isinstance(inputs, list)
-        asked = inputs if many else [inputs]
+        asked: List[Input] = inputs if isinstance(inputs, list) else [inputs]
         checked = self.task.check_parameters(parameters)
         read = self.task.read(asked, [checked] * len(asked))
         answers = [self.answer(one, result, checked) for one, result in zip(read, self.run(read))]
-        return answers if many else answers[0]
+        return answers if isinstance(inputs, list) else answers[0]
 
-    def answer(self, read: Read, ran: Ran, parameters: Parameters) -> Any:
+    def answer(self, read: Read, ran: Ran, parameters: Parameters) -> Answer:
         """The task's answer to one input. Raises the Refused that it deserves."""
         if isinstance(ran, Refused):
             raise ran

@@ -9,30 +9,32 @@ from __future__ import annotations
 import logging
 import time
 from pathlib import Path
-from typing import Any, Dict, List, Sequence
+from typing import Any, Dict, List, Sequence, Union
 
 from ts.torch_handler.base_handler import BaseHandler
 
 from anyshape.buckets import bucket_name
 from anyshape.errors import BadRequest, ModelFailed, Refused
 from anyshape.failures import EXITS, log_failure, survived
-from anyshape.items import Ran, items_of
+from anyshape.items import Input, Ran, items_of
 from anyshape.model import BucketedModel
 from anyshape.packed import RECIPE
 from anyshape.process import prepare_process
 from anyshape.recipe import Recipe, read_yaml
 from anyshape.settings import Settings
+from anyshape.tasks.base import Parameters
 from handler.apis import find_api
 from handler.apis.base import OWN, Served
 from handler.batch import Batch
 from handler.context import Context, Metrics, header, url_path
 from handler.logs import keep_short
 from handler.metrics import report
-from handler.requests import Request, read_request
+from handler.requests import Request, Sent, read_request
 from handler.responses import JSON, Response, answer_response, error_response
 from handler.traffic import Traffic
 
 logger = logging.getLogger(__name__)
+Description = Dict[str, Any]  # what is served, as JSON
 
 
 class BucketedHandler(BaseHandler):  # type: ignore[misc]  # TorchServe is untyped
@@ -63,7 +65,7 @@ class BucketedHandler(BaseHandler):  # type: ignore[misc]  # TorchServe is untyp
         self.initialized = True
         logger.info("ready after %.1f s: %s", time.perf_counter() - started, self.model.describe())
 
-    def handle(self, data: List[Dict[str, Any]], context: Context) -> List[Any]:
+    def handle(self, data: Sequence[Sent], context: Context) -> Sequence[Union[bytes, Description]]:
         """Answer a batch. Never raises for a prediction: whatever escaped would fail the whole batch."""
         if _is_description(data, context):
             return self.describe_handle()
@@ -97,7 +99,7 @@ class BucketedHandler(BaseHandler):  # type: ignore[misc]  # TorchServe is untyp
             report(metrics, batch.items, outputs, responses, ran - read, seconds)
         return responses
 
-    def _read(self, data: List[Dict[str, Any]], context: Context) -> List[Request]:
+    def _read(self, data: Sequence[Sent], context: Context) -> List[Request]:
         """The rows of the batch as requests, some with the error that they deserve."""
         requests: List[Request] = []
         for i, row in enumerate(data):
@@ -120,8 +122,8 @@ class BucketedHandler(BaseHandler):  # type: ignore[misc]  # TorchServe is untyp
 
     def preprocess(self, requests: Sequence[Request]) -> Batch:
         """All inputs of the batch as items, in one call of the task, and where each request's inputs are."""
-        inputs: List[Any] = []
-        parameters: List[Dict[str, Any]] = []
+        inputs: List[Input] = []
+        parameters: List[Parameters] = []
         places: List[slice] = []
         for request in requests:
             start = len(inputs)
@@ -168,7 +170,7 @@ class BucketedHandler(BaseHandler):  # type: ignore[misc]  # TorchServe is untyp
                 for key, value in response.headers.items():
                     context.set_response_header(i, key, value)
 
-    def describe_handle(self) -> List[Any]:
+    def describe_handle(self) -> List[Description]:
         """What is served, what sizes were seen since the model was registered, and since when that is."""
         described = self.model.describe()
         with survived("the sizes that were seen could not be read"):
@@ -181,7 +183,7 @@ def _placed(error: Refused, place: str) -> Refused:
     return type(error)(f"{place}: {error}")
 
 
-def _is_description(data: List[Dict[str, Any]], context: Context) -> bool:
+def _is_description(data: Sequence[Sent], context: Context) -> bool:
     """Whether the management API asks what is served: alone, with an empty row and the header `describe`.
 
     A prediction that has the header is answered as if it had not. Its row has a body, be it an empty one;

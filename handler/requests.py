@@ -12,14 +12,16 @@ import json
 import reprlib
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any, Dict, List, Mapping, Optional
+from typing import Any, Dict, Mapping, Optional, Sequence
 
 from anyshape.bodies import TEXT, Body
 from anyshape.errors import BadRequest, InputTooLarge, Refused, UnprocessableInput, UnsupportedMediaType
+from anyshape.items import Input, Json
 from anyshape.settings import Settings
 from handler.apis.base import OWN, Api, OtherApi
 
 _ANY = ("text/plain", "application/octet-stream")  # what a client says that was not told to say JSON
+Sent = Mapping[str, Input]  # one row of a batch: form fields, or the one field `body`
 
 
 @dataclass
@@ -30,7 +32,7 @@ class Request:
     then it has no inputs.
     """
 
-    inputs: List[Any]
+    inputs: Sequence[Input]
     many: bool = False
     parameters: Dict[str, Any] = field(default_factory=dict)
     api: Api = field(default=OWN, compare=False)
@@ -38,7 +40,7 @@ class Request:
 
 
 def read_request(
-    row: Mapping[str, Any], content_type: Optional[str], body: Body, settings: Settings, api: Api = OWN
+    row: Sent, content_type: Optional[str], body: Body, settings: Settings, api: Api = OWN
 ) -> Request:
     """One row of the batch as a request. `body` is what the task takes.
 
@@ -67,7 +69,7 @@ def read_request(
     return request
 
 
-def _read_other(row: Mapping[str, Any], kind: str, api: OtherApi) -> Request:
+def _read_other(row: Sent, kind: str, api: OtherApi) -> Request:
     """A row that asks through somebody else's API: a JSON object, or nothing where nothing is asked."""
     if api.bodyless:
         return api.read(None)
@@ -99,14 +101,14 @@ def _within_limits(request: Request, body: Body, settings: Settings) -> Request:
     return request
 
 
-def _characters(value: Any) -> int:
+def _characters(value: Input) -> int:
     """Of a text, of both texts of a pair, or of a query and all its texts."""
     fields = value.values() if isinstance(value, Mapping) else [value]
     lists = (field if isinstance(field, list) else [field] for field in fields)
     return sum(len(text) for texts in lists for text in texts if isinstance(text, str))
 
 
-def _value(row: Mapping[str, Any], kind: str, how: str) -> Any:
+def _value(row: Sent, kind: str, how: str) -> Input:
     """The body, or the form field that holds it."""
     for key in ("body", "data", "inputs"):
         if key in row:
@@ -123,7 +125,7 @@ def _value(row: Mapping[str, Any], kind: str, how: str) -> Any:
     raise BadRequest(f"the request has no body: {how}")
 
 
-def _decoded(raw: bytes, kind: str, how: str) -> Any:
+def _decoded(raw: bytes, kind: str, how: str) -> Json:
     """Bytes that hold JSON or text. The frontend leaves JSON as bytes only where it could not read it."""
     if raw[:2] == b"\x1f\x8b":
         raise UnsupportedMediaType("a compressed body is not supported: send it as it is")
@@ -137,7 +139,8 @@ def _decoded(raw: bytes, kind: str, how: str) -> Any:
     if not is_json and (kind.startswith("text/") or text[:1] not in ("{", "[", '"')):
         return text
     try:
-        return json.loads(text, parse_constant=_no_constant)
+        decoded: Json = json.loads(text, parse_constant=_no_constant)
+        return decoded
     except (ValueError, RecursionError) as error:
         if not is_json:
             return text
@@ -145,11 +148,11 @@ def _decoded(raw: bytes, kind: str, how: str) -> Any:
         raise BadRequest(f"the body is not valid JSON: {detail}") from None
 
 
-def _no_constant(name: str) -> Any:
+def _no_constant(name: str) -> Json:
     raise ValueError(f"{name} is not JSON")
 
 
-def _from_json(value: Any, body: Body) -> Request:
+def _from_json(value: Input, body: Body) -> Request:
     """`"text"`, `{"text", "text_pair"}` or `{"inputs", "parameters"}`."""
     if isinstance(value, str):
         return Request([value])
@@ -174,7 +177,7 @@ def _from_json(value: Any, body: Body) -> Request:
     return Request([inputs], False, parameters)
 
 
-def _parameters(value: Mapping[str, Any]) -> Dict[str, Any]:
+def _parameters(value: Mapping[str, Json]) -> Dict[str, Json]:
     parameters = value.get("parameters")
     if parameters is None:
         return {}
@@ -183,9 +186,9 @@ def _parameters(value: Mapping[str, Any]) -> Dict[str, Any]:
     return dict(parameters)
 
 
-def _fields(row: Mapping[str, Any], file: Any) -> Dict[str, Any]:
+def _fields(row: Sent, file: Input) -> Dict[str, Json]:
     """What stands beside a file, as parameters: `top_k=3`, or `parameters={"top_k": 3}`."""
-    found: Dict[str, Any] = {}
+    found: Dict[str, Json] = {}
     for key, raw in row.items():
         if raw is file:
             continue
@@ -202,7 +205,7 @@ def _fields(row: Mapping[str, Any], file: Any) -> Dict[str, Any]:
     return found
 
 
-def _from_base64(value: Any, body: Body) -> Any:
+def _from_base64(value: Input, body: Body) -> Input:
     """A file's bytes in JSON; a data URL is understood too."""
     if body.values and not isinstance(value, str):
         return value

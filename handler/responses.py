@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Dict, Mapping, Sequence, Tuple
+from typing import Dict, Mapping, Sequence, Tuple
 
 import numpy as np
 import orjson
 
 from anyshape.buckets import bucket_name
 from anyshape.errors import InputTooLarge, Refused
-from anyshape.items import Item, Parts, Ran, Read, done_items, padding_ratio
+from anyshape.items import Answer, Item, Parts, Ran, Read, done_items, padding_ratio
 from handler.apis.base import OWN, Api
 
 JSON = "application/json"
@@ -26,12 +26,12 @@ class Response:
     headers: Dict[str, str] = field(default_factory=dict)
 
 
-def encode(value: Any) -> bytes:
+def encode(value: Answer) -> bytes:
     """Strict JSON. Numpy arrays are written as nested lists, float32 with the digits that float32 has."""
     return orjson.dumps(value, default=_contiguous, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
-def _contiguous(value: Any) -> Any:
+def _contiguous(value: object) -> Answer:
     """orjson writes only contiguous arrays itself; a cut-off piece of a larger one is not."""
     if isinstance(value, np.ndarray):
         return np.ascontiguousarray(value) if value.ndim else value.item()
@@ -44,7 +44,7 @@ def error_response(error: Refused, api: Api = OWN) -> Response:
 
 
 def answer_response(
-    answer: Any, inputs: Sequence[Tuple[Read, Ran]], limit: int, notes: Mapping[str, str]
+    answer: Answer, inputs: Sequence[Tuple[Read, Ran]], limit: int, notes: Mapping[str, str]
 ) -> Response:
     """A good answer, with headers that say how it came about; `notes` are those that every answer carries.
 

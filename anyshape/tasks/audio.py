@@ -13,7 +13,7 @@ import torch
 from anyshape.audio import decode, open_recording, resample
 from anyshape.bodies import AUDIO
 from anyshape.errors import InputTooLarge, Refused, UnprocessableInput
-from anyshape.items import Item, Read
+from anyshape.items import Input, Item, Read
 from anyshape.padding import SIZE, InputSpec
 from anyshape.settings import Settings
 from anyshape.tasks.base import Parameters, Task
@@ -52,7 +52,7 @@ class AudioTask(Task):
         )
         self._pool = ThreadPoolExecutor(max(1, torch.get_num_threads()), "decode")
 
-    def read(self, inputs: Sequence[Any], parameters: Sequence[Parameters]) -> List[Read]:
+    def read(self, inputs: Sequence[Input], parameters: Sequence[Parameters]) -> List[Read]:
         if len(inputs) == 1:
             return [self._read_one(inputs[0])]
         return list(self._pool.map(self._read_one, inputs))

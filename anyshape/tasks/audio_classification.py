@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from anyshape.items import Item, Row
+from anyshape.items import Answer, Item, Row
 from anyshape.tasks.audio import AudioTask
 from anyshape.tasks.base import Parameters, one_of, positive_int_or_none, top_classes
 
@@ -18,7 +16,7 @@ class AudioClassification(AudioTask):
         "function_to_apply": one_of("softmax", "sigmoid", "none"),
     }
 
-    def answer(self, row: Row, item: Item, parameters: Parameters) -> Any:
+    def answer(self, row: Row, item: Item, parameters: Parameters) -> Answer:
         count = len(row[0])
         labels = self.labels if len(self.labels) == count else [f"LABEL_{i}" for i in range(count)]
         function = parameters.get("function_to_apply", self.saved["function"])

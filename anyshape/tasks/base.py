@@ -11,11 +11,11 @@ import numpy as np
 from anyshape.bodies import TEXT, Body
 from anyshape.buckets import Bucket
 from anyshape.errors import ConfigError, ModelFailed, UnprocessableInput
-from anyshape.items import Item, Parts, Read, Row
+from anyshape.items import Answer, Input, Item, Parts, Read, Row
 from anyshape.padding import InputSpec
 from anyshape.settings import Settings
 
-Parameters = Mapping[str, Any]
+Parameters = Mapping[str, Any]  # of a request; what each may be, its task's `parameters` say
 
 # How a request says that a text may be cut, at the end of the refusal of one that is too long.
 TO_CUT = ', or send {"parameters": {"truncation": true}}'
@@ -83,7 +83,7 @@ class Task:
                 raise UnprocessableInput(f"parameter {key!r} {error}, not {shown}") from None
         return checked
 
-    def read(self, inputs: Sequence[Any], parameters: Sequence[Parameters]) -> List[Read]:
+    def read(self, inputs: Sequence[Input], parameters: Sequence[Parameters]) -> List[Read]:
         """Turn each input of a whole batch into an item, into parts, or into the error that it deserves."""
         raise NotImplementedError
 
@@ -91,14 +91,14 @@ class Task:
         """The part of a row that belongs to the item: what the unpadded model would have returned."""
         return row
 
-    def answer(self, row: Row, item: Item, parameters: Parameters) -> Any:
+    def answer(self, row: Row, item: Item, parameters: Parameters) -> Answer:
         """The answer for one un-padded row, as the Hugging Face pipeline gives it. May hold numpy arrays.
 
         Raises ModelFailed if the model's output is not a number.
         """
         raise NotImplementedError
 
-    def merge(self, rows: Sequence[Row], parts: Parts, parameters: Parameters) -> Any:
+    def merge(self, rows: Sequence[Row], parts: Parts, parameters: Parameters) -> Answer:
         """The answer for an input that became several items, from the un-padded row of each.
 
         Raises ModelFailed if the model's output is not a number.
@@ -106,7 +106,7 @@ class Task:
         raise NotImplementedError
 
 
-def finite(values: Any) -> Any:
+def finite(values: np.ndarray) -> np.ndarray:
     """`values`, if they are all finite. Raises ModelFailed otherwise: JSON has no NaN."""
     if not np.isfinite(values).all():
         raise ModelFailed("the model answered with a value that is not a number (NaN or infinite)")

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, Sequence
+from typing import Sequence
 
-from anyshape.items import Item, Parts, Row
+from anyshape.items import Answer, Item, Parts, Row
 from anyshape.padding import crop
 from anyshape.tasks.base import Parameters, finite
 from anyshape.tasks.text import TextTask
@@ -22,8 +22,8 @@ class FeatureExtraction(TextTask):
     def unpad(self, row: Row, item: Item) -> Row:
         return (crop(row[0], item.size, 0),)
 
-    def answer(self, row: Row, item: Item, parameters: Parameters) -> Any:
+    def answer(self, row: Row, item: Item, parameters: Parameters) -> Answer:
         return finite(row[0])[None]
 
-    def merge(self, rows: Sequence[Row], parts: Parts, parameters: Parameters) -> Any:
+    def merge(self, rows: Sequence[Row], parts: Parts, parameters: Parameters) -> Answer:
         return finite(join(rows, parts))[None]

@@ -8,7 +8,7 @@ from typing import Any, Dict, List, Sequence
 import numpy as np
 
 from anyshape.errors import UnprocessableInput
-from anyshape.items import Item, Parts, Read, Row
+from anyshape.items import Answer, Input, Item, Parts, Read, Row
 from anyshape.padding import DATA, InputSpec
 from anyshape.settings import Settings
 from anyshape.tasks.base import Parameters, finite, softmax, whole_number
@@ -70,7 +70,7 @@ class FillMask(TextTask):
             raise UnprocessableInput("fill-mask takes one text, not a pair")
         return text
 
-    def read(self, inputs: Sequence[Any], parameters: Sequence[Parameters]) -> List[Read]:
+    def read(self, inputs: Sequence[Input], parameters: Sequence[Parameters]) -> List[Read]:
         return [
             self._asked(one) if isinstance(one, Item) else one for one in super().read(inputs, parameters)
         ]
@@ -88,10 +88,10 @@ class FillMask(TextTask):
         ]
         return items[0] if len(items) == 1 else Parts(items)
 
-    def answer(self, row: Row, item: Item, parameters: Parameters) -> Any:
+    def answer(self, row: Row, item: Item, parameters: Parameters) -> Answer:
         return self._words(row, item, parameters, alone=True)
 
-    def merge(self, rows: Sequence[Row], parts: Parts, parameters: Parameters) -> Any:
+    def merge(self, rows: Sequence[Row], parts: Parts, parameters: Parameters) -> Answer:
         return [self._words(row, item, parameters, alone=False) for row, item in zip(rows, parts.items)]
 
     def _words(self, row: Row, item: Item, parameters: Parameters, alone: bool) -> List[Dict[str, Any]]:

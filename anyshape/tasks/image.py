@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, ClassVar, Dict, List, Optional, Sequence, Tuple
+from typing import Any, ClassVar, Dict, List, Optional, Sequence, Tuple, cast
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ from anyshape.bodies import IMAGE
 from anyshape.buckets import Size, bucket_name, fits
 from anyshape.errors import InputTooLarge, Refused, UnprocessableInput
 from anyshape.images import Picture, decode, normalise, open_picture, resize
-from anyshape.items import Item, Read, Row
+from anyshape.items import Input, Item, Read, Row
 from anyshape.padding import SIZE, InputSpec, crop
 from anyshape.settings import Settings
 from anyshape.tasks.base import Parameters, Task
@@ -65,10 +65,10 @@ class ImageTask(Task):
         )
         self._pool = ThreadPoolExecutor(max(1, torch.get_num_threads()), "decode")
 
-    def read(self, inputs: Sequence[Any], parameters: Sequence[Parameters]) -> List[Read]:
+    def read(self, inputs: Sequence[Input], parameters: Sequence[Parameters]) -> List[Read]:
         if len(inputs) == 1:
-            return [self._read_one(inputs[0])]
-        return list(self._pool.map(self._read_one, inputs))
+            return [self._read_one(cast("bytes", inputs[0]))]
+        return list(self._pool.map(self._read_one, cast("Sequence[bytes]", inputs)))
 
     def _read_one(self, raw: bytes) -> Read:
         try:

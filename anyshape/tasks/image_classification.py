@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, List
+from typing import List
 
-from anyshape.items import Item, Row
+from anyshape.items import Answer, Item, Row
 from anyshape.tasks.base import Parameters, one_of, positive_int_or_none, top_classes
 from anyshape.tasks.image import ImageTask
 
@@ -18,7 +18,7 @@ class ImageClassification(ImageTask):
         "function_to_apply": one_of("softmax", "sigmoid", "none"),
     }
 
-    def answer(self, row: Row, item: Item, parameters: Parameters) -> Any:
+    def answer(self, row: Row, item: Item, parameters: Parameters) -> Answer:
         labels = self.labels if len(self.labels) == len(row[0]) else _numbered(len(row[0]))
         function = parameters.get("function_to_apply", "sigmoid" if len(labels) == 1 else "softmax")
         return top_classes(row[0], labels, parameters.get("top_k", 5), function)

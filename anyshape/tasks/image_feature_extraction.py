@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+import numpy as np
 
 from anyshape.errors import UnprocessableInput
-from anyshape.items import Item, Parts, Row
+from anyshape.items import Answer, Item, Parts, Row
 from anyshape.tasks.base import Parameters, boolean, finite
 from anyshape.tasks.tiled_image import TiledImageTask
 
@@ -17,14 +17,14 @@ class ImageFeatureExtraction(TiledImageTask):
     outputs = 2
     parameters = {"pool": boolean}
 
-    def answer(self, row: Row, item: Item, parameters: Parameters) -> Any:
+    def answer(self, row: Row, item: Item, parameters: Parameters) -> Answer:
         if not parameters.get("pool", False):
             return finite(row[0])[None]
         if len(row) < 2:
             raise UnprocessableInput("this model has no pooled output: leave `pool` out")
         return finite(row[1])[None]
 
-    def answer_whole(self, output: Any, parts: Parts, parameters: Parameters) -> Any:
+    def answer_whole(self, output: np.ndarray, parts: Parts, parameters: Parameters) -> Answer:
         if parameters.get("pool", False):
             raise UnprocessableInput(
                 f"the picture was cut into {len(parts.items)} tiles, which have no pooled output together: "

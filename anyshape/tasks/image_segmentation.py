@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from anyshape.buckets import Size
-from anyshape.items import Item, Parts, Row
+from anyshape.items import Answer, Item, Parts, Row
 from anyshape.tasks.base import Parameters, finite, fraction
 from anyshape.tasks.image import EDGE
 from anyshape.tasks.tiled_image import TiledImageTask
@@ -31,18 +31,18 @@ class ImageSegmentation(TiledImageTask):
     parameters = {"mask_threshold": fraction}
     options = {**TiledImageTask.options, "mask_threshold": 0.5}
 
-    def answer(self, row: Row, item: Item, parameters: Parameters) -> Any:
+    def answer(self, row: Row, item: Item, parameters: Parameters) -> Answer:
         scores = torch.from_numpy(np.ascontiguousarray(finite(row[0])))
         size = item.origin["size"]
         if item.changed:
             scores = _resized(_resized(scores, item.size), size)
         return self._segments(scores, item.size if not item.changed else size, size, parameters)
 
-    def answer_whole(self, output: Any, parts: Parts, parameters: Parameters) -> Any:
+    def answer_whole(self, output: np.ndarray, parts: Parts, parameters: Parameters) -> Answer:
         scores = torch.from_numpy(finite(output))
         return self._segments(scores, parts.origin["seen"], parts.origin["size"], parameters)
 
-    def _segments(self, scores: torch.Tensor, seen: Size, size: Size, parameters: Parameters) -> Any:
+    def _segments(self, scores: torch.Tensor, seen: Size, size: Size, parameters: Parameters) -> Answer:
         """`scores` ``[classes, height, width]`` of a picture that the model saw at the size `seen`; the one
         that was sent is its first `size`."""
         bands = _bands(scores, seen, size)

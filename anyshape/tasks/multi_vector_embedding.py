@@ -8,7 +8,7 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple
 import numpy as np
 
 from anyshape.errors import InputTooLarge
-from anyshape.items import Item, Parts, Read, Row
+from anyshape.items import Answer, Input, Item, Parts, Read, Row
 from anyshape.padding import crop
 from anyshape.settings import Settings
 from anyshape.tasks.base import TO_CUT, Parameters, finite, one_of
@@ -74,7 +74,7 @@ class MultiVectorEmbedding(SentenceEmbedding):
             return 0, 0
         return super()._sliding(encoding, text, parameters)
 
-    def read(self, inputs: Sequence[Any], parameters: Sequence[Parameters]) -> List[Read]:
+    def read(self, inputs: Sequence[Input], parameters: Sequence[Parameters]) -> List[Read]:
         items = super().read(inputs, parameters)
         if self.expansion is None:
             return items
@@ -100,10 +100,10 @@ class MultiVectorEmbedding(SentenceEmbedding):
     def unpad(self, row: Row, item: Item) -> Row:
         return (crop(row[0], item.size, 0),)
 
-    def answer(self, row: Row, item: Item, parameters: Parameters) -> Any:
+    def answer(self, row: Row, item: Item, parameters: Parameters) -> Answer:
         skipped = self.skipped.get(self._side(parameters))
         vectors = finite(row[0])
         return vectors if skipped is None else vectors[~np.isin(item.data["input_ids"], skipped)]
 
-    def merge(self, rows: Sequence[Row], parts: Parts, parameters: Parameters) -> Any:
+    def merge(self, rows: Sequence[Row], parts: Parts, parameters: Parameters) -> Answer:
         return self.answer((join(rows, parts),), parts.origin["whole"], parameters)

@@ -9,7 +9,7 @@ import numpy as np
 
 from anyshape.boxes import Detections, clipped, from_queries, from_sigmoids, inside, suppress
 from anyshape.heads import HEADS, Layout
-from anyshape.items import Item, Row
+from anyshape.items import Answer, Item, Row
 from anyshape.settings import Settings
 from anyshape.tasks.base import Parameters, finite, fraction
 from anyshape.tasks.image import ImageTask
@@ -38,7 +38,7 @@ class ObjectDetection(ImageTask):
         if self.kind != QUERIES:
             self.outputs = HEADS[self.kind][1] * max(len(self.layout.strides), len(self.layout.anchors))
 
-    def answer(self, row: Row, item: Item, parameters: Parameters) -> Any:
+    def answer(self, row: Row, item: Item, parameters: Parameters) -> Answer:
         threshold = parameters.get("threshold", self.chosen["threshold"])
         overlap = parameters.get("overlap", self.chosen["overlap"])
         boxes, scores, labels = self._found([finite(output) for output in row], item, threshold, overlap)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Dict, List, Sequence, Tuple, Union
 
 from anyshape.errors import InputTooLarge, Refused
-from anyshape.items import Item, Parts, Read
+from anyshape.items import Input, Item, Parts, Read
 from anyshape.tasks.base import Parameters
 from anyshape.tasks.text import Text, TextTask
 
@@ -19,7 +19,7 @@ class PairsTask(TextTask):
         """The pairs of an input, their texts as they came. Raises UnprocessableInput or InputTooLarge."""
         raise NotImplementedError
 
-    def read(self, inputs: Sequence[Any], parameters: Sequence[Parameters]) -> List[Read]:
+    def read(self, inputs: Sequence[Input], parameters: Sequence[Parameters]) -> List[Read]:
         asked: List[Union[slice, Refused]] = []
         pairs: List[Pair] = []
         each: List[Parameters] = []

@@ -7,7 +7,7 @@ from typing import Any, Dict, List, Sequence, Tuple
 import numpy as np
 
 from anyshape.errors import UnprocessableInput
-from anyshape.items import Item, Parts, Row
+from anyshape.items import Answer, Item, Parts, Row
 from anyshape.padding import crop
 from anyshape.tasks.base import Parameters, boolean, finite, whole_number
 from anyshape.tasks.text import Text, TextTask
@@ -75,10 +75,10 @@ class QuestionAnswering(TextTask):
     def unpad(self, row: Row, item: Item) -> Row:
         return tuple(crop(part, item.size, 0) for part in row)
 
-    def answer(self, row: Row, item: Item, parameters: Parameters) -> Any:
+    def answer(self, row: Row, item: Item, parameters: Parameters) -> Answer:
         return self.merge([row], Parts([item]), parameters)
 
-    def merge(self, rows: Sequence[Row], parts: Parts, parameters: Parameters) -> Any:
+    def merge(self, rows: Sequence[Row], parts: Parts, parameters: Parameters) -> Answer:
         top_k = parameters.get("top_k", 1)
         found: Dict[str, Dict[str, Any]] = {}
         impossible = NO_SCORE

@@ -8,7 +8,7 @@ from typing import Any, Dict, List, Sequence, Tuple
 import numpy as np
 
 from anyshape.errors import Refused, UnprocessableInput
-from anyshape.items import Item, ItemOrRefused, Parts, Read, Row
+from anyshape.items import Answer, Input, Item, ItemOrRefused, Parts, Read, Row
 from anyshape.settings import Settings
 from anyshape.tasks.base import Parameters, finite, text_or_none
 from anyshape.tasks.text import POOLING_MASK, Text, TextTask
@@ -69,7 +69,7 @@ class SentenceEmbedding(TextTask):
             return self._checked(prompt + text[0]), text[1]
         return self._checked(prompt + text)
 
-    def read(self, inputs: Sequence[Any], parameters: Sequence[Parameters]) -> List[Read]:
+    def read(self, inputs: Sequence[Input], parameters: Sequence[Parameters]) -> List[Read]:
         items = super().read(inputs, parameters)
         if POOLING_MASK not in self.names:
             return items
@@ -105,10 +105,10 @@ class SentenceEmbedding(TextTask):
         item.data[POOLING_MASK] = [0] * prompt + [1] * (length - prompt)
         return item
 
-    def answer(self, row: Row, item: Item, parameters: Parameters) -> Any:
+    def answer(self, row: Row, item: Item, parameters: Parameters) -> Answer:
         return finite(row[0])
 
-    def merge(self, rows: Sequence[Row], parts: Parts, parameters: Parameters) -> Any:
+    def merge(self, rows: Sequence[Row], parts: Parts, parameters: Parameters) -> Answer:
         vector = finite(mean(rows, parts))
         if self.saved["sentence"]["normalized"]:
             vector = vector / max(float(np.linalg.norm(vector)), 1e-12)

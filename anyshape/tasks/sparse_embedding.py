@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Sequence
+from typing import Sequence
 
 import numpy as np
 
 from anyshape.errors import ConfigError
-from anyshape.items import Item, Parts, Row
+from anyshape.items import Answer, Item, Parts, Row
 from anyshape.settings import Settings
 from anyshape.tasks.base import Parameters, finite, positive_int_or_none
 from anyshape.tasks.sentence_embedding import SentenceEmbedding
@@ -40,7 +40,7 @@ class SparseEmbedding(SentenceEmbedding):
                 "would count twice: use reject or truncate"
             )
 
-    def answer(self, row: Row, item: Item, parameters: Parameters) -> Any:
+    def answer(self, row: Row, item: Item, parameters: Parameters) -> Answer:
         weights = finite(row[0])
         (indices,) = np.nonzero(weights)
         most = parameters.get("max_active_dims", self.saved["max_active_dims"])
@@ -49,6 +49,6 @@ class SparseEmbedding(SentenceEmbedding):
             indices = np.sort(indices[largest])
         return {"indices": indices, "values": weights[indices]}
 
-    def merge(self, rows: Sequence[Row], parts: Parts, parameters: Parameters) -> Any:
+    def merge(self, rows: Sequence[Row], parts: Parts, parameters: Parameters) -> Answer:
         largest = np.maximum.reduce([finite(row[0]) for row in rows])
         return self.answer((largest,), parts.items[0], parameters)

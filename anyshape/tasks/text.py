@@ -12,7 +12,7 @@ from tokenizers import Tokenizer
 from anyshape.bodies import TEXT
 from anyshape.errors import InputTooLarge, Refused, UnprocessableInput
 from anyshape.failures import EXITS
-from anyshape.items import Item, ItemOrRefused, Parts, Read
+from anyshape.items import Input, Item, ItemOrRefused, Parts, Read
 from anyshape.padding import DATA, MASK, InputSpec
 from anyshape.settings import Settings
 from anyshape.tasks.base import TO_CUT, Parameters, Task, boolean, one_of
@@ -67,7 +67,7 @@ class TextTask(Task):
         )
         self.names = [spec.name for spec in self.inputs if spec.kind == DATA]
 
-    def read(self, inputs: Sequence[Any], parameters: Sequence[Parameters]) -> List[Read]:
+    def read(self, inputs: Sequence[Input], parameters: Sequence[Parameters]) -> List[Read]:
         results: Dict[int, Read] = {}
         texts: Dict[int, Text] = {}
         for i, value in enumerate(inputs):

@@ -7,7 +7,7 @@ from typing import Any, Dict, List, Sequence
 import numpy as np
 
 from anyshape.errors import UnprocessableInput
-from anyshape.items import Item, Parts, Row
+from anyshape.items import Answer, Item, Parts, Row
 from anyshape.tasks.base import Parameters, boolean, finite, positive_int_or_none
 from anyshape.tasks.pairs import Pair, PairsTask
 from anyshape.tasks.text import TextTask
@@ -36,10 +36,10 @@ class TextRanking(PairsTask):
             raise UnprocessableInput("texts must be a list of texts, not empty")
         return [(query, self._checked(text)) for text in texts]
 
-    def answer(self, row: Row, item: Item, parameters: Parameters) -> Any:
+    def answer(self, row: Row, item: Item, parameters: Parameters) -> Answer:
         return {"score": self._score(row, parameters)}
 
-    def merge(self, rows: Sequence[Row], parts: Parts, parameters: Parameters) -> Any:
+    def merge(self, rows: Sequence[Row], parts: Parts, parameters: Parameters) -> Answer:
         asked = parts.origin["input"]
         if "text" in asked:
             return self.answer(rows[0], parts.items[0], parameters)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Optional, Sequence
+from typing import Optional, Sequence
+
+import numpy as np
 
 from anyshape.buckets import bucket_name, fits
 from anyshape.errors import InputTooLarge, UnprocessableInput
 from anyshape.images import Picture, decode
-from anyshape.items import Parts, Read, Row
+from anyshape.items import Answer, Parts, Read, Row
 from anyshape.settings import Settings
 from anyshape.tasks.base import Parameters
 from anyshape.tasks.image import ImageTask
@@ -59,11 +61,11 @@ class TiledImageTask(ImageTask):
         ]
         return Parts(items, True, {"size": picture.size, "seen": target, "tiles": cuts})
 
-    def merge(self, rows: Sequence[Row], parts: Parts, parameters: Parameters) -> Any:
+    def merge(self, rows: Sequence[Row], parts: Parts, parameters: Parameters) -> Answer:
         assert self.tiling is not None
         return self.answer_whole(self.tiling.join(rows, parts), parts, parameters)
 
-    def answer_whole(self, output: Any, parts: Parts, parameters: Parameters) -> Any:
+    def answer_whole(self, output: np.ndarray, parts: Parts, parameters: Parameters) -> Answer:
         """The answer from the first output of the whole picture; the origin of `parts` has the picture's own
         `size` and the one at which the model has `seen` it. Raises ModelFailed."""
         raise NotImplementedError

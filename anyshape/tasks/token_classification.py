@@ -7,7 +7,7 @@ from typing import Any, Dict, List, Sequence
 import numpy as np
 
 from anyshape.errors import UnprocessableInput
-from anyshape.items import Item, Parts, Row
+from anyshape.items import Answer, Item, Parts, Row
 from anyshape.padding import crop
 from anyshape.tasks.base import Parameters, finite, one_of, softmax, texts
 from anyshape.tasks.entities import Token, group_entities, one_per_token, one_per_word
@@ -42,7 +42,7 @@ class TokenClassification(TextTask):
     def unpad(self, row: Row, item: Item) -> Row:
         return (crop(row[0], item.size, 0),)
 
-    def answer(self, row: Row, item: Item, parameters: Parameters) -> Any:
+    def answer(self, row: Row, item: Item, parameters: Parameters) -> Answer:
         strategy = parameters.get("aggregation_strategy", "none")
         tokens = self._tokens(softmax(finite(np.asarray(row[0], np.float32))), item)
         labels = self.labels(row[0].shape[-1])
@@ -55,7 +55,7 @@ class TokenClassification(TextTask):
         ignored = parameters.get("ignore_labels", ["O"])
         return [e for e in entities if e.get("entity", e.get("entity_group")) not in ignored]
 
-    def merge(self, rows: Sequence[Row], parts: Parts, parameters: Parameters) -> Any:
+    def merge(self, rows: Sequence[Row], parts: Parts, parameters: Parameters) -> Answer:
         return self.answer((join(rows, parts),), parts.origin["whole"], parameters)
 
     def _tokens(self, scores: Any, item: Item) -> List[Token]:

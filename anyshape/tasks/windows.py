@@ -59,7 +59,7 @@ def window(whole: Item, start: int, end: int, span: Tuple[int, int]) -> Item:
     return Item((len(places),), data, origin={**origin, "span": span})
 
 
-def join(rows: Sequence[Row], parts: Parts) -> Any:
+def join(rows: Sequence[Row], parts: Parts) -> np.ndarray:
     """The first output of all windows as one array ``[tokens, ...]`` of the whole text.
 
     A token that several windows have is taken from the one whose edges are further from it.
@@ -76,7 +76,7 @@ def join(rows: Sequence[Row], parts: Parts) -> Any:
     return np.concatenate(pieces)
 
 
-def mean(rows: Sequence[Row], parts: Parts) -> Any:
+def mean(rows: Sequence[Row], parts: Parts) -> np.ndarray:
     """The mean of the first output of all windows, each counting by its tokens."""
     lengths = [item.size[0] for item in parts.items]
     return np.average([row[0] for row in rows], axis=0, weights=lengths).astype(np.float32)

@@ -7,7 +7,7 @@ from typing import Any, List, Sequence
 import numpy as np
 
 from anyshape.errors import UnprocessableInput
-from anyshape.items import Item, Parts, Row
+from anyshape.items import Answer, Item, Parts, Row
 from anyshape.tasks.base import Parameters, boolean, finite, softmax
 from anyshape.tasks.pairs import Pair, PairsTask
 from anyshape.tasks.text import TextTask
@@ -55,11 +55,11 @@ class ZeroShotClassification(PairsTask):
         sentence = parameters.get("hypothesis_template", TEMPLATE)
         return [(text, sentence.replace("{}", label)) for label in parameters["candidate_labels"]]
 
-    def answer(self, row: Row, item: Item, parameters: Parameters) -> Any:
+    def answer(self, row: Row, item: Item, parameters: Parameters) -> Answer:
         """For a pair alone, as the build asks: its label is unknown."""
         return self.merge([row], Parts([item], origin={"input": ""}), {"candidate_labels": [""]})
 
-    def merge(self, rows: Sequence[Row], parts: Parts, parameters: Parameters) -> Any:
+    def merge(self, rows: Sequence[Row], parts: Parts, parameters: Parameters) -> Answer:
         names, logits = parameters["candidate_labels"], np.stack([row[0] for row in rows])
         finite(logits)
         entailed = self.saved["entailment"]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Dict, List, Optional, Sequence,
 import msgspec
 
 from anyshape.errors import NotFound, Refused, UnprocessableInput
-from anyshape.items import Parts, Read, items_of
+from anyshape.items import Answer, Json, Parts, Read, items_of
 from anyshape.tasks.base import TO_CUT
 
 if TYPE_CHECKING:  # a request names its API
@@ -38,14 +38,14 @@ class Api:
         """What the body called the i-th input, for messages."""
         return f"inputs[{i}]"
 
-    def answer(self, answers: List[Any], request: Request, read: Sequence[Read]) -> Any:
+    def answer(self, answers: List[Answer], request: Request, read: Sequence[Read]) -> Answer:
         """The body for the task's answers, one for each input; may hold numpy arrays.
 
         `read` is what the inputs became, none of them refused.
         """
         return answers if request.many else answers[0]
 
-    def error(self, error: Refused) -> Any:
+    def error(self, error: Refused) -> Json:
         """The body for a refusal; its status is the error's own in every API."""
         return error.body()
 
@@ -65,7 +65,7 @@ class OtherApi(Api):
     def __init__(self, served: Served) -> None:
         self.served = served
 
-    def read(self, body: Any) -> Request:
+    def read(self, body: Json) -> Request:
         """A decoded body as a request; its parameters are the task's, and not checked yet.
 
         Raises UnprocessableInput, which names the field.
@@ -76,7 +76,7 @@ class OtherApi(Api):
         """What a refusal says, in this API's words."""
         return str(error).replace(TO_CUT, self.to_cut)
 
-    def convert(self, body: Any, kind: Type[Body]) -> Body:
+    def convert(self, body: Json, kind: Type[Body]) -> Body:
         """A decoded body as the struct `kind`. Raises WrongField."""
         try:
             return msgspec.convert(body, kind)
@@ -86,7 +86,7 @@ class OtherApi(Api):
             what = said[:1].lower() + said[1:]
             raise WrongField(where, f"{where}: {what}" if where else f"{what}: {self.how}") from None
 
-    def texts(self, value: Any, field: str) -> List[str]:
+    def texts(self, value: Json, field: str) -> List[str]:
         """A text, or a list of them, as a list. Raises WrongField, also for token ids."""
         values = value if isinstance(value, list) else [value]
         for i, each in enumerate(values):
