@@ -13,6 +13,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from anyshape.building.errors import BuildError
+
 
 @contextmanager
 def apart(model: nn.Module, segments: torch.Tensor) -> Iterator[List[str]]:
@@ -21,7 +23,14 @@ def apart(model: nn.Module, segments: torch.Tensor) -> Iterator[List[str]]:
     Whatever else the model asks of a mask, that it looks back only or within a window, holds besides. Yields
     the kinds of attention for which masks were made: none, if the model makes them by itself.
     """
-    from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS as interfaces
+    try:
+        from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS as interfaces
+    except ImportError:
+        raise BuildError(
+            "handler.layout: rows needs a newer transformers than the one here, 4.53 at least, whose models "
+            "share "
+            "their masking code: leave it out, and list buckets of several lengths"
+        ) from None
 
     made: List[str] = []
     same = segments[:, None, :, None] == segments[:, None, None, :]
