@@ -7,9 +7,12 @@ The same sentence encoder (MiniLM), compiled three ways for each backend that is
     rows-2     two lengths of rows, whole texts beside each other
     dynamic    one program for every length (inductor alone)
 
-Every round runs every way on every batch, one after the other, so that what disturbs the machine disturbs all
-of them; the figures are medians over rounds. Packing is part of the time. On a busy machine `--clock cpu`
+Every round runs every way on every batch, one after the other, so that what disturbs the machine disturbs
+all of them; the figures are medians over rounds. Packing is part of the time. On a busy machine `--clock cpu`
 counts processor time, of one thread. Compare figures of one run only.
+
+`--modelled` runs nothing: batches are packed as for an accelerator, where each length and batch size is a
+program and a call costs its positions and 32 more; with rows of lengths that are planned for the data, too.
 
     python -m benchmarks rows --backends torchscript --clock cpu
 """
@@ -19,6 +22,7 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
+from collections import Counter
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -29,13 +33,17 @@ import yaml
 
 from anyshape.buckets import volume
 from anyshape.building.build import build
+from anyshape.building.planning.rows import draw, plan_depths, waste
 from anyshape.costs import CostTable
 from anyshape.items import Item
+from anyshape.layouts import ITEMS, ROWS
 from anyshape.model import BucketedModel
 from anyshape.packing import Call
 from anyshape.padding import blank
 from anyshape.process import keep_freed_memory
 from benchmarks.paths import ROOT
+from benchmarks.serving import workloads
+from benchmarks.serving.models import text_model_folder
 from benchmarks.studies import timing
 from benchmarks.studies.packing import DEPTHS, read
 
@@ -46,6 +54,7 @@ WAYS: dict[str, dict[str, Any]] = {
     "rows-2": {"buckets": [128, 512], "layout": "rows", "segments": 32},
     "dynamic": {"buckets": [8, 16, 32, 64, 128, 256, 512], "backend_options": {"shapes": "dynamic"}},
 }
+SEGMENTS = 32
 CALL = {"batch_sizes": "dynamic", "largest_batch": 32, "largest_call": 1024, "threads": 1}
 
 
@@ -59,9 +68,14 @@ def run(argv: Sequence[str]) -> int:
     parser.add_argument("--items", type=int, default=128, help="texts per data set and depth, default: 128")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--clock", choices=timing.CLOCKS, default="wall", help="cpu: where it is busy")
+    parser.add_argument("--modelled", action="store_true", help="run nothing: padding and programs alone")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", action="store_true", help="print the figures as JSON and nothing else")
     args = parser.parse_args(argv)
+    if args.modelled:
+        results = [figures for data in args.data for figures in modelled(data, args)]
+        print(json.dumps(results)) if args.json else show_modelled(results)
+        return 0
     torch.set_num_threads(1)
     keep_freed_memory()
     models = {
@@ -159,3 +173,52 @@ def show(results: list[dict[str, Any]]) -> None:
             cells.append(f"{ratio:.2f} ({found[way]['executed_over_real']:.2f})")
         table.add_row(data, str(depth), *cells)
     Console().print(table)
+
+
+def modelled(data: str, args: argparse.Namespace) -> list[dict[str, Any]]:
+    """Programs, and positions executed ÷ tokens by depth, of plans for this data and of the ways above."""
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_file(str(text_model_folder() / "tokenizer.json"))
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    bodies = workloads.load_bodies(data, args.seed, 512)
+    encoded = tokenizer.encode_batch([body.decode() for body in bodies])
+    histogram = Counter(len(encoding.ids) for encoding in encoded)
+    dynamic = yaml.safe_load((ROOT / "recipes" / "minilm.yaml").read_text(encoding="utf-8"))["handler"][
+        "buckets"
+    ]
+    results = []
+    for sizes in ([1], [1, 8]):
+        batches = {depth: draw(histogram, depth) for depth in args.depths}
+        ways = {"items-25": (ITEMS, dynamic), "items-6": (ITEMS, WAYS["items-6"]["buckets"])}
+        ways["rows-2"] = (ROWS, WAYS["rows-2"]["buckets"])
+        planned = plan_depths(histogram, 32, sizes, SEGMENTS, count=2)[0]
+        ways["rows-2, planned"] = (ROWS, planned.lengths)
+        for way, (layout, lengths) in ways.items():
+            wastes = {n: waste(layout, lengths, sizes, SEGMENTS, drawn) for n, drawn in batches.items()}
+            programs = len(lengths) * len(sizes)
+            results.append(
+                {"data": data, "way": way, "lengths": lengths, "batch_sizes": sizes, "programs": programs}
+                | {"executed_over_real": wastes}
+            )
+    return results
+
+
+def show_modelled(results: list[dict[str, Any]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    depths = list(results[0]["executed_over_real"])
+    table = Table(title="Executed ÷ real by the number of texts in a batch, modelled")
+    for column in ("data", "way", "batch sizes", "programs", *map(str, depths)):
+        table.add_column(column, justify="left" if column in ("data", "way") else "right")
+    for result in results:
+        way = result["way"] if "25" in result["way"] else f"{result['way']}: {_joined(result['lengths'])}"
+        wastes = [f"{result['executed_over_real'][depth]:.3f}" for depth in depths]
+        table.add_row(result["data"], way, _joined(result["batch_sizes"]), str(result["programs"]), *wastes)
+    Console(width=120).print(table)
+
+
+def _joined(numbers: list[int]) -> str:
+    return " ".join(map(str, numbers))

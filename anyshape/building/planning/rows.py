@@ -74,7 +74,7 @@ def plan_depths(
         raise PlanError(
             f"{limit} programs fit, fewer than the {len(batch_sizes)} batch sizes of one length: list fewer"
         )
-    batches = {n: _draw(histogram, n) for n in sorted({*DEPTHS, depth})}
+    batches = {n: draw(histogram, n) for n in sorted({*DEPTHS, depth})}
     grid = align if align > 1 else GRID
     longest = -(-lengths[-1] // grid)
     step = max(1, longest // CHOICES)
@@ -84,7 +84,7 @@ def plan_depths(
     rows: List[DepthPlan] = []
     for _ in range(min(count or MOST_ROWS, most)):
         tried = {
-            length: _waste(ROWS, sorted([*chosen, length]), batch_sizes, segments, batches[depth])
+            length: waste(ROWS, sorted([*chosen, length]), batch_sizes, segments, batches[depth])
             for length in choices
             if length not in chosen and (chosen or length >= lengths[-1])
         }
@@ -115,11 +115,11 @@ def _plan(
     segments: int,
     batches: Mapping[int, List[List[Tuple[int]]]],
 ) -> DepthPlan:
-    waste = {n: _waste(layout, lengths, batch_sizes, segments, drawn) for n, drawn in batches.items()}
-    return DepthPlan(layout, list(lengths), list(batch_sizes), waste)
+    wastes = {n: waste(layout, lengths, batch_sizes, segments, drawn) for n, drawn in batches.items()}
+    return DepthPlan(layout, list(lengths), list(batch_sizes), wastes)
 
 
-def _waste(
+def waste(
     layout: str,
     lengths: Sequence[int],
     batch_sizes: Sequence[int],
@@ -136,8 +136,8 @@ def _waste(
     return executed / sum(length for batch in batches for (length,) in batch)
 
 
-def _draw(histogram: Mapping[int, int], depth: int) -> List[List[Tuple[int]]]:
+def draw(histogram: Mapping[int, int], depth: int) -> List[List[Tuple[int]]]:
     """Batches of texts as long as those of the data, the same at every call."""
-    draw = random.Random(depth)
+    chance = random.Random(depth)
     lengths, counts = list(histogram), list(histogram.values())
-    return [[(n,) for n in draw.choices(lengths, counts, k=depth)] for _ in range(BATCHES)]
+    return [[(n,) for n in chance.choices(lengths, counts, k=depth)] for _ in range(BATCHES)]
