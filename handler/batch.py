@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import List
 
 from anyshape.items import Read
-from handler.requests import Request
+from handler.apis.base import Request
 
 
 @dataclass

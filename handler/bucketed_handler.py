@@ -24,12 +24,12 @@ from anyshape.recipe import Recipe, read_yaml
 from anyshape.settings import Settings
 from anyshape.tasks.base import Parameters
 from handler.apis import find_api
-from handler.apis.base import OWN, Served
+from handler.apis.base import OWN, Request, Served
 from handler.batch import Batch
 from handler.context import Context, Metrics, header, url_path
 from handler.logs import keep_short
 from handler.metrics import report
-from handler.requests import Request, Sent, read_request
+from handler.requests import Sent, read_request
 from handler.responses import JSON, Response, answer_response, error_response
 from handler.traffic import Traffic
 

@@ -11,32 +11,16 @@ import binascii
 import json
 import reprlib
 from contextlib import suppress
-from dataclasses import dataclass, field
-from typing import Any, Dict, Mapping, Optional, Sequence
+from typing import Dict, Mapping, Optional
 
 from anyshape.bodies import TEXT, Body
-from anyshape.errors import BadRequest, InputTooLarge, Refused, UnprocessableInput, UnsupportedMediaType
+from anyshape.errors import BadRequest, InputTooLarge, UnprocessableInput, UnsupportedMediaType
 from anyshape.items import Input, Json
 from anyshape.settings import Settings
-from handler.apis.base import OWN, Api, OtherApi
+from handler.apis.base import OWN, Api, OtherApi, Request
 
 _ANY = ("text/plain", "application/octet-stream")  # what a client says that was not told to say JSON
 Sent = Mapping[str, Input]  # one row of a batch: form fields, or the one field `body`
-
-
-@dataclass
-class Request:
-    """What one request asks for.
-
-    many: it sent a list and gets a list back. api: who words the answer. refused: the error that it deserves;
-    then it has no inputs.
-    """
-
-    inputs: Sequence[Input]
-    many: bool = False
-    parameters: Dict[str, Any] = field(default_factory=dict)
-    api: Api = field(default=OWN, compare=False)
-    refused: Optional[Refused] = None
 
 
 def read_request(

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Dict, List, Optional, Sequence, Type, TypeVar
 
 import msgspec
 
 from anyshape.errors import NotFound, Refused, UnprocessableInput
-from anyshape.items import Answer, Json, Parts, Read, items_of
+from anyshape.items import Answer, Input, Json, Parts, Read, items_of
 from anyshape.tasks.base import TO_CUT
 
-if TYPE_CHECKING:  # a request names its API
+if TYPE_CHECKING:
     from anyshape.model import BucketedModel
-    from handler.requests import Request
 
 Body = TypeVar("Body")
 
@@ -51,6 +50,21 @@ class Api:
 
 
 OWN = Api()
+
+
+@dataclass
+class Request:
+    """What one request asks for.
+
+    many: it sent a list and gets a list back. api: who words the answer. refused: the error that it deserves;
+    then it has no inputs.
+    """
+
+    inputs: Sequence[Input]
+    many: bool = False
+    parameters: Dict[str, Any] = field(default_factory=dict)
+    api: Api = field(default=OWN, compare=False)
+    refused: Optional[Refused] = None
 
 
 class OtherApi(Api):

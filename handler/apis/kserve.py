@@ -10,8 +10,7 @@ from msgspec import Struct
 
 from anyshape.errors import Refused
 from anyshape.items import Read
-from handler.apis.base import OtherApi, WrongField
-from handler.requests import Request
+from handler.apis.base import OtherApi, Request, WrongField
 from handler.responses import encode
 
 OUTPUT = "output"

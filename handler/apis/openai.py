@@ -11,9 +11,8 @@ from typing_extensions import Annotated, Literal
 
 from anyshape.errors import Refused
 from anyshape.items import Read
-from handler.apis.base import OtherApi, tokens_of
+from handler.apis.base import OtherApi, Request, tokens_of
 from handler.apis.vectors import resized
-from handler.requests import Request
 
 
 class _Body(Struct, forbid_unknown_fields=True):

@@ -10,9 +10,8 @@ from typing_extensions import Annotated
 from anyshape import __version__
 from anyshape.errors import BadRequest, Refused
 from anyshape.items import Read
-from handler.apis.base import OtherApi, WrongField, given
+from handler.apis.base import OtherApi, Request, WrongField, given
 from handler.apis.vectors import resized
-from handler.requests import Request
 
 
 class _Cut(Struct, forbid_unknown_fields=True):

@@ -7,7 +7,8 @@ import pytest
 
 from anyshape.bodies import Body
 from anyshape.errors import BadRequest, UnprocessableInput, UnsupportedMediaType
-from handler.requests import Request, read_request
+from handler.apis.base import Request
+from handler.requests import read_request
 from tests.conftest import settings_of
 
 JSON = "application/json"

@@ -15,7 +15,8 @@ from anyshape.errors import (
     UnsupportedMediaType,
 )
 from anyshape.settings import Settings
-from handler.requests import Request, read_request
+from handler.apis.base import Request
+from handler.requests import read_request
 from tests.conftest import settings_of
 
 JSON = "application/json"
