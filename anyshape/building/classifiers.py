@@ -3,6 +3,7 @@
     a decoder without a padding token    takes the last position      → gets a padding token that no text has
     an encoder-decoder                   takes the last end token,    → each row's own last one
                                          if all rows have as many
+    neighbours' embeddings (MobileBERT)  see padding's embedding      → gets one whose embedding is zero
     a summary of the last token (XLNet)  takes the last position      → the last token under the mask
 
 What comes of it is compared with the model as it was, like everything that is built.
@@ -19,7 +20,17 @@ from torch import nn
 from anyshape.building.pooling import last_token, picked
 
 
-def pads_by_itself(model: nn.Module) -> bool:
+def needs_padding(model: nn.Module) -> bool:
+    """Whether texts have to be padded with a token that no text has."""
+    return _mixes_embeddings(model) or _pads_by_itself(model)
+
+
+def _mixes_embeddings(model: nn.Module) -> bool:
+    """Whether each token's embedding is joined with those of its neighbours, and with zeros at the ends."""
+    return bool(getattr(getattr(model, "config", None), "trigram_input", False))
+
+
+def _pads_by_itself(model: nn.Module) -> bool:
     """Whether the model looks for its last token and its config names no padding token to look for."""
     if (
         not hasattr(model, "resize_token_embeddings")
@@ -53,8 +64,8 @@ def fit(model: nn.Module, pad_id: int) -> nn.Module:
         return EndTokenClassifier(model)
     if _summary_type(model) == "last":
         return LastTokenClassifier(model)
-    if pads_by_itself(model):
-        _add_padding_token(model, pad_id)
+    if needs_padding(model):
+        _add_padding_token(model, pad_id, zero=_mixes_embeddings(model))
     return model
 
 
@@ -65,14 +76,15 @@ def _summary_type(model: nn.Module) -> Optional[str]:
     return kind
 
 
-def _add_padding_token(model: Any, pad_id: int) -> None:
-    """One more embedding, behind those of all tokens: no text has it, and so the head finds its last token.
+def _add_padding_token(model: Any, pad_id: int, zero: bool) -> None:
+    """One more embedding, behind those of all tokens: no text has it, so the head finds its last token.
 
     It is a copy of another token's: attention multiplies what comes of it by zero, and NaN would stay.
+    `zero`: it is all zeros.
     """
     model.resize_token_embeddings(pad_id + 1, mean_resizing=False)
     weight = model.get_input_embeddings().weight
-    weight.data[pad_id] = weight.data[0]
+    weight.data[pad_id] = 0.0 if zero else weight.data[0]
     model.get_input_embeddings().weight.requires_grad_(False)
     text_config(model).pad_token_id = pad_id
 

@@ -164,3 +164,14 @@ def test_an_archive_of_every_length_cannot_be_edited_into_one_that_pads(tmp_path
     listed = settings_of(task="text-classification", model="m", buckets=[1, 2, 3], largest_batch=3)
     with pytest.raises(ConfigError, match="the archive was built for every length"):
         check_settings(listed, built.index)
+
+
+def test_embeddings_of_neighbours_end_in_zeros_as_without_padding(tmp_path: Path) -> None:
+    from transformers import MobileBertConfig
+
+    small = {"hidden_size": 16, "embedding_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2}
+    bottleneck = {"intra_bottleneck_size": 8, "intermediate_size": 16, "num_feedforward_networks": 1}
+    config = MobileBertConfig(vocab_size=WORDS, num_labels=3, pad_token_id=PAD, **small, **bottleneck)
+    save(tmp_path / "model", config)
+    save_tokenizer(tmp_path / "model", "<s> $A </s>")
+    assert_as_plain(archive(tmp_path), tmp_path, TEXTS)

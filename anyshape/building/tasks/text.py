@@ -9,7 +9,7 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple
 import torch
 
 from anyshape.buckets import Bucket, Size
-from anyshape.building.classifiers import end_token, fit, pads_by_itself
+from anyshape.building.classifiers import end_token, fit, needs_padding
 from anyshape.building.rows import TokenRows, classifier_rows, in_rows
 from anyshape.building.tasks.base import Exact, TaskBuilder
 from anyshape.building.text_assets import embeddings, save_text
@@ -77,7 +77,7 @@ class ClassifierBuilder(TextBuilder):
         return model
 
     def padding(self, model: torch.nn.Module) -> Optional[int]:
-        return embeddings(model) if self.settings.layout == "items" and pads_by_itself(model) else None
+        return embeddings(model) if self.settings.layout == "items" and needs_padding(model) else None
 
     def adapt_rows(self, model: torch.nn.Module) -> torch.nn.Module:
         own = [spec.name for spec in self.task.inputs]
