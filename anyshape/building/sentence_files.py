@@ -79,12 +79,13 @@ def read_transformer(
     usual: str = "feature-extraction",
     task: str = "feature-extraction",
     output: str = "last_hidden_state",
+    feature: str = TOKENS,
     expands: bool = False,
 ) -> Tuple[Optional[int], bool]:
     """The most tokens and whether texts are lowered. Raises BuildError for what is not plain text.
 
-    `task` is what the transformer must do (`usual` where it says nothing), `output` what it must return;
-    `expands`: whether queries may be expanded.
+    `task` is what the transformer must do (`usual` where it says nothing), `output` what it must return,
+    which becomes the `feature`; `expands`: whether queries may be expanded.
     """
     name, settings = transformer_settings(files, path)
     if not settings:
@@ -93,7 +94,7 @@ def read_transformer(
     text = modalities.get("text") or {}
     refused = {
         "transformer_task": settings.get("transformer_task", usual) != task,
-        "module_output_name": settings.get("module_output_name", TOKENS) != TOKENS,
+        "module_output_name": settings.get("module_output_name", feature) != feature,
         "modality_config": set(modalities) != {"text"}
         or text.get("method", "forward") != "forward"
         or text.get("method_output_name") not in (output, [output]),

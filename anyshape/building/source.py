@@ -12,6 +12,7 @@ import torch
 
 from anyshape.building.errors import BuildError, first_line
 from anyshape.building.multi_vector_folder import MultiVector, read_multi_vector
+from anyshape.building.ranking_folder import Ranking, read_ranking
 from anyshape.building.sentence_files import Files
 from anyshape.building.sentence_folder import Sentence, Sparse, read_sentence, read_sparse
 
@@ -89,6 +90,10 @@ class Source:
     def multi_vector(self) -> MultiVector:
         """How the model makes a vector of each token, as its own files say. Raises BuildError."""
         return self._described(read_multi_vector)
+
+    def ranking(self) -> Ranking:
+        """How the model scores a query and a text, as its own files say. Raises BuildError."""
+        return self._described(read_ranking)
 
     def _described(self, read: Callable[[Files], Described]) -> Described:
         """What `read` finds in the model's files; a model of a function has none."""

@@ -61,7 +61,8 @@ def save_text(
     fast = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
     if sentence is not None:
         saved["sentence"] = _sentence(sentence, tokenizer)
-        if "attention_mask" not in saved["inputs"]:  # the pooling asks for it even if the model does not
+        # A pooling asks for the mask even if the model does not.
+        if sentence.pooling and "attention_mask" not in saved["inputs"]:
             saved["inputs"].append("attention_mask")
         if not sentence.include_prompt:
             saved["inputs"].append("pooling_mask")

@@ -52,7 +52,7 @@ class MultiVectorEmbedding(SentenceEmbedding):
 
     def _prompt(self, parameters: Parameters) -> str:
         if parameters.get("prompt") is None and parameters.get("prompt_name") is None:
-            return self.prompts.get(self._side(parameters), "")
+            return self.prompts.by_name.get(self._side(parameters), "")
         return super()._prompt(parameters)
 
     def limit_of(self, parameters: Parameters) -> int:

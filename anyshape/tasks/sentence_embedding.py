@@ -10,7 +10,9 @@ import numpy as np
 from anyshape.errors import Refused, UnprocessableInput
 from anyshape.items import Answer, Input, Item, ItemOrRefused, Parts, Read, Row
 from anyshape.settings import Settings
-from anyshape.tasks.base import Parameters, finite, text_or_none
+from anyshape.tasks import prompts
+from anyshape.tasks.base import Parameters, finite
+from anyshape.tasks.prompts import Prompts
 from anyshape.tasks.text import POOLING_MASK, Text, TextTask
 from anyshape.tasks.windows import OPTIONS, mean
 
@@ -25,15 +27,14 @@ class SentenceEmbedding(TextTask):
     """
 
     name = "sentence-embedding"
-    parameters = {**TextTask.parameters, "prompt": text_or_none, "prompt_name": text_or_none}
+    parameters = {**TextTask.parameters, **prompts.PARAMETERS}
     over_max = ("reject", "truncate", "window")
     options = {
         **OPTIONS,
+        **prompts.OPTIONS,
         "pooling": None,
         "normalize": None,
         "include_prompt": None,
-        "prompts": None,
-        "default_prompt": None,
         "max_length": None,
         "dimensions": None,
     }
@@ -42,24 +43,17 @@ class SentenceEmbedding(TextTask):
         super().__init__(settings, folder)
         saved = self.saved["sentence"]
         self.max_length = saved["max_length"]
-        self.prompts: Dict[str, str] = saved["prompts"]
-        self.default_prompt = self.prompts.get(saved["default_prompt"], "")
+        self.prompts = Prompts(saved)
         self.special_ids = set(saved["special_ids"])
 
     def check_parameters(self, parameters: Parameters) -> Dict[str, Any]:
         checked = super().check_parameters(parameters)
-        name = checked.get("prompt_name")
-        if name is not None and name not in self.prompts:
-            known = ", ".join(sorted(self.prompts)) or "none"
-            raise UnprocessableInput(f"the model has no prompt of that prompt_name; it has {known}")
+        self.prompts.check(checked)
         return checked
 
     def _prompt(self, parameters: Parameters) -> str:
-        """The prompt of a request; its own text goes before a name, and the empty text means none."""
-        if parameters.get("prompt") is not None:
-            return str(parameters["prompt"])
-        name = parameters.get("prompt_name")
-        return self.default_prompt if name is None else self.prompts[name]
+        """The prompt of a request."""
+        return self.prompts.of(parameters)
 
     def _prepared(self, text: Text, parameters: Parameters) -> Text:
         prompt = self._prompt(parameters)

@@ -2,29 +2,49 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, Dict, List, Sequence
 
 import numpy as np
 
 from anyshape.errors import UnprocessableInput
 from anyshape.items import Answer, Item, Parts, Row
+from anyshape.settings import Settings
+from anyshape.tasks import prompts
 from anyshape.tasks.base import Parameters, boolean, finite, positive_int_or_none
 from anyshape.tasks.pairs import Pair, PairsTask
-from anyshape.tasks.text import TextTask
+from anyshape.tasks.prompts import Prompts
+from anyshape.tasks.text import Text, TextTask
 
 EXPECTED = '{"query": "...", "texts": ["...", "..."]}, or a pair {"text": "...", "text_pair": "..."}'
 
 
 class TextRanking(PairsTask):
-    """The texts' places and scores, best first. A pair gets its score alone."""
+    """The texts' places and scores, best first. A pair gets its score alone. Queries may have prompts."""
 
     name = "text-ranking"
+    options = {**prompts.OPTIONS, "max_length": None}
     parameters = {
         **TextTask.parameters,
+        **prompts.PARAMETERS,
         "raw_scores": boolean,
         "return_text": boolean,
         "top_k": positive_int_or_none,
     }
+
+    def __init__(self, settings: Settings, folder: Path) -> None:
+        super().__init__(settings, folder)
+        self.max_length = self.saved["sentence"]["max_length"]
+        self.prompts = Prompts(self.saved["sentence"])
+
+    def check_parameters(self, parameters: Parameters) -> Dict[str, Any]:
+        checked = super().check_parameters(parameters)
+        self.prompts.check(checked)
+        return checked
+
+    def _prepared(self, text: Text, parameters: Parameters) -> Text:
+        prompt = self.prompts.of(parameters)
+        return (self._checked(prompt + text[0]), text[1]) if prompt else text
 
     def _pairs(self, value: Any, parameters: Parameters) -> List[Pair]:
         if not isinstance(value, dict) or set(value) not in ({"query", "texts"}, {"text", "text_pair"}):

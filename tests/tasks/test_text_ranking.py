@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 import torch
 
 from anyshape.building.build import build
+from anyshape.building.errors import BuildError
 from anyshape.errors import ConfigError, InputTooLarge, UnprocessableInput
 from anyshape.model import BucketedModel
 from tests.conftest import EDGES, TextOf, save_bert, write_recipe
@@ -68,6 +70,46 @@ def test_texts_are_ranked_as_the_cross_encoder_ranks_them(
         assert_same(ranker([asked] * 2, return_text=True), [expected] * 2)
         found = ranker(asked, top_k=3)
         assert [one["index"] for one in found] == [one["index"] for one in expected[:3]]
+
+
+@pytest.mark.parametrize("activation", ["Identity", "Sigmoid"])
+def test_folders_as_sentence_transformers_saves_them(
+    activation: str, folder: Path, tmp_path: Path, text_of: TextOf
+) -> None:
+    """Activation, prompts and the most tokens stand in files of their own."""
+    plain = CrossEncoder(
+        str(folder),
+        device="cpu",
+        activation_fn=getattr(torch.nn, activation)(),
+        prompts={"ask": "ask this :", "so": "so"},
+        default_prompt_name="ask" if activation == "Identity" else None,
+        max_length=20,
+    )
+    plain.save(str(tmp_path / "m"))
+    own = load(tmp_path, tmp_path / "m", buckets=[24])
+    plain, query, texts = (
+        CrossEncoder(str(tmp_path / "m"), device="cpu"),
+        text_of(5),
+        [text_of(4), text_of(6)],
+    )
+    for options in ({}, {"prompt_name": "so"}, {"prompt": ""}, {"prompt": "why"}):
+        expected = [float(score) for score in plain.predict([(query, text) for text in texts], **options)]
+        found = own({"query": query, "texts": texts}, **options)
+        assert_same([one["score"] for one in sorted(found, key=lambda one: one["index"])], expected)
+    with pytest.raises(UnprocessableInput, match="prompt_name"):
+        own({"query": query, "texts": texts}, prompt_name="other")
+    with pytest.raises(InputTooLarge, match="the model takes 20"):
+        own({"query": text_of(12), "texts": [text_of(12)]})
+
+
+def test_other_modules_are_refused(folder: Path, tmp_path: Path) -> None:
+    CrossEncoder(str(folder), device="cpu").save(str(tmp_path / "m"))
+    modules = tmp_path / "m" / "modules.json"
+    kept = json.loads(modules.read_text(encoding="utf-8"))
+    more = {**kept[0], "type": "sentence_transformers.cross_encoder.modules.logit_score.LogitScore"}
+    modules.write_text(json.dumps([*kept, more]), encoding="utf-8")
+    with pytest.raises(BuildError, match="Transformer and LogitScore: it must be Transformer alone"):
+        load(tmp_path, tmp_path / "m")
 
 
 def test_pairs_have_scores(ranker: BucketedModel, plain: Any, text_of: TextOf, texts: list[str]) -> None:

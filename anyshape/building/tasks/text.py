@@ -11,6 +11,7 @@ import torch
 from anyshape.buckets import Bucket, Size
 from anyshape.building.classifiers import end_token, fit, needs_padding
 from anyshape.building.rows import TokenRows, classifier_rows, in_rows
+from anyshape.building.sentence_folder import Sentence
 from anyshape.building.tasks.base import Exact, TaskBuilder
 from anyshape.building.text_assets import embeddings, save_text
 from anyshape.errors import ConfigError
@@ -23,11 +24,22 @@ class TextBuilder(TaskBuilder):
 
     task: TextTask
 
+    def described(self) -> Optional[Sentence]:
+        """What the model's files say of how it is asked, where there are such files for the task."""
+        return None
+
+    def load_model(self) -> torch.nn.Module:
+        return self.source.model(self.auto_class, self._inside())
+
     def save(self, model: torch.nn.Module, folder: Path) -> None:
-        tokenizer = self.source.tokenizer()
-        more = self.more(tokenizer, model)
-        padding = self.padding(model)
-        save_text(self.section, self.settings.buckets, tokenizer, model, folder, more=more, padding=padding)
+        tokenizer, buckets = self.source.tokenizer(self._inside()), self.settings.buckets
+        more, padding = self.more(tokenizer, model), self.padding(model)
+        save_text(self.section, buckets, tokenizer, model, folder, self.described(), more, padding)
+
+    def _inside(self) -> str:
+        """The transformer's folder inside the model's own."""
+        described = self.described()
+        return "" if described is None else described.transformer
 
     def padding(self, model: torch.nn.Module) -> Optional[int]:
         """A token that is no text's, where texts have to be padded with one."""

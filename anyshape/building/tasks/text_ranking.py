@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict
+from typing import Any, Dict, Optional, cast
 
 import torch
 
+from anyshape.building.ranking_folder import Ranking
+from anyshape.building.sentence_folder import with_options
 from anyshape.building.tasks.text import ClassifierBuilder
 from anyshape.errors import ConfigError
 
@@ -15,6 +17,9 @@ ACTIVATIONS = ("identity", "sigmoid")
 class TextRankingBuilder(ClassifierBuilder):
     """A model for sequence classification with one class, as sentence-transformers' CrossEncoder loads it."""
 
+    def described(self) -> Ranking:
+        return cast(Ranking, with_options(self.source.ranking(), self.section.task_options))
+
     def more(self, tokenizer: Any, model: torch.nn.Module) -> Dict[str, Any]:
         config = getattr(model, "config", None)
         classes = getattr(config, "num_labels", 1)
@@ -23,19 +28,19 @@ class TextRankingBuilder(ClassifierBuilder):
                 f"handler.model: {self.section.model} has {classes} classes and so no one score to rank by: "
                 "use handler.task: text-classification"
             )
-        return {"activation": _activation(config)}
+        return {"activation": _activation(config, self.described().activation)}
 
 
-def _activation(config: Any) -> str:
-    """What becomes of the score, as config.json says; sigmoid where it says nothing."""
-    said = (getattr(config, "sentence_transformers", None) or {}).get("activation_fn")
+def _activation(config: Any, described: Optional[str]) -> str:
+    """What becomes of the score, as the folder or else config.json says; sigmoid where nothing does."""
+    said = described or (getattr(config, "sentence_transformers", None) or {}).get("activation_fn")
     said = said or getattr(config, "sbert_ce_default_activation_function", None)
     if said is None:
         return "sigmoid"
     module, _, name = str(said).rpartition(".")
     if module.partition(".")[0] != "torch" or name.lower() not in ACTIVATIONS:
         raise ConfigError(
-            f"handler.model: the activation {said} of config.json is not known; known are the torch.nn ones "
-            "Identity and Sigmoid"
+            f"handler.model: the activation {said} of the model's files is not known; known are the torch.nn "
+            "ones Identity and Sigmoid"
         )
     return name.lower()
