@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import re
 import struct
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from PIL import Image
 
 from anyshape.buckets import Size
 from anyshape.errors import BadRequest, InputTooLarge, Refused, UnprocessableInput
+from anyshape.image_work import Counted, check_work, most_reads
 
 # What Pillow reads with compiled code: no outside programs, no vector formats, no loops in Python. Not PPM:
 # its header is read byte by byte in Python, and a comment in it may be as long as the body.
@@ -45,11 +45,15 @@ class Picture:
 def open_picture(raw: bytes, max_pixels: int) -> Picture:
     """Read a picture's header. Of several frames or pages, the first one counts.
 
-    Raises BadRequest if it is not a picture, InputTooLarge if it has more than `max_pixels`.
+    Raises BadRequest if it is not a picture, InputTooLarge if it has more than `max_pixels`,
+    UnprocessableInput if reading it would take too much work.
     """
+    check_work(raw)
     # Files from outside make Pillow raise errors of every kind; none of them may reach the neighbours.
     try:
-        file = Image.open(io.BytesIO(raw), formats=FORMATS)
+        file = Image.open(Counted(raw), formats=FORMATS)
+    except Refused:
+        raise
     except Image.DecompressionBombError as error:
         raise InputTooLarge(f"the picture has more than {max_pixels} pixels: {error}") from None
     except Exception:
@@ -85,7 +89,9 @@ def _orientation(file: Any, raw: bytes) -> Any:
 def _png_exif(raw: bytes) -> Any:
     """The EXIF of a PNG, wherever it stands, without the pixels before it."""
     at = 8
-    while at + 8 <= len(raw):
+    for _ in range(most_reads(raw)):
+        if at + 8 > len(raw):
+            break
         length, kind = struct.unpack_from(">I4s", raw, at)
         if kind == b"eXIf":
             return raw[at + 8 : at + 8 + length]
