@@ -1,4 +1,4 @@
-"""What a picture's file may make a decoder do: some small files take minutes, and everybody in the batch waits.
+"""What a picture's file may make a decoder do: some small files take minutes, and everybody waits.
 
 Pillow reads headers, chunks and blocks in Python, one after the other, and libjpeg goes through the whole
 picture again for every scan. Both are counted, and no file that a camera or a program for pictures has

@@ -28,6 +28,11 @@ ACTIVATIONS = (
     *("Identity", "Tanh", "ReLU", "ReLU6", "LeakyReLU", "ELU", "CELU", "SELU", "GELU", "SiLU", "Mish"),
     *("Sigmoid", "LogSigmoid", "Softplus", "Softsign", "Tanhshrink", "Hardtanh", "Hardsigmoid", "Hardswish"),
 )
+TRANSFORMER_KEYS = (
+    *("transformer_task", "modality_config", "module_output_name", "processing_kwargs", "unpad_inputs"),
+    *("query_length", "document_length", "query_expansion", "max_seq_length", "do_lower_case"),
+    *("tokenizer_name_or_path", "backend"),
+)
 # Arguments of the transformer and its tokenizer that change no vector, or that the build decides itself.
 HARMLESS = (
     *("attn_implementation", "torch_dtype", "dtype", "device_map", "low_cpu_mem_usage", "use_cache"),
@@ -38,11 +43,11 @@ HARMLESS = (
 
 def read_modules(files: Files) -> Tuple[Optional[List[str]], List[str]]:
     """The kinds of a model's modules and their folders; no kinds where it has no modules.json."""
-    modules = read_json(files, MODULES)
+    modules = read_json(files, MODULES, list)
     if modules is None:
         return None, []
-    if not isinstance(modules, list) or not all(isinstance(module, dict) for module in modules):
-        raise BuildError(f"{MODULES} is not a list of modules")
+    if not all(isinstance(module, dict) for module in modules):
+        raise BuildError(f"{MODULES} holds no list of modules")
     return [_kind(module) for module in modules], [_path(module) for module in modules]
 
 
@@ -90,6 +95,8 @@ def read_transformer(
     name, settings = transformer_settings(files, path)
     if not settings:
         return None, False
+    given = {key: value for key, value in settings.items() if not key.endswith(("_args", "_kwargs"))}
+    only_known(given, name, TRANSFORMER_KEYS)
     modalities = settings.get("modality_config") or {"text": {"method_output_name": output}}
     text = modalities.get("text") or {}
     refused = {
@@ -198,12 +205,16 @@ def read_settings(files: Files, usual: str = "SentenceTransformer") -> Dict[str,
     kind = settings.get("model_type", usual)
     if kind != usual:
         raise BuildError(f"{SETTINGS} says that this is a {kind}, not a {usual}: choose another task")
-    prompts = settings.get("prompts") or {}
+    prompts, dimensions = settings.get("prompts") or {}, settings.get("truncate_dim")
+    if not isinstance(prompts, dict):
+        raise BuildError(f"{SETTINGS} has prompts {prompts!r}, which are not texts by their names")
+    if dimensions is not None and (type(dimensions) is not int or dimensions < 1):
+        raise BuildError(f"{SETTINGS} has truncate_dim {dimensions!r}, which is no number of dimensions")
     return {
         "prompts": {name: text for name, text in prompts.items() if isinstance(text, str)},
         "default_prompt": settings.get("default_prompt_name"),
         "similarity": settings.get("similarity_fn_name") or "cosine",
-        "dimensions": settings.get("truncate_dim"),
+        "dimensions": dimensions,
     }
 
 
@@ -214,15 +225,18 @@ def only_known(settings: Dict[str, Any], name: str, keys: Sequence[str]) -> Dict
     return settings
 
 
-def read_json(files: Files, name: str) -> Any:
-    """A JSON file of the model, or None if it has none. Raises BuildError if it is not JSON."""
+def read_json(files: Files, name: str, kind: type = dict) -> Any:
+    """A JSON file of the model, or None if it has none. Raises BuildError if it is no such thing."""
     path = files(name)
     if path is None:
         return None
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise BuildError(f"{name} cannot be read: {first_line(error)}") from None
+    if not isinstance(value, kind):
+        raise BuildError(f"{name} holds no {'object' if kind is dict else 'list of modules'}")
+    return value
 
 
 def join(path: str, name: str) -> str:

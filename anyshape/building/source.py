@@ -20,6 +20,7 @@ Described = TypeVar("Described", bound=Sentence)
 
 PACKAGE = "package:"
 UNUSED = ("pooler",)  # parts of a bare model that no task asks: they may be missing from its file
+ADAPTER = "adapter_config.json"
 NAMED = 3  # weights that a message names
 
 
@@ -57,6 +58,7 @@ class Source:
         import transformers
 
         where = self._resolve("model", name)
+        _check_adapter(name, where, subfolder)
         # Never left open: transformers would ask at the terminal.
         files = {"subfolder": subfolder, "trust_remote_code": self.trusts}
         # Weights of another shape are allowed here, so that they can be named.
@@ -105,6 +107,11 @@ class Source:
             return read(lambda file: _file(where, file))
         except BuildError as error:
             raise BuildError(f"handler.model: {name}: {error}") from None
+        except (AttributeError, TypeError, ValueError) as error:  # the files may hold anything
+            raise BuildError(
+                f"handler.model: {name}: the files of sentence-transformers in it make no sense "
+                f"({first_line(error)})"
+            ) from error
 
     def tokenizer(self, subfolder: str = "") -> Any:
         """The tokenizer of the recipe's `tokenizer`, or of its model. Raises BuildError."""
@@ -224,6 +231,20 @@ def _file(where: str, name: str) -> Optional[Path]:
         return None
     except Exception as error:  # no such model, no access, no network
         raise BuildError(f"cannot be loaded: {first_line(error)}") from error
+
+
+def _check_adapter(name: str, where: str, subfolder: str) -> None:
+    """Raises BuildError for a model with an adapter: without peft, transformers leaves it out silently."""
+    file = f"{subfolder}/{ADAPTER}" if subfolder else ADAPTER
+    try:
+        found = _file(where, file)
+    except BuildError:  # the hub cannot be asked; loading says so, if that matters
+        return
+    if found is not None:
+        raise BuildError(
+            f"handler.model: {name} has an adapter ({file}), which is not applied here: merge it into the "
+            "model (peft's merge_and_unload) and save that"
+        )
 
 
 def _check_weights(name: str, info: Dict[str, Any], unused: Sequence[str]) -> None:

@@ -39,8 +39,9 @@ from anyshape.padding import DATA, InputSpec
 # What gives Python a number, a truth or a list, and what torch answers to it is not recorded.
 READS = {
     *("__bool__", "__int__", "__float__", "__complex__", "__index__", "__contains__", "__array__"),
-    *("item", "tolist", "numpy", "equal", "allclose", "is_nonzero"),
+    *("__dlpack__", "item", "tolist", "numpy", "equal", "allclose", "is_nonzero"),
 }
+FROM_LISTS = {"tensor", "as_tensor", "asarray", "new_tensor"}  # they read the tensors in a list, one by one
 SHAPES = {"size", "numel", "nelement"}  # and the attribute `shape`
 COUNTED = {"__len__", "unbind"}  # frozen where the number of positions depends on values; a loop unbinds
 PRINTED = {"__repr__", "__format__", "__str__"}  # for people only
@@ -205,6 +206,11 @@ class _Reading(TorchFunctionMode):
             kinds = followed.of([args, kwargs])
             if kinds:
                 followed.note(kinds, result)
+        elif name in FROM_LISTS:
+            listed = [value for value in (*args, *kwargs.values()) if isinstance(value, (list, tuple))]
+            kinds = followed.of(listed)
+            if kinds:
+                followed.note(kinds, result)
         elif name in SHAPES or (name == "__get__" and _attribute(func) == "shape"):
             if followed.sized(args):
                 followed.mark(result, followed.of(args))
@@ -273,8 +279,13 @@ def _checks_only(frame: Any) -> bool:
         statements = ast.walk(ast.parse("".join(linecache.getlines(frame.f_code.co_filename))))
     except SyntaxError:
         return False
-    asserts = [node for node in statements if isinstance(node, ast.Assert)]
+    asserts = [node for node in statements if isinstance(node, ast.Assert) and not _names(node)]
     return any(node.lineno <= frame.f_lineno <= (node.end_lineno or node.lineno) for node in asserts)
+
+
+def _names(statement: ast.Assert) -> bool:
+    """Whether what it asks is kept under a name, for others to decide by."""
+    return any(isinstance(node, ast.NamedExpr) for node in ast.walk(statement))
 
 
 def _line(frame: Any, number: int = 0) -> str:

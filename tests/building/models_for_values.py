@@ -74,11 +74,28 @@ def measures_the_mask(vectors: Tensor, ids: Tensor, mask: Tensor) -> Tensor:
     return vectors * 2 if int(mask.sum(1).max()) == 3 else vectors
 
 
+def makes_of_a_list(vectors: Tensor, ids: Tensor, mask: Tensor) -> Tensor:
+    return torch.where(torch.tensor([(ids == 2028).any()]), vectors * 2, vectors)
+
+
+def makes_of_a_list_alike(vectors: Tensor, ids: Tensor, mask: Tensor) -> Tensor:
+    return vectors * (1 + vectors.new_tensor([(ids == 2028).any()]))
+
+
+def hands_over(vectors: Tensor, ids: Tensor, mask: Tensor) -> Tensor:
+    return vectors * (1 + torch.from_numpy(np.from_dlpack((ids == 2028).sum()).copy()))
+
+
+def asserts_and_keeps(vectors: Tensor, ids: Tensor, mask: Tensor) -> Tensor:
+    assert (found := bool((ids == 2028).any())) in (True, False)  # noqa: RUF018
+    return vectors * 2 if found else vectors
+
+
 FROZEN: dict[str, Change] = {
     change.__name__: change
     for change in (
         *(branches, scales, indexes, lists, leaves_torch, compares, loops, counts, remembers),
-        measures_the_mask,
+        *(measures_the_mask, makes_of_a_list, makes_of_a_list_alike, hands_over, asserts_and_keeps),
     )
 }
 
@@ -113,13 +130,20 @@ def selects(vectors: Tensor, ids: Tensor, mask: Tensor) -> Tensor:
     return vectors + vectors.gather(2, first) + 0 * odd.view(odd.shape[0], 1).sum()
 
 
+def makes(vectors: Tensor, ids: Tensor, mask: Tensor) -> Tensor:
+    """Of a tensor that is one number, and of what depends on no input: both are recorded."""
+    odd = torch.as_tensor((ids[:, :1] % 2).sum())
+    return vectors * torch.tensor([1.0, vectors.shape[2] / 8])[odd]
+
+
 def prints(vectors: Tensor, ids: Tensor, mask: Tensor) -> Tensor:
     print(ids, f"{vectors.sum():.2f}")
     return vectors
 
 
 HARMLESS: dict[str, Change] = {
-    change.__name__: change for change in (asks_for_shapes, asks_for_global_tokens, asserts, selects, prints)
+    change.__name__: change
+    for change in (asks_for_shapes, asks_for_global_tokens, asserts, selects, makes, prints)
 }
 
 

@@ -100,7 +100,7 @@ def _other_shape(folder: Path) -> None:
         (module(1, type="custom.Pooling"), "the module 'custom.Pooling', which is code of the model's own"),
         (module(1, path="../other"), "the path '../other', which is not inside"),
         (written("modules.json", b"{"), "modules.json cannot be read"),
-        (written("modules.json", b"{}"), "modules.json is not a list of modules"),
+        (written("modules.json", b"{}"), "modules.json holds no list of modules"),
         (
             edited("1_Pooling/config.json", pooling_mode="median"),
             "1_Pooling/config.json has pooling_mode 'median'",
@@ -133,6 +133,24 @@ def _other_shape(folder: Path) -> None:
             "has modality_config",
         ),
         (edited("sentence_bert_config.json", max_seq_length="long"), "max_seq_length 'long'"),
+        (edited("sentence_bert_config.json", strange=3), "sentence_bert_config.json has strange, which"),
+        (written("sentence_bert_config.json", b"[1]"), "sentence_bert_config.json holds no object"),
+        (written("1_Pooling/config.json", b"[1]"), "1_Pooling/config.json holds no object"),
+        (
+            written("config_sentence_transformers.json", b"[]"),
+            "config_sentence_transformers.json holds no object",
+        ),
+        (
+            edited("config_sentence_transformers.json", prompts=["a"]),
+            "has prompts ['a'], which are not texts",
+        ),
+        (
+            edited("config_sentence_transformers.json", truncate_dim="8"),
+            "truncate_dim '8', which is no number",
+        ),
+        (edited("config_sentence_transformers.json", truncate_dim=0), "truncate_dim 0, which is no number"),
+        (edited("1_Pooling/config.json", pooling_mode=["a"]), "pooling_mode 'a'"),
+        (edited("2_Dense/config.json", activation_function=3), "make no sense (AttributeError"),
         (edited("config_sentence_transformers.json", model_type="SparseEncoder"), "this is a SparseEncoder"),
         (edited("config_sentence_transformers.json", default_prompt_name="q"), "there is no prompt 'q'"),
     ],
@@ -146,3 +164,14 @@ def test_what_is_not_known_in_a_folder_is_refused_by_name(
         build(write_recipe(tmp_path, task="sentence-embedding", model="./model"), tmp_path / "store")
     assert says in str(refused.value)
     assert "\n" not in str(refused.value)
+
+
+def test_an_adapter_beside_a_model_is_refused_by_name(dense_folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(dense_folder, tmp_path / "model")
+    adapter = {"peft_type": "LORA", "r": 4, "target_modules": ["query"]}
+    (tmp_path / "model/adapter_config.json").write_text(json.dumps(adapter))
+    for task in ("sentence-embedding", "feature-extraction"):
+        with pytest.raises(
+            BuildError, match=r"has an adapter \(adapter_config\.json\), which is not applied"
+        ):
+            build(write_recipe(tmp_path, task=task, model="./model"), tmp_path / "store")
