@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 from typing import Any, Callable, Dict, List, Optional, Sequence
 
@@ -77,15 +78,18 @@ def deviations(
     relative to the largest magnitude in that output of the reference. NaN counts as infinite.
 
     `reference` must be fresh and nothing that was compiled: an item of the largest size is its first and its
-    last. Raises BuildError where the reference itself does not run or changes when it runs, where a program
-    does not run, or where the task cannot read what it gives.
+    last, and one of the smallest is run once more by a copy that nothing has changed. Raises BuildError
+    where the reference itself does not run or changes when it runs, where a program does not run, or where
+    the task cannot read what it gives.
     """
     backend = model.programs.backend
     worst: Dict[str, float] = {}
     done: List[Bucket] = []
     sizes = builder.sizes_to_check(max(model.buckets, key=volume), [])
     largest = builder.sample(max(sizes, key=volume), 0)
-    fresh = _unpadded(model, reference, largest)
+    smallest = builder.sample(min(builder.sizes_to_check(model.buckets[0], []), key=volume), 0)
+    fresh = [(smallest, _unpadded(model, _untouched(reference), smallest))]
+    fresh.append((largest, _unpadded(model, reference, largest)))
     for bucket in model.buckets:
         items = items_to_check(builder, bucket, [b for b in done if contains(bucket, b)])
         expected = [_unpadded(model, reference, item) for item in items]
@@ -102,14 +106,20 @@ def deviations(
         done.append(bucket)
         if progress is not None:
             progress(bucket)
-    changed = max(map(deviation, _unpadded(model, reference, largest), fresh))
-    if np.isfinite(changed) and changed > model.index.tolerance:  # what is not finite deviates in any case
-        raise BuildError(
-            f"handler.model: it changes when it runs: its answer for an item of {bucket_name(largest.size)} "
-            f"differs by {changed:.1e} once others have run, so none can be called right. Switch off what "
-            "does that (BigBird: attention_type: original_full in its config.json)"
-        )
+    for item, answer in fresh:
+        changed = max(map(deviation, _unpadded(model, reference, item), answer))
+        if np.isfinite(changed) and changed > model.index.tolerance:  # else it deviates in any case
+            raise BuildError(
+                f"handler.model: it changes when it runs: its answer for an item of {bucket_name(item.size)} "
+                f"differs by {changed:.1e} once others have run, so none can be called right. Switch off "
+                "what does that (BigBird: attention_type: original_full in its config.json)"
+            )
     return worst
+
+
+def _untouched(reference: torch.nn.Module) -> torch.nn.Module:
+    """A copy that nothing has run; its weights, the most of it, are the same ones."""
+    return copy.deepcopy(reference, {id(weight): weight for weight in reference.parameters()})
 
 
 def _run(model: BucketedModel, call: Call, items: Sequence[Item]) -> List[Output]:

@@ -161,6 +161,18 @@ class Switching(Words):
         return super().forward(input_ids, attention_mask) * (2 if self.long else 1)
 
 
+class Stretching(Words):
+    """The longest input so far counts in all that come after it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.longest = 4
+
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+        self.longest = max(self.longest, input_ids.shape[1])
+        return super().forward(input_ids, attention_mask) * self.longest
+
+
 class LargerThanOne(Words):
     """Takes no single token, as Funnel does."""
 
@@ -209,6 +221,10 @@ class Strided(torch.nn.Module):
 
 
 _ONCE = Switching()
+
+
+def stretching() -> torch.nn.Module:
+    return Stretching().eval()
 
 
 def switching() -> torch.nn.Module:

@@ -44,6 +44,11 @@ def test_a_model_that_changes_when_it_runs_is_refused(factory: str, tmp_path: Pa
     assert "it changes when it runs: its answer for an item of 16 differs by 5.0e-01" in message
 
 
+def test_a_model_that_its_largest_input_changes_is_refused_in_a_single_bucket_too(tmp_path: Path) -> None:
+    message = refusal(recipe_of(tmp_path, "stretching", allow_inexact=True, buckets=[16]))
+    assert "it changes when it runs: its answer for an item of 2 differs by 3.0e+00" in message
+
+
 @pytest.mark.parametrize("attention", ["block_sparse", "original_full"])
 def test_big_bird_with_the_attention_it_leaves_for_good(
     attention: str, tmp_path: Path, tokenizer: Any
