@@ -33,6 +33,8 @@ class Program(Struct, forbid_unknown_fields=True):
     """One compiled program: for one bucket, and for one batch size where the backend fixes it.
 
     deviation: the largest difference from the unpadded model, relative to the output's largest magnitude.
+    rounding: how far the unpadded model's own float32 is from its float64, where that is why the deviation is
+    beyond the tolerance: in float64 the padded model and the unpadded one are the same.
     seconds: what compiling took. size: bytes on disk that this bucket adds.
     """
 
@@ -41,6 +43,7 @@ class Program(Struct, forbid_unknown_fields=True):
     file: str
     sha256: str
     deviation: Optional[float] = None
+    rounding: Optional[float] = None
     seconds: float = field(default=0.0, name="compile_seconds")
     size: int = field(default=0, name="bytes")
 

@@ -173,6 +173,23 @@ def segformer() -> Any:
     return seeded(SegformerForSemanticSegmentation(config))
 
 
+class Mirrored(nn.Module):
+    """A picture and its mirror image: where the one's edge is depends on its size."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Sequential(nn.Conv2d(3, 4, 3, 2, 1), nn.BatchNorm2d(4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.layer(x)
+        return x + x.flip(3)
+
+
+def mirrored() -> nn.Module:
+    torch.manual_seed(0)
+    return seeded(Mirrored())
+
+
 class Attended(nn.Module):
     """One query that attends to all positions of a picture, and looks at its mask, or does not."""
 

@@ -129,7 +129,7 @@ def _build(path: Path, store: Path, version: str, progress: Progress, jobs: Opti
             verify(engine, builder, reference, recipe.handler, progress)
             index.exact = engine.index.exact
             for program, checked in zip(index.programs, engine.index.programs):
-                program.deviation = checked.deviation
+                program.deviation, program.rounding = checked.deviation, checked.rounding
             progress.stage("measuring", len(index.shapes))
             engine.warm_up(lambda b, rows, seconds: progress.step(f"{bucket_name(b)} × {rows}"))
             index.costs = engine.costs.rows()

@@ -15,6 +15,7 @@ from anyshape.buckets import Bucket, bucket_name, contains, largest_sides, volum
 from anyshape.building.calls import calls_to_check, items_to_check
 from anyshape.building.errors import BuildError, last_line
 from anyshape.building.progress import Progress
+from anyshape.building.rounding import roundings
 from anyshape.building.tasks.base import TaskBuilder
 from anyshape.errors import ModelFailed
 from anyshape.items import Item, Output
@@ -41,6 +42,11 @@ def verify(
     for program in model.index.programs:
         program.deviation = worst[program.name]
     bad = [p for p in model.index.programs if p.deviation is None or p.deviation > section.tolerance]
+    if bad and section.dtype == "float32":
+        by_bucket = _rounded(model, builder, reference, sorted({p.bucket for p in bad}))
+        for program in bad:
+            program.rounding = by_bucket.get(program.bucket)
+        bad = [program for program in bad if program.rounding is None]
     if bad and not section.allow_inexact:
         named = ", ".join(f"{p.name} by {p.deviation:.1e}" for p in bad)
         raise BuildError(
@@ -49,6 +55,19 @@ def verify(
             "handler.tolerance if that is meant"
         )
     model.index.exact = not bad
+
+
+def _rounded(
+    model: BucketedModel, builder: TaskBuilder, reference: torch.nn.Module, buckets: Sequence[Bucket]
+) -> Dict[Bucket, float]:
+    finite = [
+        b
+        for b in buckets
+        if all(np.isfinite(p.deviation or 0) for p in model.index.programs if p.bucket == b)
+    ]
+    return roundings(
+        model, builder, reference, lambda bucket: builder.sizes_to_check(bucket, []), deviation, finite
+    )
 
 
 def _to_try(task: Task, section: Section) -> str:

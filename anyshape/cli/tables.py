@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from anyshape.archive import Index
+from anyshape.archive import Index, Program
 from anyshape.backends import create_backend
 
 
@@ -99,7 +99,14 @@ def bucket_table(index: Index) -> Table:
             program.name,
             f"{program.seconds:.2f} s",
             megabytes(program.size),
-            "not measured" if program.deviation is None else f"{program.deviation:.1e}",
+            _deviation(program),
             "\n".join(f"{rows}: {seconds * 1e3:.1f} ms" for rows, seconds in sorted(costs.items())),
         )
     return table
+
+
+def _deviation(program: Program) -> str:
+    if program.deviation is None:
+        return "not measured"
+    rounds = "" if program.rounding is None else f" (float32 alone: {program.rounding:.1e})"
+    return f"{program.deviation:.1e}{rounds}"

@@ -146,12 +146,14 @@ class ImageTask(Task):
 
     def unpad(self, row: Row, item: Item) -> Row:
         """The outputs without their padding; each comes with its valid height and width behind it."""
-        return tuple(_crop(output, size) for output, size in zip(row[: 2 * self.outputs : 2], row[1::2]))
+        cuts = self.saved.get("cuts") or [(-2, -1)] * self.outputs
+        return tuple(_cut(*each) for each in zip(row[: 2 * self.outputs : 2], row[1::2], cuts))
 
 
-def _crop(output: Any, size: Any) -> Any:
-    height, width = (int(side) for side in size)
-    if height < 0 and width < 0:
-        return output
-    whole = output.shape[-2:]
-    return crop(output, [h if h >= 0 else w for h, w in zip((height, width), whole)], output.ndim - 2)
+def _cut(output: Any, size: Any, places: Sequence[int]) -> Any:
+    """A row's output as far as its picture reaches: `places` are the dimensions of its height and width, the
+    batch counted as 0, or counted from the end; a size of −1 is the whole."""
+    for place, count in zip(places, size):
+        if place and count >= 0:
+            output = crop(output, [int(count)], place - 1 if place > 0 else output.ndim + place)
+    return output

@@ -88,11 +88,10 @@ def deviations(model: nn.Module, subject: Subject, count: int) -> Tuple[float, f
         for index, outputs in enumerate((answers, flat(model(batch)))):
             for row, picture in enumerate(pictures):
                 extents = iter(answers[len(exact.spatial) :])
-                for output, spatial, alone in zip(outputs, exact.spatial, flat(model(picture))):
+                for output, places, alone in zip(outputs, exact.spatial, flat(model(picture))):
                     values = output[row]
-                    if spatial:
-                        height, width = next(extents)[row].tolist()
-                        values = values[..., :height, :width]
+                    for place, size in zip(places, next(extents)[row].tolist() if places else ()):
+                        values = values.narrow(place - 1, 0, size) if place else values
                     gap = (values - alone[0]).abs().max() / alone.abs().max()
                     worst[index] = max(worst[index], gap.item())
     return worst[0], worst[1]

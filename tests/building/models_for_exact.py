@@ -67,17 +67,16 @@ def padded(images: Sequence[Tensor], bucket: Size, garbage: float = 0.0) -> Tupl
     return batch, torch.tensor([list(image.shape[1:]) for image in images])
 
 
-def deviation(answers: Sequence[Tensor], spatial: Sequence[bool], row: int, expected: Any) -> float:
+def deviation(answers: Sequence[Tensor], spatial: Sequence[Sequence[int]], row: int, expected: Any) -> float:
     """Largest difference, relative to the largest magnitude, over a model's outputs for one row."""
     worst = 0.0
     sizes = iter(answers[len(spatial) :])
-    for output, is_image, reference in zip(answers, spatial, tensors(expected)):
-        values = output[row]
-        if is_image:
-            height, width = next(sizes)[row].tolist()
-            values = values[..., :height, :width]
-        assert values.shape == reference[0].shape
-        difference = (values - reference[0]).abs().max()
+    for output, places, reference in zip(answers, spatial, tensors(expected)):
+        values = output[row : row + 1]
+        for place, size in zip(places, next(sizes)[row].tolist() if places else ()):
+            values = values.narrow(place, 0, size) if place else values
+        assert values.shape == reference.shape
+        difference = (values - reference).abs().max()
         worst = max(worst, (difference / reference.abs().max().clamp(min=1e-6)).item())
     return worst
 

@@ -13,7 +13,6 @@ from torch import Tensor
 
 from anyshape.building.exact import ExactPadding, UnknownOperation
 from anyshape.building.exact.region import Axis, Space
-from anyshape.building.exact.side import side_of
 from tests.building.models_for_exact import Call, around, largest_deviation, padded, pictures
 
 BUCKET = (24, 20)
@@ -58,6 +57,32 @@ def scaled_by_a_ratio(x: Tensor) -> Tensor:
     return F.interpolate(x, scale_factor=(40 / (x.shape[2] - x.shape[2] % 4), 1), mode="nearest")
 
 
+def branched_on_int(x: Tensor) -> Tensor:
+    return x * 2 if int(x.shape[2]) % 2 else x
+
+
+def rows_by_coincidence(x: Tensor) -> Tensor:
+    return x.reshape(x.shape[0], 8, -1, 20) * 2
+
+
+def sides_by_coincidence(x: Tensor) -> Tensor:
+    x = x[:, :, : x.shape[2] - 4]  # 20 by 20, and its height is asked for as its width
+    return x.reshape(*x.shape[:2], x.shape[2], x.shape[2]) + x
+
+
+def asked_by_area(x: Tensor) -> Tensor:
+    return x * 2 if x.shape[2] * x.shape[3] > 400 else x
+
+
+def divided_by_area(x: Tensor) -> Tensor:
+    return x.sum((2, 3), keepdim=True) / (x.shape[2] * x.shape[3]) + x
+
+
+def squeezed_if_one(x: Tensor) -> Tensor:
+    low = F.max_pool2d(x, (12, 1))
+    return x * low.squeeze().reshape(x.shape[0], 8, -1, x.shape[3]).mean(2, keepdim=True)
+
+
 def asks_for_a_multiple(x: Tensor) -> Tensor:
     assert x.shape[3] % 5 == 0, "five at a time"
     return x * 2
@@ -91,11 +116,16 @@ MODELS: dict[str, tuple[Callable[[Tensor], Tensor], Sides, Sides]] = {
     "pooling, by coincidence": (pooled_to_a_number_of_rows, range(1, 25), range(1, 21)),
     "size, by coincidence": (resized_to_the_buckets_own_size, range(1, 25), range(1, 21)),
     "branch": (cut_to_even_rows, range(2, 25, 2), range(1, 21)),
-    "padding": (padded_to_fours, range(1, 25), range(4, 21, 4)),
-    "padding as TensorFlow's": (padded_as_tensorflow_does, range(3, 25, 3), range(2, 21, 3)),
-    "padding as timm's": (padded_as_timm_does, range(3, 25, 3), range(2, 21, 3)),
+    "padding": (padded_to_fours, range(1, 25), range(1, 21)),
+    "padding as TensorFlow's": (padded_as_tensorflow_does, range(1, 25), range(1, 21)),
+    "padding as timm's": (padded_as_timm_does, range(1, 25), range(1, 21)),
     "number": (divided_by_its_height, range(20, 25), range(1, 21)),
     "ratio": (scaled_by_a_ratio, range(24, 25), range(1, 21)),
+    "branch on int()": (branched_on_int, range(24, 25), range(1, 21)),
+    "reshaped, by coincidence": (rows_by_coincidence, range(1, 25), range(20, 21)),
+    "branch on the area": (asked_by_area, range(24, 25), range(20, 21)),
+    "number of positions": (divided_by_area, range(24, 25), range(20, 21)),
+    "squeezed": (squeezed_if_one, range(24, 25), range(2, 21)),
     "assertion": (asks_for_a_multiple, range(1, 25), range(5, 21, 5)),
     "resized where needed": (resized_only_where_needed, range(2, 25, 2), range(2, 21, 2)),
     "slice": (halved_by_arithmetic, range(2, 25), range(2, 21)),
@@ -133,7 +163,7 @@ def test_a_pooling_that_follows_the_picture_is_named() -> None:
 
 def test_a_size_is_a_number_that_knows_the_others() -> None:
     space = Space(torch.tensor([[5, 5]]), 8, 8)
-    side = side_of(space, Axis(0, tuple(range(9))))
+    side = space.side(Axis(0, tuple(range(9))))
     assert (side, side + 1, 3 * side, side // 3, 20 - side, side % 3, hash(side)) == (8, 9, 24, 2, 12, 2, 8)
     assert (side * 2 - side).table == tuple(range(9))  # type: ignore[attr-defined]
     assert type(side - side) is int
@@ -141,7 +171,7 @@ def test_a_size_is_a_number_that_knows_the_others() -> None:
     assert [0] * side == [0] * 8
     assert list(range(side)) == list(range(8))
     space = Space(torch.tensor([[5, 5]]), 8, 8)
-    side = side_of(space, Axis(0, tuple(range(9))))
+    side = space.side(Axis(0, tuple(range(9))))
     assert side > 3
     assert space.accepted[0] == [False] * 4 + [True] * 5
     assert space.accepted[1] == [True] * 9

@@ -515,11 +515,22 @@ def test_a_picture_smaller_than_the_model_takes_is_refused(windows: BucketedMode
 
 
 def test_a_model_that_would_see_the_padding_is_refused_by_the_name_of_its_operation(tmp_path: Path) -> None:
-    with pytest.raises(BuildError, match="flatten"):
-        built(
-            tmp_path, "segformer", task="image-segmentation", model=MODELS + "segformer", buckets=[[96, 96]]
-        )
+    with pytest.raises(BuildError, match="flip"):
+        built(tmp_path, "mirrored", task="image-segmentation", model=MODELS + "mirrored", buckets=[[48, 48]])
     assert not list(tmp_path.glob("*.mar"))
+
+
+def test_segformer_attends_to_nothing_outside_the_picture(tmp_path: Path) -> None:
+    task = "image-feature-extraction"
+    model = engine(tmp_path, "segformer", task=task, model=MODELS + "segformer", buckets=[[96, 96]])
+    for size in [(96, 96), (65, 90), (40, 33)]:
+        picture = photograph("rocket.jpg", size)
+        with torch.no_grad():
+            expected = (
+                image_models.segformer().eval()(normalised(picture, IMAGENET_MEAN, IMAGENET_STD)).logits
+            )
+        found = np.asarray(model(encoded(picture)))
+        np.testing.assert_allclose(found, expected.numpy(), atol=1e-4 * float(expected.abs().max()))
 
 
 @pytest.mark.parametrize("allow_inexact", [False, True])

@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from anyshape.building.exact import statistics
-from anyshape.building.exact.layout import tracked
 from anyshape.building.exact.mode import handles
+from anyshape.building.exact.moved import tracked
 from anyshape.building.exact.region import NotExact, Region, Space, region_of, shape_of
 
 

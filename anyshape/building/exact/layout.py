@@ -1,8 +1,7 @@
-"""Operations that move values without mixing them: reshaping, slicing, joining, padding."""
+"""Operations that move values without mixing them: slicing, joining, padding."""
 
 from __future__ import annotations
 
-from math import prod
 from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 import torch
@@ -10,53 +9,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from anyshape.building.exact.mode import handles, together
-from anyshape.building.exact.region import Axis, NotExact, Region, Space, plain, region_of, shape_of
+from anyshape.building.exact.moved import moved, tracked
+from anyshape.building.exact.region import Axis, Flat, NotExact, Region, Space, plain, region_of, shape_of
+from anyshape.building.exact.reshape import reshaped
+from anyshape.building.exact.side import Known
 from anyshape.building.exact.windows import alone, image
-
-
-def tracked(tensor: Tensor) -> Region:
-    region = region_of(tensor)
-    if region is None:
-        raise NotExact("another operand than the first depends on the image")
-    return region
-
-
-def moved(space: Space, region: Region, result: Tensor, origin: Dict[int, int], view: bool = True) -> Tensor:
-    """Attach `region` to a result whose dimension ``d`` was ``origin[d]``. Raises if one got lost."""
-    if region.batch not in origin.values():
-        raise NotExact("rows of the batch are separated or joined")
-    axes = {new: region.axes[old] for new, old in origin.items() if old in region.axes}
-    batch = next(new for new, old in origin.items() if old == region.batch)
-    outcome = Region(axes, batch, mask=region.mask)
-    outcome.view_of(region)
-    outcome.fill = region.fill
-    if not view:
-        outcome = Region(axes, batch, own=True, mask=region.mask)
-    return space.attach(result, outcome)
-
-
-def _reshape(method: str) -> Callable[..., Tensor]:
-    def reshape(space: Space, input: Tensor, *sizes: Any, **options: Any) -> Tensor:
-        region = tracked(input)
-        result: Tensor = getattr(torch.Tensor, method)(input, *sizes, **options)
-        before, after = shape_of(input), shape_of(result)
-        origin: Dict[int, int] = {}
-        for dim in sorted([region.batch, *region.axes]):
-            behind = prod(before[dim + 1 :])
-            for place in range(max(origin, default=-1) + 1, len(after)):
-                same = dim == region.batch == 0 == place or after[place] == before[dim]
-                if same and prod(after[place + 1 :]) == behind:
-                    origin[place] = dim
-                    break
-            else:
-                raise NotExact("space is flattened")
-        return moved(space, region, result, origin)
-
-    return reshape
-
-
-for _method in ("view", "reshape", "flatten", "unflatten", "squeeze", "unsqueeze"):
-    handles(_method)(_reshape(_method))
 
 
 @handles("permute")
@@ -184,7 +141,8 @@ def cat(space: Space, tensors: Sequence[Tensor], dim: int = 0, axis: Optional[in
     for tensor in tensors:
         region = region_of(tensor)
         if region is not None and (dim in region.axes or dim == region.batch):
-            raise NotExact("images are joined side by side")
+            flat = isinstance(region.axes.get(dim), Flat)
+            raise NotExact("flattened pictures are joined" if flat else "images are joined side by side")
     return space.attach(result, _joined(space, tensors, dim, result.dim()))
 
 
@@ -208,7 +166,7 @@ def _joined(space: Space, tensors: Sequence[Tensor], dim: int, ndim: int) -> Reg
 @handles("stack")
 def stack(space: Space, tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
     ndim = tensors[0].dim() + 1
-    return cat(space, [_reshape("unsqueeze")(space, each, dim % ndim) for each in tensors], dim % ndim)
+    return cat(space, [reshaped("unsqueeze")(space, each, dim % ndim) for each in tensors], dim % ndim)
 
 
 @handles("pad")
@@ -220,19 +178,35 @@ def pad(
     value: Optional[float] = None,
 ) -> Tensor:
     region = tracked(input)
-    amounts = [plain(amount) for amount in pad]
     axes = dict(region.axes)
     sides: Dict[int, Tuple[int, int]] = {}
-    for pair, dim in zip(range(0, len(amounts), 2), range(input.dim() - 1, -1, -1)):
-        before, after = amounts[pair], amounts[pair + 1]
+    varying: Dict[int, Tuple[Sequence[int], Sequence[int]]] = {}  # what the size of the picture decides
+    for pair, dim in zip(range(0, len(pad), 2), range(input.dim() - 1, -1, -1)):
+        axis = axes.get(dim)
+        if (
+            axis is not None
+            and mode == "constant"
+            and any(isinstance(n, Known) for n in pad[pair : pair + 2])
+        ):
+            varying[dim] = _amount(space, axis, pad[pair]), _amount(space, axis, pad[pair + 1])
+            table = tuple(n and max(0, n + a + b) for n, a, b in zip(axis.table, *varying[dim]))
+            axes[dim] = Axis(axis.side, table)
+            continue
+        before, after = plain(pad[pair]), plain(pad[pair + 1])
         if dim == region.batch and (before or after):
             raise NotExact("rows are added to the batch")
-        if dim in axes:
+        if axis is not None:
             sides[dim] = before, after
             limit = {"reflect": max(before, after), "circular": max(before, after) - 1}.get(mode, 0)
-            table = tuple(max(0, size + before + after) if size > limit else 0 for size in axes[dim].table)
-            axes[dim] = Axis(axes[dim].side, table)
+            table = tuple(max(0, size + before + after) if size > limit else 0 for size in axis.table)
+            axes[dim] = Axis(axis.side, table)
+    amounts = [int(amount.plain()) if isinstance(amount, Known) else plain(amount) for amount in pad]
     fill = 0.0 if value is None else float(value)
+    if varying:
+        result = _padded_by_size(space, input, fill, sides, varying, amounts)
+        outcome = Region(axes, region.batch, own=True, mask=region.mask)
+        outcome.fill = fill
+        return space.attach(result, outcome)
     if mode == "constant":
         input = space.framed(input, fill, {dim: max(0, after) for dim, (_, after) in sides.items()})
         result = F.pad(input, pad, mode, value)
@@ -254,6 +228,42 @@ def pad(
     if any(untracked):
         result = F.pad(result, untracked, mode)
     return space.attach(result, Region(axes, region.batch, own=True, mask=region.mask))
+
+
+def _amount(space: Space, axis: Axis, amount: Any) -> Sequence[int]:
+    """An amount of padding for every size of the picture."""
+    known = space.followed(axis.side, amount) if isinstance(amount, Known) else None
+    return known.table if known is not None else [plain(amount)] * len(axis.table)
+
+
+def _padded_by_size(
+    space: Space,
+    input: Tensor,
+    fill: float,
+    sides: Dict[int, Tuple[int, int]],
+    varying: Dict[int, Tuple[Sequence[int], Sequence[int]]],
+    amounts: Sequence[int],
+) -> Tensor:
+    """TensorFlow's SAME padding: before the picture there is more of it for some sizes than for others. The
+    padding of this bucket's size is added, and each row moved to where its own begins."""
+    region = tracked(input)
+    result = F.pad(space.filled(input, fill), list(amounts), "constant", fill)
+    for dim, (before, after) in varying.items():
+        if (
+            max(before[n] + after[n] + size for n, size in enumerate(region.axes[dim].table))
+            > shape_of(result)[dim]
+        ):
+            raise NotExact("a smaller picture is padded to more than this one")
+        own = Axis(region.axes[dim].side, tuple(before))
+        if len(set(before)) == 1:
+            continue
+        starts = space.extents(own)[:, None]
+        at = space.positions(shape_of(result)[dim])[None] + (before[-1] - starts)
+        kept = (at >= 0) & (at < shape_of(result)[dim])
+        moved = space.take(result, region, dim, at.clamp(0, shape_of(result)[dim] - 1))
+        other = torch.full((), fill, dtype=moved.dtype, device=moved.device)
+        result = torch.where(space.per_row(kept, region, dim, moved.dim()), moved, other)
+    return result
 
 
 def _source(at: Tensor, size: Tensor, mode: str) -> Tensor:

@@ -10,9 +10,20 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from anyshape.building.exact import names, reads
-from anyshape.building.exact.region import Axis, NotExact, Region, Space, forget, region_of, shape_of
-from anyshape.building.exact.side import frozen, side_of
+from anyshape.building.exact.region import (
+    FLATTENED,
+    Axis,
+    NotExact,
+    Region,
+    Space,
+    forget,
+    region_of,
+    shape_of,
+)
+from anyshape.building.exact.side import Known, frozen
 
+# From a tensor without padding they make one with it where they are given a size of the picture.
+SIZED = {"interpolate", "upsample"}
 Handler = Callable[..., Any]
 H = TypeVar("H", bound=Handler)
 HANDLERS: Dict[str, Handler] = {}
@@ -28,7 +39,9 @@ _FOLLOWS = {
         "narrow",
         "new_empty",
         "new_ones",
+        "pad",
     ),
+    *("empty", "full", "new_full", "ones", "zeros"),
     *("new_zeros", "repeat", "reshape", "setitem", "unflatten", "upsample", "view"),
 }
 _NUMBERS = {"as_tensor", "scalar_tensor", "tensor"}  # make a number a tensor
@@ -43,6 +56,11 @@ def handles(*operations: str) -> Callable[[H], H]:
         return handler
 
     return register
+
+
+def _by_size(value: Any) -> bool:
+    """Whether a number knows that it is a size of the picture, or several do."""
+    return isinstance(value, Known) or (isinstance(value, (list, tuple)) and any(map(_by_size, value)))
 
 
 def tensors_in(values: Iterable[Any]) -> Iterator[Tensor]:
@@ -130,6 +148,7 @@ class ExactMode(TorchFunctionMode):
         super().__init__()
         self.space = space
         self.releases = releases
+        space.flattens = not releases
 
     def __torch_function__(
         self,
@@ -141,6 +160,8 @@ class ExactMode(TorchFunctionMode):
         kwargs = kwargs or {}
         operands = list(tensors_in([*args, *kwargs.values()]))
         if not any(map(reads.from_picture, operands)):
+            if names.name_of(func) in SIZED and any(map(_by_size, (*args, *kwargs.values()))):
+                return self._run(names.name_of(func), func, args, kwargs, operands)
             if getattr(func, "__name__", "") in _NUMBERS:
                 args = frozen(args)
             return func(*args, **kwargs)
@@ -175,9 +196,10 @@ class ExactMode(TorchFunctionMode):
         if name not in _FOLLOWS:
             args = frozen(args)
             kwargs = {key: frozen(value) for key, value in kwargs.items()}
-        if all(region_of(tensor) is None for tensor in operands):
+        sized = name in SIZED and any(map(_by_size, (*args, *kwargs.values())))
+        if not sized and all(region_of(tensor) is None for tensor in operands):
             return func(*args, **kwargs)
-        if name in reads.VALUES_OF_FIRST and region_of(operands[0]) is None:
+        if name in reads.VALUES_OF_FIRST and name not in HANDLERS and region_of(operands[0]) is None:
             return func(*args, **kwargs)  # a weight in the picture's dtype, say
         try:
             if kwargs.get("out") is not None:
@@ -200,7 +222,7 @@ class ExactMode(TorchFunctionMode):
         region = region_of(tensor)
         if region is None or name not in ("get:shape", "size"):
             return answer
-        sides = {dim: side_of(self.space, axis) for dim, axis in region.axes.items()}
+        sides = {dim: self.space.side(axis) for dim, axis in region.axes.items()}
         if isinstance(answer, tuple):
             return torch.Size([sides.get(dim, number) for dim, number in enumerate(answer)])
         dim = args[1] if len(args) > 1 else None
@@ -216,7 +238,7 @@ class ExactMode(TorchFunctionMode):
         operands: List[Tensor],
     ) -> Any:
         regions = [region for region in map(region_of, operands) if region is not None]
-        flattens = name in ("flatten", "view", "reshape") and reason == "space is flattened"
+        flattens = name in ("flatten", "view", "reshape") and reason == FLATTENED
         if self.releases and (flattens or all(region.mask for region in regions)):
             if not all(region.mask for region in regions):
                 self.space.handed_over.append(name)
@@ -225,7 +247,7 @@ class ExactMode(TorchFunctionMode):
         self.space.unknown.append(f"{name} ({reason})" if reason else name)
         result = func(*args, **kwargs)
         # Follow the image where its shape allows, so that what comes after is checked as well.
-        for tensor in tensors_in([result]):
+        for tensor in tensors_in([result]) if regions else ():
             forget(tensor)
             try:
                 self.space.attach(tensor, Region(dict(regions[0].axes), regions[0].batch))

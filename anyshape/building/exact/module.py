@@ -4,27 +4,32 @@ from __future__ import annotations
 
 import inspect
 from contextlib import nullcontext
-from typing import Any, ContextManager, Dict, List, Tuple
+from typing import Any, ContextManager, Dict, List, NamedTuple, Optional, Tuple
 
 import torch
 from torch import Tensor, nn
 
-from anyshape.building.exact import attention, layout, resample, signals, statistics, windows
+from anyshape.building.exact import (
+    attention,
+    channels,
+    layout,
+    products,
+    resample,
+    reshape,
+    signals,
+    spread,
+    statistics,
+    windows,
+)
 from anyshape.building.exact.mode import ExactMode
-from anyshape.building.exact.region import Region, Space, region_of, shape_of
+from anyshape.building.exact.region import Flat, Region, Space, region_of, shape_of
 from anyshape.building.exact.unseen import UnseenMode
 from anyshape.building.outputs import tensors_of
 
 __all__ = ["ExactPadding", "UnknownOperation"]
 
-_REGISTERED = (  # importing them registers their operations
-    attention,
-    layout,
-    resample,
-    signals,
-    statistics,
-    windows,
-)
+# Importing them registers their operations.
+_REGISTERED = (attention, channels, layout, products, resample, reshape, signals, spread, statistics, windows)
 
 
 class UnknownOperation(Exception):
@@ -53,7 +58,9 @@ class ExactPadding(nn.Module):
         exact = ExactPadding(model.eval())
         traced = torch.jit.trace(exact, (pixels, valid_size))
 
-    spatial: which outputs are images still, known after the first forward pass.
+    spatial: for each output its dimensions that are the picture's height and width still, 0 for a side that
+    is whole or gone; () for an output without either. Known after the first forward pass.
+    uncut: the outputs that cannot be cut to the picture, by their number, and why; likewise.
     heights, widths: the valid sizes that the unpadded model takes within this bucket, likewise; for
     others (an odd side in a UNet, say) there is no unpadded answer to compare with.
     in_place: padding is overwritten in place and only as far as the next window looks; set it to False
@@ -62,7 +69,7 @@ class ExactPadding(nn.Module):
     large the noise is that padding is given there: an answer that changes with it shows a mask that leaks.
     """
 
-    spatial: Tuple[bool, ...]
+    spatial: Tuple[Tuple[int, ...], ...]
     heights: Tuple[int, ...]
     widths: Tuple[int, ...]
 
@@ -71,6 +78,7 @@ class ExactPadding(nn.Module):
         self.model = model
         self.in_place = True
         self.spatial = ()
+        self.uncut: Dict[int, str] = {}
         self.heights = ()
         self.widths = ()
         self.handed_over: Tuple[str, ...] = ()
@@ -82,7 +90,8 @@ class ExactPadding(nn.Module):
         [B, C, T] or [B, T] and valid_size [B, 1], which are pictures one row high.
 
         Returns the model's output tensors in a fixed order, then for each that is still spatial its
-        valid size, [B, 2] int64. Values outside it mean nothing. Raises UnknownOperation.
+        valid size, [B, 2] int64, −1 for a side that is whole. Values outside it mean nothing. Raises
+        UnknownOperation.
         """
         if not torch.is_inference_mode_enabled():
             return self._run(pixel_values, valid_size)
@@ -116,14 +125,15 @@ class ExactPadding(nn.Module):
             raise UnknownOperation(space.unknown)
         self.handed_over = tuple(sorted(set(space.handed_over)))
         outputs = list(tensors_of(answer))
-        regions = [region_of(output) for output in outputs]
-        self.spatial = tuple(region is not None for region in regions)
+        cuts = [_cut(space, output) for output in outputs]
+        self.spatial = tuple(cut.places for cut in cuts)
+        self.uncut = {index: cut.reason for index, cut in enumerate(cuts) if cut.reason}
+        space.settle()
         self.heights, self.widths = (
             tuple(size for size, taken in enumerate(accepted) if taken and size)
             for accepted in space.accepted
         )
-        sizes = [_size(space, o, region) for o, region in zip(outputs, regions) if region is not None]
-        return (*outputs, *sizes)
+        return (*(cut.output for cut in cuts), *(cut.size for cut in cuts if cut.size is not None))
 
 
 def _watching(space: Space, pixels: Tensor) -> ContextManager[Any]:
@@ -132,11 +142,32 @@ def _watching(space: Space, pixels: Tensor) -> ContextManager[Any]:
     return UnseenMode(space) if space.runs else nullcontext()
 
 
-def _size(space: Space, output: Tensor, region: Region) -> Tensor:
-    """[B, 2] int64: the valid height and width of an output; a side without padding counts in full."""
-    sides = {axis.side: space.extents(axis) for axis in region.axes.values()}
-    shape = shape_of(output)
-    for side in (0, 1):
-        if side not in sides:
-            sides[side] = torch.full_like(space.batch[:, 0], shape[side - 2])
-    return torch.stack([sides[0], sides[1]], dim=1)
+class _Cut(NamedTuple):
+    """What of an output is the picture's."""
+
+    output: Tensor
+    places: Tuple[int, ...] = ()
+    size: Optional[Tensor] = None
+    reason: str = ""
+
+
+def _cut(space: Space, output: Tensor) -> _Cut:
+    """Where an output's height and width stand, and how far they reach in each row: [B, 2] int64, −1 for a
+    side that is whole. What was flattened has its positions brought together; their number is its height."""
+    region = region_of(output)
+    if region is None:
+        return _Cut(output)
+    if region.batch != 0:
+        return _Cut(output, reason="its rows are not in its first dimension")
+    places = [0, 0]
+    sizes = [torch.full_like(space.batch[:, 0], -1)] * 2
+    for dim, axis in region.axes.items():
+        column = 0 if isinstance(axis, Flat) else axis.side
+        if places[column] or (isinstance(axis, Flat) and len(region.axes) > 1):
+            return _Cut(
+                output, reason="more of its dimensions come from the picture than its height and width"
+            )
+        places[column], sizes[column] = dim, space.counts(axis)
+        if isinstance(axis, Flat):
+            output = space.take(output, region, dim, space.gathered(axis))
+    return _Cut(output, tuple(places), torch.stack(sizes, dim=1))

@@ -10,28 +10,22 @@ layer's own output-size formula; at run time one look-up per distinct table give
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Set, Tuple
 
 import torch
 from torch import Tensor
 
-from anyshape.building.exact.side import Known
+from anyshape.building.exact.axis import FLATTENED as FLATTENED
+from anyshape.building.exact.axis import Axis as Axis
+from anyshape.building.exact.axis import Flat as Flat
+from anyshape.building.exact.axis import NotExact as NotExact
+from anyshape.building.exact.axis import Table as Table
+from anyshape.building.exact.axis import formula_of
+from anyshape.building.exact.side import Area, Known, area, known
 
-Table = Tuple[int, ...]
 _ATTRIBUTE = "_valid_region"
 LONG = 4096  # tables beyond this are worked out where that is possible, and not looked up
 _FRAME_SHARE = 0.1  # a position in a frame costs about ten times one in a pass over the whole
-
-
-class NotExact(Exception):
-    """An operation, or the way it is used, whose padded result would not be the unpadded one."""
-
-
-class Axis(NamedTuple):
-    """One tracked dimension: which side of the image it comes from (0 height, 1 width), and its table."""
-
-    side: int
-    table: Table
 
 
 class Region:
@@ -100,24 +94,10 @@ def shape_of(tensor: Tensor) -> List[int]:
 def plain(number: Any) -> int:
     """A size that the model computed; torch.jit.trace hands out tensors for them. It stays what it is in
     this bucket: pictures for which the model would compute another are not accepted from here on."""
-    if isinstance(number, Known):
+    if isinstance(number, (Known, Area)):
         number = number.freeze()
     with _untraced():
         return int(number)
-
-
-def _formula(table: Table) -> Optional[Tuple[int, int]]:
-    """(a, s) for a table of ⌊(size + a) / s⌋ wherever it is not 0, as layers that follow one another make
-    them; None for another one. A signal's table would be as long as the signal."""
-    start = next((size for size, extent in enumerate(table) if extent), len(table))
-    rises = [size for size in range(start + 1, len(table)) if table[size] != table[size - 1]][:2]
-    if len(rises) < 2:
-        return None
-    step = rises[1] - rises[0]
-    ahead = table[rises[0]] * step - rises[0]
-    if all((size + ahead) // step == table[size] for size in range(start, len(table))):
-        return ahead, step
-    return None
 
 
 class Space:
@@ -131,10 +111,12 @@ class Space:
         self.unknown: List[str] = []
         self.handed_over: List[str] = []  # the operations from which on the model's own mask is relied on
         self.noise = 0.0  # how large what lies outside is there; 0 where the model is compiled
+        self.flattens = True  # a flattened picture is followed on
         self.runs = False  # the model just runs: it is neither traced nor exported
         self.seen = 0  # above 0 while an operation runs that the mode has seen
         self.reading = False  # while one runs that was named as a read
-        self.read: Dict[Tuple[int, int], Axis] = {}
+        self.read: Dict[Tuple[int, int], Axis] = {}  # what int() made plain, by side and number
+        self.used: Set[Tuple[int, int]] = set()  # those that an operation was then given
         self.accepted = ([True] * (height + 1), [True] * (width + 1))
         self._noted: Dict[int, Table] = {}  # by id: the tables that `accepted` knows, kept alive here
         self._valid = (valid_size[:, 0], valid_size[:, 1])
@@ -144,13 +126,36 @@ class Space:
     def note(self, side: int, table: Table) -> None:
         """A number that the model made plain with int(); later ones that equal it are taken for it."""
         if len(set(table)) > 1:
-            self.read[side, table[-1]] = Axis(side, table)
+            known = self.read.setdefault((side, table[-1]), Axis(side, table))
+            self.keep(side, table, known.table)  # where two give one number, later ones could be either
 
     def followed(self, side: int, number: Any) -> Optional[Axis]:
         """Where a number comes from, if it is a size of the picture, or was one before int() was called."""
         if isinstance(number, Known):
             return Axis(side, tuple(number.table)) if number.side == side else None  # type: ignore[arg-type]
-        return self.read.get((side, plain(number)))
+        key = side, plain(number)
+        if key in self.read:
+            self.used.add(key)
+        return self.read.get(key)
+
+    def settle(self) -> None:
+        """The model is done: numbers that int() made plain and nothing followed leave the pictures for which
+        they are the same."""
+        for key, axis in self.read.items():
+            if key not in self.used:
+                self.keep(axis.side, axis.table, [axis.length] * len(axis.table))
+
+    def keep(self, side: int, table: Sequence[Any], numbers: Sequence[Any]) -> None:
+        """Accept only the pictures for which a table has these numbers."""
+        accepted = self.accepted[side]
+        accepted[:] = [before and a == b for before, a, b in zip(accepted, table, numbers)]
+
+    def side(self, axis: Any) -> int:
+        """How far an axis reaches, as the model sees it: a number that knows where it comes from."""
+        if isinstance(axis, Flat):
+            sides = sorted(axis.parts, key=lambda part: part.side)
+            return area(self, [part.table for part in sides], axis.before + axis.after)
+        return known(self, axis.side, axis.table)  # type: ignore[return-value]
 
     def whole(self, side: int) -> Axis:
         """The axis of the image itself."""
@@ -161,7 +166,7 @@ class Space:
         if axis == self.whole(axis.side):
             return self._valid[axis.side]
         if axis not in self._extents:
-            formula = _formula(axis.table) if len(axis.table) > LONG else None
+            formula = formula_of(axis.table) if len(axis.table) > LONG else None
             if formula is not None:
                 ahead, step = formula
                 extent = torch.div(self._valid[axis.side] + ahead, step, rounding_mode="floor")
@@ -181,17 +186,20 @@ class Space:
         """Let `region` travel with `tensor`. Raises NotExact if its tables do not fit the shape."""
         shape = shape_of(tensor)
         for dim, axis in region.axes.items():
-            if shape[dim] != axis.table[-1]:
-                raise NotExact(f"its {shape[dim]} positions were expected to be {axis.table[-1]}")
+            if shape[dim] != axis.length:
+                raise NotExact(f"its {shape[dim]} positions were expected to be {axis.length}")
         for axis in region.axes.values():
-            if self._noted.get(id(axis.table)) is axis.table:
-                continue
-            self._noted[id(axis.table)] = axis.table
-            accepted = self.accepted[axis.side]
-            for size, extent in enumerate(axis.table):
-                accepted[size] = accepted[size] and extent > 0
+            for part in axis.parts:
+                if self._noted.get(id(part.table)) is part.table:
+                    continue
+                self._noted[id(part.table)] = part.table
+                accepted = self.accepted[part.side]
+                for size, extent in enumerate(part.table):
+                    accepted[size] = accepted[size] and extent > 0
         # A dimension that no accepted size leaves unfilled needs no tracking: pooled to 1×1, say.
-        region.axes = {d: a for d, a in region.axes.items() if set(a.table) - {0} != {a.table[-1]}}
+        region.axes = {
+            d: a for d, a in region.axes.items() if any(set(p.table) - {0} != {p.length} for p in a.parts)
+        }
         forget(tensor)
         if region.axes:
             setattr(tensor, _ATTRIBUTE, region)
@@ -201,6 +209,15 @@ class Space:
         """The axis of tensors that are combined position by position; sizes that differ are refused."""
         first = axes[0]
         for other in axes[1:]:
+            if isinstance(first, Flat) and isinstance(other, Flat):
+                if (first.before, first.after) != (other.before, other.after):
+                    raise NotExact("sequences of the picture are combined that begin at other positions")
+                rows, columns = (
+                    self.merge([first.rows, other.rows]),
+                    self.merge([first.columns, other.columns]),
+                )
+                first = Flat(rows, columns, first.before, first.after)
+                continue
             if other.side != first.side or other.table[-1] != first.table[-1]:
                 raise NotExact("heights and widths are combined with each other")
             table = tuple(a if a == b else 0 for a, b in zip(first.table, other.table))
@@ -216,14 +233,37 @@ class Space:
             values = values.transpose(0, 1)
         return values.reshape(shape)
 
+    def valid(self, axis: Any) -> Tensor:
+        """[B, n] boolean: which positions of the axis belong to each row's picture."""
+        if not isinstance(axis, Flat):
+            return self.positions(axis.length) < self.extents(axis)[:, None]
+        both = (self.valid(axis.rows)[:, :, None] & self.valid(axis.columns)[:, None, :]).flatten(1)
+        more = [torch.ones_like(both[:, :1]).expand(-1, count) for count in (axis.before, axis.after)]
+        return torch.cat([more[0], both, more[1]], 1) if axis.before or axis.after else both
+
+    def gathered(self, axis: Flat) -> Tensor:
+        """[B, n] int64: where the valid positions of a flattened axis are, one after the other."""
+        rows, columns = self.extents(axis.rows)[:, None], self.extents(axis.columns)[:, None].clamp(min=1)
+        at = self.positions(axis.length)[None] - axis.before
+        line = torch.div(at, columns, rounding_mode="floor")
+        inner = line * axis.columns.length + at - line * columns
+        behind = at - rows * columns + axis.rows.length * axis.columns.length
+        found = torch.where(at < 0, at, torch.where(line < rows, inner, behind)) + axis.before
+        return found.clamp(0, axis.length - 1)
+
+    def counts(self, axis: Any) -> Tensor:
+        """[B] int64: how many they are."""
+        if not isinstance(axis, Flat):
+            return self.extents(axis)
+        return self.extents(axis.rows) * self.extents(axis.columns) + (axis.before + axis.after)
+
     def inside(self, region: Region, ndim: int) -> Tensor:
         """Boolean, broadcastable to the tensor: True where a position is valid."""
-        key = (tuple(sorted(region.axes.items())), region.batch, ndim)
+        key = (tuple(sorted(region.axes.items(), key=lambda item: item[0])), region.batch, ndim)
         if key not in self._inside:
             parts = []
-            for dim, axis in sorted(region.axes.items()):
-                valid = self.positions(axis.table[-1]) < self.extents(axis)[:, None]
-                parts.append(self.per_row(valid, region, dim, ndim))
+            for dim, axis in sorted(region.axes.items(), key=lambda item: item[0]):
+                parts.append(self.per_row(self.valid(axis), region, dim, ndim))
             self._inside[key] = parts[0] if len(parts) == 1 else parts[0] & parts[1]
         return self._inside[key]
 
@@ -232,7 +272,7 @@ class Space:
 
         0 where the unpadded model has no answer: an average is then NaN, and no number that looks like one.
         """
-        counts = [self.extents(region.axes[dim]) for dim in dims]
+        counts = [self.counts(region.axes[dim]) for dim in dims]
         total = counts[0] if len(counts) == 1 else counts[0] * counts[1]
         return self.per_row(total[:, None], region, (region.batch + 1) % ndim, ndim)
 

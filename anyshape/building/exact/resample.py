@@ -31,8 +31,16 @@ def interpolate(
     antialias: bool = False,
 ) -> Tensor:
     region = region_of(input)
-    if region is None or input.dim() != 4 or not set(region.axes) <= {2, 3}:
+    if input.dim() != 4 or (region is not None and not set(region.axes) <= {2, 3}):
         raise NotExact("only [batch, channels, height, width] is known")
+    if region is None:  # pooled to a few positions, or a table of positions; its own size is the same for all
+        input = input.expand(space.batch.shape[0], -1, -1, -1)
+        region = Region({})
+        for dim, side in zip((2, 3), _both(size)):
+            if isinstance(side, Known) and side.side != dim - 2:
+                raise NotExact("heights and widths change places")
+            if size is not None and space.followed(dim - 2, side) is not None:
+                region.axes[dim] = Axis(dim - 2, (0,) + (shape_of(input)[dim],) * space.sides[dim - 2])
     if antialias or mode not in (*_LINEAR, *_NEAREST):
         raise NotExact(f"mode {mode}" + (", antialias" if antialias else ""))
     sizes, scales = _both(size), _both(scale_factor)
@@ -50,6 +58,10 @@ def interpolate(
         sizes = (int(have[0] * float(scales[0])), int(have[1] * float(scales[1])))
         scales = (None, None)
     outcome = Region(outs, region.batch, own=True, mask=region.mask)
+    if shape_of(input)[2:] == [1, 1] and size is not None:
+        result = input.expand(-1, -1, *map(plain, size))
+        outcome.own = False
+        return space.attach(result.clone() if result is input else result, outcome)
     if align_corners or any(ratio is None for ratio in fixed.values()):
         return space.attach(_by_row(space, input, region, outs, sizes, scales, mode, align_corners), outcome)
     if mode in _LINEAR and set(fixed.values()) != {1}:
@@ -102,6 +114,7 @@ def _by_row(
 ) -> Tensor:
     """Every row by its own ratio, one side after the other."""
     result = input
+    number = torch.float64 if input.dtype == torch.float64 else torch.float32
     for dim in (2, 3):
         axis, have = region.axes.get(dim), shape_of(input)[dim]
         side = dim - 2
@@ -113,11 +126,11 @@ def _by_row(
             n, m = torch.tensor([[have]]), torch.tensor([[count]])
         at = space.positions(count)[None]
         if align_corners:
-            step = (n - 1).float() / (m - 1).clamp(min=1)
+            step = (n - 1).to(number) / (m - 1).clamp(min=1)
         elif scales[side] is not None:
-            step = torch.full((1, 1), 1.0 / float(scales[side]))
+            step = torch.full((1, 1), 1.0 / float(scales[side]), dtype=number)
         else:
-            step = n.float() / m.clamp(min=1)
+            step = n.to(number) / m.clamp(min=1)
         last = (n - 1).clamp(min=0)
         if mode in _NEAREST:
             index = ((at + (0.5 if mode == "nearest-exact" else 0.0)) * step).floor().long()

@@ -14,7 +14,7 @@ import operator
 from typing import TYPE_CHECKING, Any, Callable, Optional, Sequence, Union
 
 if TYPE_CHECKING:
-    from anyshape.building.exact.region import Axis, Space
+    from anyshape.building.exact.region import Space
 
 Number = Union[int, float]
 
@@ -57,6 +57,23 @@ class Known:
         self.space.note(self.side, numbers)
         return numbers[-1]
 
+    def __round__(self, digits: Optional[int] = None) -> Number:
+        return self.made(
+            [round(number, digits) if digits is not None else round(number) for number in self.table]
+        )
+
+    def __trunc__(self) -> int:
+        return self.made([math.trunc(number) for number in self.table])  # type: ignore[return-value]
+
+    def __abs__(self) -> Number:
+        return self.made([abs(number) for number in self.table])
+
+    def __pos__(self) -> Known:
+        return self
+
+    def __divmod__(self, other: Any) -> Any:
+        return self // other, self % other
+
     def __neg__(self) -> Number:
         return self.made([-number for number in self.table])
 
@@ -78,6 +95,77 @@ class Part(Known, float):  # type: ignore[misc]
     """A fraction: half a height, or what a width is of another."""
 
 
+class Area(int):
+    """A height times a width, and `extra`: how many positions a picture has that was flattened.
+
+    Another number made of it is a plain one. Where it decides something, or is an argument where only this
+    bucket's number can stand, it leaves the pictures of this bucket's own size.
+    """
+
+    space: Space
+    sides: Sequence[Sequence[Number]]  # the tables of height and width
+    extra: int
+
+    def freeze(self) -> int:
+        for accepted, table in zip(self.space.accepted, self.sides):
+            accepted[:] = [before and number == table[-1] for before, number in zip(accepted, table)]
+        return int(self)
+
+    def keep(self, same: Callable[[Number], bool]) -> None:
+        """Accept only pictures whose number is decided alike: fewer heights or widths, what loses less."""
+        kept = []
+        for one, other in ((0, 1), (1, 0)):
+            taken = self.space.accepted[other]
+            others = {size for size, known in zip(self.sides[other], taken) if known and size}
+            alike = {
+                size: all(same(size * each + self.extra) for each in others) for size in set(self.sides[one])
+            }
+            accepted = self.space.accepted[one]
+            kept.append([before and alike[size] for before, size in zip(accepted, self.sides[one])])
+        shares = [sum(kept[side]) / max(1, sum(self.space.accepted[side])) for side in (0, 1)]
+        side = 0 if shares[0] >= shares[1] else 1
+        if kept[side][-1]:
+            self.space.accepted[side][:] = kept[side]
+        else:  # not even the bucket's own height goes with every width, or its width with every height
+            self.freeze()
+
+    def __add__(self, other: int) -> int:
+        return area(self.space, self.sides, self.extra + other) if type(other) is int else NotImplemented
+
+    __radd__ = __add__
+
+    def __sub__(self, other: int) -> int:
+        return self + -other if type(other) is int else NotImplemented
+
+
+def _compared(function: Callable[[Any, Any], Any]) -> Callable[[Area, Any], Any]:
+    def compare(self: Area, other: Any) -> Any:
+        if not isinstance(other, (int, float)):
+            return NotImplemented
+        number = int(other) if isinstance(other, int) else other
+        result = function(int(self), number)
+        if isinstance(other, (Area, Known)):
+            if not isinstance(other, Area) or (other.sides, other.extra) != (self.sides, self.extra):
+                self.freeze()
+                other.freeze()
+        else:
+            self.keep(lambda found: function(found, number) == result)
+        return result
+
+    return compare
+
+
+for _name in ("eq", "ne", "lt", "le", "gt", "ge"):
+    setattr(Area, f"__{_name}__", _compared(getattr(operator, _name)))
+Area.__hash__ = int.__hash__  # type: ignore[method-assign]
+
+
+def area(space: Space, sides: Sequence[Sequence[Number]], extra: int = 0) -> int:
+    number = int.__new__(Area, int(sides[0][-1] * sides[1][-1]) + extra)
+    number.space, number.sides, number.extra = space, [tuple(table) for table in sides], extra
+    return number
+
+
 def known(space: Space, side: int, table: Sequence[Number]) -> Number:
     """The number; a plain one if it is the same for every size."""
     if len(set(table)) == 1:
@@ -91,14 +179,9 @@ def known(space: Space, side: int, table: Sequence[Number]) -> Number:
     return number  # type: ignore[no-any-return]
 
 
-def side_of(space: Space, axis: Axis) -> int:
-    """How far an axis reaches, as the model sees it."""
-    return known(space, axis.side, axis.table)  # type: ignore[return-value]
-
-
 def frozen(value: Any) -> Any:
     """Arguments of an operation with the numbers as they are in this bucket."""
-    if isinstance(value, Known):
+    if isinstance(value, (Known, Area)):
         return value.freeze()
     if type(value) in (list, tuple):
         return type(value)(frozen(each) for each in value)
@@ -112,6 +195,9 @@ def _arithmetic(function: Callable[[Any, Any], Any], swapped: bool) -> Callable[
         others = self.others(other)
         if others is None:
             one, two = self.plain(), other.plain()  # type: ignore[union-attr]
+            if function is operator.mul and isinstance(self, Side) and isinstance(other, Side):
+                tables = (self.table, other.table) if self.side == 0 else (other.table, self.table)
+                return area(self.space, tables)
             return function(two, one) if swapped else function(one, two)
         table = []
         for one, two in zip(self.table, others):
@@ -139,9 +225,13 @@ def _comparison(function: Callable[[Any, Any], Any]) -> Callable[[Known, Any], A
 
 
 for _kind in (Side, Part):
-    for _name in ("add", "sub", "mul", "truediv", "floordiv", "mod"):
+    for _name in ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow"):
         setattr(_kind, f"__{_name}__", _arithmetic(getattr(operator, _name), False))
         setattr(_kind, f"__r{_name}__", _arithmetic(getattr(operator, _name), True))
+    if _kind is Side:
+        for _name in ("lshift", "rshift", "and_", "or_", "xor"):
+            setattr(_kind, f"__{_name.strip('_')}__", _arithmetic(getattr(operator, _name), False))
+            setattr(_kind, f"__r{_name.strip('_')}__", _arithmetic(getattr(operator, _name), True))
     for _name in ("eq", "ne", "lt", "le", "gt", "ge"):
         setattr(_kind, f"__{_name}__", _comparison(getattr(operator, _name)))
     _kind.__hash__ = Known.__hash__  # type: ignore[method-assign]

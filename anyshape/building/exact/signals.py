@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 
 from anyshape.building.exact import resample, statistics, windows
-from anyshape.building.exact.layout import pad, tracked
+from anyshape.building.exact.layout import pad
 from anyshape.building.exact.mode import HANDLERS, Handler, handles
+from anyshape.building.exact.moved import tracked
 from anyshape.building.exact.region import Axis, NotExact, Region, Space, plain, region_of
 
 
@@ -275,13 +276,3 @@ for _name, _function in (("real", torch.real), ("imag", torch.imag)):
     handles(_name, f"get:{_name}")(_part(_function))
 handles("angle")(_part(torch.angle))
 handles("view_as_real")(_part(torch.view_as_real))
-
-
-@handles("matmul")
-def matmul(space: Space, input: Tensor, other: Tensor) -> Tensor:
-    """The last dimension through a matrix that knows nothing of the picture: filters of a spectrum, say."""
-    region = tracked(input)
-    windows.alone(other)
-    if other.dim() != 2 or input.dim() - 1 in (region.batch, *region.axes):
-        raise NotExact("only a matrix of numbers on a dimension that is not padded")
-    return space.attach(input @ other, Region(dict(region.axes), region.batch, own=True))

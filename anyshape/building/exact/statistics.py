@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from anyshape.building.exact.layout import tracked
 from anyshape.building.exact.mode import handles
+from anyshape.building.exact.moved import tracked
 from anyshape.building.exact.region import NotExact, Region, Space, plain, shape_of
 from anyshape.building.exact.windows import alone, image
 
@@ -55,7 +55,7 @@ def _reduction(name: str) -> Any:
 
 for _name in (
     *_EMPTY,
-    *("any", "all", "prod", "std", "var", "logsumexp"),
+    *("any", "all", "prod", "logsumexp"),
 ):
     handles(_name)(_reduction(_name))
 
@@ -225,7 +225,26 @@ def layer_norm(
 ) -> Tensor:
     region = tracked(input)
     alone(weight, bias)
-    if any(dim >= input.dim() - len(normalized_shape) for dim in (region.batch, *region.axes)):
-        raise NotExact("over a side of the image")
+    _not_over_sides(region, input.dim(), normalized_shape)
     result = F.layer_norm(input, normalized_shape, weight, bias, eps)
     return space.attach(result, Region(dict(region.axes), region.batch, own=True))
+
+
+@handles("rms_norm")
+def rms_norm(
+    space: Space,
+    input: Tensor,
+    normalized_shape: Sequence[int],
+    weight: Optional[Tensor] = None,
+    eps: Optional[float] = None,
+) -> Tensor:
+    region = tracked(input)
+    alone(weight)
+    _not_over_sides(region, input.dim(), normalized_shape)
+    result = F.rms_norm(input, normalized_shape, weight, eps)
+    return space.attach(result, Region(dict(region.axes), region.batch, own=True))
+
+
+def _not_over_sides(region: Region, ndim: int, normalized_shape: Sequence[int]) -> None:
+    if any(dim >= ndim - len(normalized_shape) for dim in (region.batch, *region.axes)):
+        raise NotExact("over a side of the image")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Callable, ClassVar, List, Sequence
+from typing import Callable, ClassVar, List, Optional, Sequence, Tuple
 
 import torch
 
@@ -73,6 +73,11 @@ class TaskBuilder:
     def reference(self, model: torch.nn.Module) -> torch.nn.Module:
         """What the compiled model is compared with: takes the same tensors, unpadded. Default: the same."""
         return self.adapt(model, lambda plain: plain)
+
+    def in_double(self, reference: torch.nn.Module) -> Optional[Tuple[torch.nn.Module, torch.nn.Module]]:
+        """The adapted model and the unpadded one, both uncompiled and in float64, made of copies of what
+        `reference` holds; None for a task that does not say."""
+        return None
 
     def examine(self, model: torch.nn.Module, reference: torch.nn.Module, folder: Path) -> None:
         """Look at the adapted model before it is compiled, and add what came out of that to `folder`."""

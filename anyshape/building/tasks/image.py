@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from pathlib import Path
 from typing import Any, Callable, ClassVar, Dict, List, Optional, Sequence, Tuple
@@ -11,6 +12,7 @@ import torch
 
 from anyshape.archive import ASSETS
 from anyshape.buckets import Bucket, Size, bucket_name, contains
+from anyshape.building.exact import ExactPadding
 from anyshape.building.tasks.base import Exact, TaskBuilder
 from anyshape.building.tasks.image_modules import PaddedPictures, Pictures
 from anyshape.building.tasks.image_settings import image_settings
@@ -53,10 +55,15 @@ class ImageBuilder(TaskBuilder):
         model takes are written beside it, those that every bucket agrees on."""
         exact: Any = model.exact
         sides: Tuple[Dict[int, bool], Dict[int, bool]] = ({}, {})
+        cuts: List[List[int]] = [[0, 0] for _ in range(self.task.outputs)]
         for bucket in self.task.buckets:
             tensors = PaddingBuffers(self.task.inputs).fill(bucket, 1, [self.sample(bucket, 0)])
             with torch.no_grad():
                 model(*tensors)
+            for cut, places in zip(cuts, exact.spatial):
+                cut[:] = [
+                    max(pair) for pair in zip(cut, places or (0, 0))
+                ]  # one that is whole here is cut there
             for known, limit, taken in zip(sides, bucket, (set(exact.heights), set(exact.widths))):
                 for side in range(self.task.multiple, limit + 1, self.task.multiple):
                     known[side] = known.get(side, True) and side in taken
@@ -71,7 +78,7 @@ class ImageBuilder(TaskBuilder):
             least = first_taken(takes, both) or both[-1]
             heights, widths = ([side for side in each if side >= least] for each in (heights, widths))
         saved = {**self.task.saved, "smallest": min(*heights, *widths)}
-        saved.update(heights=to_runs(heights), widths=to_runs(widths))
+        saved.update(heights=to_runs(heights), widths=to_runs(widths), cuts=cuts)
         (folder / ASSETS / SETTINGS).write_text(json.dumps(saved, indent=1), encoding="utf-8")
         task = load_task(self.settings, folder)
         assert isinstance(task, ImageTask)
@@ -83,6 +90,10 @@ class ImageBuilder(TaskBuilder):
 
     def reference(self, model: torch.nn.Module) -> torch.nn.Module:
         return Pictures(model, self.task.outputs)
+
+    def in_double(self, reference: torch.nn.Module) -> Optional[Tuple[torch.nn.Module, torch.nn.Module]]:
+        model: Any = copy.deepcopy(reference.model).double()
+        return self.adapt(model, ExactPadding).eval(), self.reference(model).eval()
 
     def _check_mask(self, model: torch.nn.Module) -> None:
         """Where the model's own pixel mask is relied on, its answer must not change with what is outside."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import List, Sequence, Tuple
+from typing import List, Mapping, Sequence, Tuple
 
 import torch
 
 from anyshape.backends.base import as_tuple
+from anyshape.building.exact import UnknownOperation
 from anyshape.building.outputs import tensors_of
 
 
@@ -19,7 +20,8 @@ class Pictures(torch.nn.Module):
         self.outputs = outputs
 
     def forward(self, pixel_values: torch.Tensor, valid_size: torch.Tensor) -> Tuple[torch.Tensor, ...]:
-        outputs = list(tensors_of(self.model(pixel_values)))[: self.outputs]
+        dtype = next((p.dtype for p in self.model.parameters()), pixel_values.dtype)
+        outputs = list(tensors_of(self.model(pixel_values.to(dtype))))[: self.outputs]
         whole = torch.full_like(valid_size, -1)
         return tuple(part for output in outputs for part in (output.float(), whole))
 
@@ -35,7 +37,11 @@ class PaddedPictures(torch.nn.Module):
     def forward(self, pixel_values: torch.Tensor, valid_size: torch.Tensor) -> Tuple[torch.Tensor, ...]:
         dtype = next((p.dtype for p in self.exact.parameters()), pixel_values.dtype)
         results = as_tuple(self.exact(pixel_values.to(dtype), valid_size))
-        spatial: Sequence[bool] = self.exact.spatial  # type: ignore[assignment]
+        spatial: Sequence[Sequence[int]] = self.exact.spatial  # type: ignore[assignment]
+        uncut: Mapping[int, str] = self.exact.uncut  # type: ignore[assignment]
+        for index in range(self.outputs):
+            if index in uncut:
+                raise UnknownOperation([f"output {index} ({uncut[index]})"])
         sizes = iter(results[len(spatial) :])
         whole = torch.full_like(valid_size, -1)
         pairs: List[torch.Tensor] = []

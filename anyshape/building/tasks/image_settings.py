@@ -14,7 +14,8 @@ def image_settings(asked: Mapping[str, Any], model: Any, processor: Any) -> Dict
     processor's, else ImageNet's; for a grey picture the average of ImageNet's colours.
 
     The model's own are attributes that say what they are for, `image_` and the option: any network may have
-    `channels` or a `stride`. timm's models carry mean and std in their `pretrained_cfg`.
+    `channels` or a `stride`. timm's models carry mean and std in their `pretrained_cfg`; one of torchvision
+    may be given those of its weights, as `model.transforms = weights.transforms()`.
 
     `asked` are the recipe's task options, `processor` may be None. Raises ConfigError, which names the
     option.
@@ -24,11 +25,13 @@ def image_settings(asked: Mapping[str, Any], model: Any, processor: Any) -> Dict
     config = getattr(model, "config", None)
     timm = getattr(model, "pretrained_cfg", None)
     timm = timm if isinstance(timm, Mapping) else {}
+    presets = getattr(model, "transforms", None)  # as torchvision's weights give them
+    shape = timm.get("input_size")
     brought: Dict[str, Any] = {
-        "mean": getattr(processor, "image_mean", timm.get("mean")),
-        "std": getattr(processor, "image_std", timm.get("std")),
+        "mean": getattr(processor, "image_mean", timm.get("mean") or _listed(presets, "mean")),
+        "std": getattr(processor, "image_std", timm.get("std") or _listed(presets, "std")),
         "rescale": getattr(processor, "rescale_factor", None),
-        "channels": getattr(config, "num_channels", None),
+        "channels": getattr(config, "num_channels", shape[0] if isinstance(shape, (list, tuple)) else None),
         "multiple_of": getattr(processor, "size_divisor", None),
     }
     if getattr(processor, "do_normalize", None) is False:
@@ -41,8 +44,13 @@ def image_settings(asked: Mapping[str, Any], model: Any, processor: Any) -> Dict
         return next((value for value in values if value is not None), default)
 
     grey = setting("channels", None) == 1
-    mean = _numbers("mean", setting("mean", [sum(IMAGENET_MEAN) / 3] if grey else IMAGENET_MEAN))
-    std = _numbers("std", setting("std", [sum(IMAGENET_STD) / 3] if grey else IMAGENET_STD))
+    mean, std = (
+        _numbers(name, setting(name, [sum(usual) / 3] if grey else usual))
+        for name, usual in (("mean", IMAGENET_MEAN), ("std", IMAGENET_STD))
+    )
+    if grey:  # one number is enough to say that; colours that the model brings are averaged
+        mean = mean if asked.get("mean") is not None else [sum(mean) / len(mean)]
+        std = std if asked.get("std") is not None else [sum(std) / len(std)]
     (rescale,) = _numbers("rescale", [setting("rescale", 1 / 255)])
     channels = setting("channels", max(len(mean), len(std)))
     multiple = setting("multiple_of", 1)
@@ -60,6 +68,11 @@ def image_settings(asked: Mapping[str, Any], model: Any, processor: Any) -> Dict
     if 0 in std:
         raise ConfigError("handler.task_options.std must not be 0: pixels are divided by it")
     return {"mean": mean, "std": std, "rescale": rescale, "channels": channels, "multiple_of": multiple}
+
+
+def _listed(presets: Any, name: str) -> Any:
+    values = getattr(presets, name, None)
+    return list(values) if isinstance(values, (list, tuple)) else None
 
 
 def _numbers(option: str, values: Any) -> List[float]:

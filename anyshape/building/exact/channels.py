@@ -1,0 +1,127 @@
+"""Operations within the channels: they move or join them, and leave every position where it is."""
+
+from __future__ import annotations
+
+from typing import Any, Optional
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from anyshape.building.exact.layout import getitem, permute
+from anyshape.building.exact.mode import handles, together
+from anyshape.building.exact.moved import tracked
+from anyshape.building.exact.region import NotExact, Region, Space, forget, plain, region_of, shape_of
+from anyshape.building.exact.windows import alone
+
+
+def _apart(region: Region, ndim: int, *dims: Any) -> None:
+    """Raises NotExact unless the dimensions are neither the batch nor a side of the picture."""
+    for dim in dims:
+        if plain(dim) % ndim in (region.batch, *region.axes):
+            raise NotExact("over a side of the image or the batch")
+
+
+def _same(space: Space, result: Tensor, region: Region) -> Tensor:
+    return space.attach(result, Region(dict(region.axes), region.batch, own=True, mask=region.mask))
+
+
+@handles("channel_shuffle")
+def channel_shuffle(space: Space, input: Tensor, groups: int) -> Tensor:
+    region = tracked(input)
+    _apart(region, input.dim(), 1)
+    return _same(space, F.channel_shuffle(input, groups), region)
+
+
+@handles("local_response_norm")
+def local_response_norm(
+    space: Space, input: Tensor, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0
+) -> Tensor:
+    region = tracked(input)
+    _apart(region, input.dim(), 1)
+    return _same(space, F.local_response_norm(input, size, alpha, beta, k), region)
+
+
+@handles("roll")
+def roll(space: Space, input: Tensor, shifts: Any, dims: Any = None) -> Tensor:
+    region = tracked(input)
+    if dims is None:
+        raise NotExact("the picture is rolled as one sequence")
+    _apart(region, input.dim(), *(dims if isinstance(dims, (list, tuple)) else [dims]))
+    return _same(space, torch.roll(input, shifts, dims), region)
+
+
+@handles("flip")
+def flip(space: Space, input: Tensor, *dims: Any) -> Tensor:
+    region = tracked(input)
+    chosen = dims[0] if len(dims) == 1 and isinstance(dims[0], (list, tuple)) else dims
+    _apart(region, input.dim(), *chosen)
+    return _same(space, torch.flip(input, tuple(chosen)), region)
+
+
+@handles("index_select")
+def index_select(space: Space, input: Tensor, dim: int, index: Tensor) -> Tensor:
+    region = tracked(input)
+    alone(index)
+    _apart(region, input.dim(), dim)
+    return _same(space, torch.index_select(input, dim, index), region)
+
+
+@handles("repeat_interleave")
+def repeat_interleave(
+    space: Space, input: Tensor, repeats: Any, dim: Optional[int] = None, output_size: Optional[int] = None
+) -> Tensor:
+    region = tracked(input)
+    if dim is None:
+        raise NotExact("the picture is repeated as one sequence")
+    _apart(region, input.dim(), dim)
+    return _same(space, torch.repeat_interleave(input, repeats, dim, output_size=output_size), region)
+
+
+@handles("repeat", "tile")
+def repeat(space: Space, input: Tensor, *sizes: Any) -> Tensor:
+    region = tracked(input)
+    times = list(sizes[0] if len(sizes) == 1 and isinstance(sizes[0], (list, tuple)) else sizes)
+    more = len(times) - input.dim()
+    if more < 0:
+        raise NotExact("fewer numbers than dimensions")
+    for dim in (region.batch, *region.axes):
+        if plain(times[dim + more]) != 1:
+            raise NotExact("the image or the batch is repeated")
+    axes = {dim + more: axis for dim, axis in region.axes.items()}
+    return space.attach(input.repeat(*times), Region(axes, region.batch + more, own=True, mask=region.mask))
+
+
+@handles("movedim", "moveaxis")
+def movedim(space: Space, input: Tensor, source: Any, destination: Any) -> Tensor:
+    places = torch.empty([1] * input.dim()).dim()
+    froms, tos = ([each] if isinstance(each, int) else list(each) for each in (source, destination))
+    froms, tos = [each % places for each in froms], [each % places for each in tos]
+    rest = [dim for dim in range(places) if dim not in froms]
+    order = [froms[tos.index(dim)] if dim in tos else rest.pop(0) for dim in range(places)]
+    return permute(space, input, *order)
+
+
+@handles("expand_as")
+def expand_as(space: Space, input: Tensor, other: Tensor) -> Tensor:
+    """What is one wide is as wide as the picture now, and as valid."""
+    region = together(space, other.dim(), [input, other])
+    region.own = False
+    return space.attach(input.expand_as(other), region)
+
+
+@handles("setitem")
+def setitem(space: Space, input: Tensor, index: Any, value: Any) -> None:
+    """Channels are written; on the image's sides the whole of it."""
+    target = region_of(input)
+    if target is None:
+        raise NotExact("the picture is written into a tensor whose valid positions are not known")
+    part = getitem(space, input, index)
+    chosen = region_of(part)
+    if chosen is None or set(chosen.axes.values()) != set(target.axes.values()):
+        raise NotExact("a part of the image is written")
+    if isinstance(value, Tensor) and (region_of(value) is not None or max(shape_of(value), default=1) > 1):
+        together(space, part.dim(), [part, value])
+    input[index] = value
+    target.written()
+    forget(part)

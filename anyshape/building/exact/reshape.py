@@ -1,0 +1,121 @@
+"""Reshaping: which dimension of the result each tracked one is, flattened ones included.
+
+What a dimension is made of is decided by what lies behind it in memory, for that is what reshaping keeps.
+The sizes that a model asks for must be those for every picture, and not just happen to be so in this bucket.
+"""
+
+from __future__ import annotations
+
+from math import prod
+from typing import Any, Callable, Dict, List, Tuple
+
+import torch
+from torch import Tensor
+
+from anyshape.building.exact.mode import handles
+from anyshape.building.exact.moved import tracked
+from anyshape.building.exact.region import FLATTENED, Axis, Flat, NotExact, Region, Space, plain, shape_of
+from anyshape.building.exact.side import Area, Known
+
+
+def reshaped(method: str) -> Callable[..., Tensor]:
+    def reshape(space: Space, input: Tensor, *sizes: Any, **options: Any) -> Tensor:
+        region = tracked(input)
+        result: Tensor = getattr(torch.Tensor, method)(input, *sizes, **options)
+        before, after = shape_of(input), shape_of(result)
+        axes, batch = _found(region, before, after)
+        if not space.flattens and any(isinstance(axis, Flat) for axis in axes.values()):
+            raise NotExact(FLATTENED)
+        if method in ("view", "reshape", "unflatten"):
+            _check(space, axes, _given(method, sizes, options, len(before), len(after)))
+        if method == "squeeze":
+            _check_squeezed(space, region, sizes, len(before))
+        outcome = Region(axes, batch, mask=region.mask)
+        outcome.view_of(region)
+        outcome.fill = region.fill
+        return space.attach(result, outcome)
+
+    return reshape
+
+
+for _method in ("view", "reshape", "flatten", "unflatten", "squeeze", "unsqueeze"):
+    handles(_method)(reshaped(_method))
+
+
+def _found(region: Region, before: List[int], after: List[int]) -> Tuple[Dict[int, Any], int]:
+    """The result's axes and its batch dimension."""
+    axes: Dict[int, Any] = {}
+    batch = 0
+    place = 0  # the first dimension of the result that is not taken
+    waiting = sorted([region.batch, *region.axes])
+    while waiting:
+        dim = waiting.pop(0)
+        axis = region.axes.get(dim)
+        for at in range(place, len(after)):
+            behind = prod(before[dim + 1 :])
+            same = dim == region.batch == 0 == at or after[at] == before[dim]
+            if same and prod(after[at + 1 :]) == behind:
+                if axis is None:
+                    batch = at
+                else:
+                    axes[at] = axis
+                place = at + 1
+                break
+            if isinstance(axis, Flat) and not axis.before and not axis.after:
+                wanted = [axis.rows.length, axis.columns.length]
+                if after[at : at + 2] == wanted and prod(after[at + 2 :]) == behind:
+                    axes[at], axes[at + 1] = axis.rows, axis.columns
+                    place = at + 2
+                    break
+            pair = region.axes.get(dim + 1)
+            if not isinstance(axis, Axis) or not isinstance(pair, Axis) or axis.side == pair.side:
+                continue
+            if after[at] == axis.length * pair.length and prod(after[at + 1 :]) == prod(before[dim + 2 :]):
+                axes[at] = Flat(axis, pair)
+                waiting.remove(dim + 1)
+                place = at + 1
+                break
+        else:
+            raise NotExact("rows of the batch are separated or joined" if axis is None else FLATTENED)
+    return axes, batch
+
+
+def _given(method: str, sizes: Any, options: Any, before: int, after: int) -> Dict[int, Any]:
+    """The sizes that the model asks for, by dimension of the result."""
+    if method == "unflatten":
+        dim, parts = (*sizes, *options.values())[:2]
+        return {dim % before + place: part for place, part in enumerate(parts)}
+    asked = sizes or tuple(options.values())
+    if len(asked) == 1 and isinstance(asked[0], (list, tuple)):
+        asked = tuple(asked[0])
+    return dict(enumerate(asked)) if len(asked) == after else {}
+
+
+def _check(space: Space, axes: Dict[int, Any], given: Dict[int, Any]) -> None:
+    """Leave the pictures for which the sizes asked for are those of the tracked dimensions."""
+    for dim, axis in axes.items():
+        size = given.get(dim, -1)
+        if isinstance(size, Area) and isinstance(axis, Flat):
+            if size.extra != axis.before + axis.after:
+                size.freeze()
+            tables = dict(zip((0, 1), size.sides))
+            for part in axis.parts:
+                space.keep(part.side, part.table, tables[part.side])
+        elif isinstance(axis, Flat):
+            if isinstance(size, Known) or plain(size) != -1:
+                space.side(axis).freeze()  # type: ignore[attr-defined]
+        elif isinstance(size, Known) and size.side != axis.side:
+            raise NotExact("heights and widths change places")
+        elif isinstance(size, Known) or plain(size) != -1:
+            known = space.followed(axis.side, size)
+            space.keep(axis.side, axis.table, known.table if known else [plain(size)] * len(axis.table))
+
+
+def _check_squeezed(space: Space, region: Region, dims: Any, ndim: int) -> None:
+    """A dimension that only smaller pictures would lose is lost for none."""
+    asked = dims[0] if len(dims) == 1 and isinstance(dims[0], (list, tuple)) else dims
+    chosen = {dim % ndim for dim in asked} or set(region.axes)
+    for dim in chosen & set(region.axes):
+        for axis in region.axes[dim].parts:
+            gone = [size == 1 for size in axis.table]
+            space.keep(axis.side, gone, [gone[-1]] * len(gone))
