@@ -8,6 +8,7 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 import torch
 from torch import nn
 
+from anyshape.building.errors import BuildError
 from anyshape.building.pooling import SentenceModel, first_tensor
 from anyshape.building.segments import apart, members, pool
 from anyshape.errors import ConfigError
@@ -62,6 +63,8 @@ def in_rows(model: nn.Module, names: Sequence[str], vocabulary: int) -> InRows:
             rows = InRows(model, first)
             try:
                 output, made = rows.run(side_by_side(texts))
+            except BuildError:
+                raise
             except Exception as error:  # models refuse in many ways
                 raise _refused(kind, f"does not run on them ({str(error).splitlines()[0][:200]})") from error
             if not made:

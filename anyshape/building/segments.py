@@ -28,8 +28,7 @@ def apart(model: nn.Module, segments: torch.Tensor) -> Iterator[List[str]]:
     except ImportError:
         raise BuildError(
             "handler.layout: rows needs a newer transformers than the one here, 4.53 at least, whose models "
-            "share "
-            "their masking code: leave it out, and list buckets of several lengths"
+            "share their masking code: leave it out, and list buckets of several lengths"
         ) from None
 
     made: List[str] = []
