@@ -109,8 +109,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--weights", type=int, metavar="N", help="parameters, for Inferentia's rule")
     parser.add_argument("--workers", type=int, default=1, metavar="N", help="each loads every bucket")
     parser.add_argument("--layout", choices=["items", "rows"], default="items", help="what a row holds")
-    parser.add_argument("--depth", type=int, default=32, metavar="N", help="rows: texts in a batch (32)")
-    parser.add_argument("--segments", type=int, default=32, metavar="N", help="rows: most texts in a row")
+    parser.add_argument("--depth", type=_count, default=32, metavar="N", help="rows: texts in a batch (32)")
+    parser.add_argument("--segments", type=_count, default=32, metavar="N", help="rows: most texts in a row")
     parser.add_argument(
         "--batch-sizes", type=_numbers, default=[1, 8], metavar="N,N", help="rows: of a call (1,8)"
     )
@@ -170,6 +170,10 @@ def _run(args: argparse.Namespace) -> None:
 def _plan_rows(args: argparse.Namespace, histogram: Histogram, limit: Optional[int]) -> None:
     if any(len(size) != 1 for size in histogram):
         raise PlanError("--layout rows is for texts: rows have one length")
+    if args.plot or args.exact or args.cost:
+        raise PlanError(
+            "--layout rows packs batches by a modelled cost: leave out --plot, --exact and --cost"
+        )
     lengths = {size[0]: count for size, count in histogram.items()}
     count = None if args.buckets == "auto" else args.buckets
     plans = plan_depths(lengths, args.depth, args.batch_sizes, args.segments, limit, args.align, count)
@@ -266,6 +270,12 @@ def _compare(seen: Seen, buckets: Any, cost: Cost) -> Dict[str, Any]:
     answer["items"] = sum(seen.histogram.values())
     answer["larger_than_present"] = answer["items"] - sum(taken.values())
     return answer
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"a positive whole number, not {text!r}")
+    return int(text)
 
 
 def _numbers(text: str) -> List[int]:

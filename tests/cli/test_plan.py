@@ -350,6 +350,7 @@ def test_a_depth_and_batch_sizes_of_ones_own(plan, write):
     ("arguments", "said"),
     [
         (("--sizes", COCO), "rows is for texts"),
+        (("--lengths", MRPC, "--field", "pair", "--exact"), "leave out --plot"),
         (("--lengths", MRPC, "--field", "pair", "--weights", 2_000_000_000), "list fewer"),
     ],
 )
