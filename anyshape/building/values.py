@@ -34,6 +34,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from anyshape.backends.base import Tensors, quiet
 from anyshape.building.errors import BuildError
+from anyshape.building.functions import functions_traced
 from anyshape.padding import DATA, InputSpec
 
 # What gives Python a number, a truth or a list, and what torch answers to it is not recorded.
@@ -108,7 +109,7 @@ def _reads(model: torch.nn.Module, kinds: Sequence[int], example: Tensors) -> Li
     example = tuple(tensor.clone() for tensor in example)
     followed = Followed(example, kinds)
     try:
-        with torch.no_grad(), quiet(), _Derived(followed), _Reading(followed):
+        with torch.no_grad(), quiet(), functions_traced(), _Derived(followed), _Reading(followed):
             torch.jit.trace(model, example, check_trace=False, strict=False)  # type: ignore[no-untyped-call]
     except Exception:
         return followed.reads  # compiling says why

@@ -8,6 +8,8 @@ import sys
 
 import torch
 
+from anyshape.backends.base import quiet
+
 WORDS = 30522  # the tokenizer's
 
 
@@ -188,11 +190,33 @@ class OwnFunction(torch.autograd.Function):
         return vectors * 2
 
 
-class Unsaveable(Words):
-    """torch.jit traces it and cannot write it down, as with Bloom."""
+class Functional(Words):
+    """Doubles its vectors in a function with a gradient of its own, as Bloom and YOSO."""
 
     def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
         vectors: torch.Tensor = OwnFunction.apply(super().forward(input_ids, attention_mask))
+        return vectors
+
+
+@torch.jit.ignore
+def doubled(vectors):
+    return vectors * 2
+
+
+def scripted(vectors):
+    return doubled(vectors)
+
+
+class Unsaveable(Words):
+    """torch.jit traces it and cannot write it down: it calls a function that stays in Python."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        with quiet():
+            self.scripted = torch.jit.script(scripted)
+
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+        vectors: torch.Tensor = self.scripted(super().forward(input_ids, attention_mask))
         return vectors
 
 
@@ -253,6 +277,10 @@ def words_that_change_the_process() -> torch.nn.Module:
 
 def larger_than_one() -> torch.nn.Module:
     return LargerThanOne()
+
+
+def functional() -> torch.nn.Module:
+    return Functional()
 
 
 def unsaveable() -> torch.nn.Module:

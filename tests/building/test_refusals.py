@@ -113,7 +113,12 @@ def test_a_model_that_compiles_and_cannot_be_saved(
     assert main(["build", str(recipe), "--store", str(tmp_path / "store")]) == 1
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert error.startswith("error: handler.model: torchscript compiles it, but cannot save it (")
-    assert "OwnFunction" in error
+    assert "doubled" in error
+
+
+def test_a_function_with_a_gradient_of_its_own_is_compiled(tmp_path: Path) -> None:
+    built = BucketedModel.load(build(recipe_of(tmp_path, "functional"), tmp_path / "store").path)
+    assert built.index.exact
 
 
 @pytest.mark.parametrize("name", ["a,b", "a:b", "two words"])

@@ -11,6 +11,7 @@ import torch
 from anyshape.backends.base import Tensors, quiet
 from anyshape.buckets import Bucket
 from anyshape.building.backends.base import Compiler
+from anyshape.building.functions import functions_traced
 
 FILE = "buckets.pt"
 
@@ -32,7 +33,7 @@ class TorchScriptCompiler(Compiler):
     shares_weights = True
 
     def compile(self, model: torch.nn.Module, example: Tensors, bucket: Bucket) -> Any:
-        with torch.no_grad(), quiet():
+        with torch.no_grad(), quiet(), functions_traced():
             return torch.jit.trace(model, example, check_trace=False, strict=False)  # type: ignore[no-untyped-call]
 
     def save(self, compiled: Mapping[str, Any], folder: Path) -> Dict[str, str]:
