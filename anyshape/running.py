@@ -42,18 +42,19 @@ class Runner:
 
     def _run_items(self, items: Sequence[ItemOrRefused]) -> List[OutputOrRefused]:
         results: Dict[int, OutputOrRefused] = {}
-        waiting: Dict[int, Item] = {}  # by their places in the batch
+        waiting: List[Item] = []
+        places: List[int] = []  # of those that wait, in the batch
         for i, item in enumerate(items):
             if isinstance(item, Refused):
                 results[i] = item
             elif fits(item.size, self.costs.buckets, self.costs.unpadded):
-                waiting[i] = item
+                waiting.append(item)
+                places.append(i)
             else:
                 results[i] = self._too_large(item)
-        places = list(waiting)
-        for call in self.policy([item.size for item in waiting.values()], self.costs):
-            members = [places[i] for i in call.items]
-            results.update(zip(members, self._run_or_fail(call, [waiting[place] for place in members])))
+        for call in self.policy([item.size for item in waiting], self.costs):
+            outputs = self._run_or_fail(call, [waiting[i] for i in call.items])
+            results.update(zip([places[i] for i in call.items], outputs))
         return [results[i] for i in range(len(items))]
 
     def _run_or_fail(self, call: Call, items: Sequence[Item]) -> Sequence[OutputOrRefused]:

@@ -68,7 +68,7 @@ def test_every_bucket_is_measured_against_the_unpadded_model(built: Built) -> No
     assert all(program.deviation is not None and 0 <= program.deviation <= 1e-4 for program in programs)
     assert all(program.seconds > 0 and program.size > 0 for program in programs)
     assert built.index.exact
-    assert {(tuple(c["bucket"]), c["batch_size"]) for c in built.index.costs} == {
+    assert {(row.bucket, row.batch_size) for row in built.index.costs} == {
         ((bucket,), rows) for bucket in BUCKETS for rows in (1, 2, 4)
     }
 
