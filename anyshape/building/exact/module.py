@@ -23,6 +23,7 @@ from anyshape.building.exact import (
 )
 from anyshape.building.exact.mode import ExactMode
 from anyshape.building.exact.region import Flat, Region, Space, region_of, shape_of
+from anyshape.building.exact.replaced import replaced
 from anyshape.building.exact.unseen import UnseenMode
 from anyshape.building.outputs import tensors_of
 
@@ -115,7 +116,7 @@ class ExactPadding(nn.Module):
             region.fill = 0.0
             extra["pixel_mask"] = space.attach(mask, region)
         try:
-            with _watching(space, pixel_values), ExactMode(space, releases=self._takes_mask):
+            with _watching(space, pixel_values), ExactMode(space, releases=self._takes_mask), replaced():
                 answer = self.model(pixels, **extra)
         except Exception as error:
             if space.unknown:

@@ -51,33 +51,57 @@ def _found(region: Region, before: List[int], after: List[int]) -> Tuple[Dict[in
     while waiting:
         dim = waiting.pop(0)
         axis = region.axes.get(dim)
+        behind = prod(before[dim + 1 :])
         for at in range(place, len(after)):
-            behind = prod(before[dim + 1 :])
             same = dim == region.batch == 0 == at or after[at] == before[dim]
             if same and prod(after[at + 1 :]) == behind:
-                if axis is None:
-                    batch = at
-                else:
-                    axes[at] = axis
-                place = at + 1
-                break
-            if isinstance(axis, Flat) and not axis.before and not axis.after:
-                wanted = [axis.rows.length, axis.columns.length]
-                if after[at : at + 2] == wanted and prod(after[at + 2 :]) == behind:
-                    axes[at], axes[at + 1] = axis.rows, axis.columns
-                    place = at + 2
-                    break
-            pair = region.axes.get(dim + 1)
-            if not isinstance(axis, Axis) or not isinstance(pair, Axis) or axis.side == pair.side:
-                continue
-            if after[at] == axis.length * pair.length and prod(after[at + 1 :]) == prod(before[dim + 2 :]):
-                axes[at] = Flat(axis, pair)
-                waiting.remove(dim + 1)
-                place = at + 1
                 break
         else:
-            raise NotExact("rows of the batch are separated or joined" if axis is None else FLATTENED)
+            if axis is None:
+                raise NotExact("rows of the batch are separated or joined")
+            place, taken = _made_of(region, dim, place, before, after, axes)
+            waiting = [each for each in waiting if each not in taken]
+            continue
+        if axis is None:
+            batch = at
+        else:
+            axes[at] = axis
+        place = at + 1
     return axes, batch
+
+
+def _made_of(
+    region: Region, dim: int, place: int, before: List[int], after: List[int], axes: Dict[int, Any]
+) -> Tuple[int, List[int]]:
+    """Where a dimension goes that is split or joined, put into `axes`; the next dimension of the result, and
+    the tracked ones that it was joined with."""
+    axis, behind = region.axes[dim], prod(before[dim + 1 :])
+    for at in range(place, len(after)):
+        rest = [prod(after[at + count :]) for count in (1, 2)]
+        if isinstance(axis, Flat):
+            parts = [axis.rows.length, axis.columns.length]
+            if not axis.before and not axis.after and after[at : at + 2] == parts and rest[1] == behind:
+                axes[at], axes[at + 1] = axis.rows, axis.columns
+                return at + 2, []
+            continue
+        if len(after) > at + 1 and after[at] * after[at + 1] == axis.length and rest[1] == behind:
+            step = after[at + 1]  # patches, each a step high
+            table = tuple(0 if size % step else size // step for size in axis.table)
+            axes[at] = Axis(axis.side, table)
+            return at + 2, []
+        if dim + 1 == len(before):
+            continue
+        joined, behind_both = before[dim] * before[dim + 1], prod(before[dim + 2 :])
+        if after[at] != joined or rest[0] != behind_both or dim + 1 == region.batch:
+            continue
+        pair = region.axes.get(dim + 1)
+        if pair is None:  # patches side by side again
+            axes[at] = Axis(axis.side, tuple(size * before[dim + 1] for size in axis.table))
+            return at + 1, []
+        if isinstance(pair, Axis) and axis.side != pair.side:
+            axes[at] = Flat(axis, pair)
+            return at + 1, [dim + 1]
+    raise NotExact(FLATTENED)
 
 
 def _given(method: str, sizes: Any, options: Any, before: int, after: int) -> Dict[int, Any]:
@@ -93,6 +117,9 @@ def _given(method: str, sizes: Any, options: Any, before: int, after: int) -> Di
 
 def _check(space: Space, axes: Dict[int, Any], given: Dict[int, Any]) -> None:
     """Leave the pictures for which the sizes asked for are those of the tracked dimensions."""
+    for dim, size in given.items():
+        if dim not in axes and isinstance(size, (Known, Area)):
+            size.freeze()  # as high as a part of the picture, which is not followed
     for dim, axis in axes.items():
         size = given.get(dim, -1)
         if isinstance(size, Area) and isinstance(axis, Flat):
