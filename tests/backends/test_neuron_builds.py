@@ -177,7 +177,7 @@ def test_oversize_input_of_a_bucket_model_raises_and_is_no_empty_list() -> None:
         find([torch.zeros(1, 17), torch.zeros(1, 17)])
 
 
-@pytest.mark.parametrize("backend", ["neuron", "neuronx"])
+@pytest.mark.parametrize("backend", [pytest.param("neuron", marks=pytest.mark.slow), "neuronx"])
 def test_what_was_compiled_before_is_not_compiled_again(
     backend: str, tmp_path: Path, log: Path, device: Path
 ) -> None:
@@ -260,7 +260,7 @@ def test_a_target_among_the_compilers_arguments_counts(args: list[str]) -> None:
     assert create_backend("neuronx", {"compiler_args": args, "off_device": True}).target == "trn1"
 
 
-@pytest.mark.parametrize("backend", ["neuron", "neuronx"])
+@pytest.mark.parametrize("backend", [pytest.param("neuron", marks=pytest.mark.slow), "neuronx"])
 def test_dynamic_batching_wants_a_row_per_item_everywhere(backend: str, tmp_path: Path) -> None:
     (tmp_path / "whole.py").write_text(
         "import torch\nfrom tests.tiny_models import bert\n\n\nclass Whole(torch.nn.Module):\n"
@@ -349,7 +349,7 @@ def test_weights_that_one_program_cannot_hold(tmp_path: Path, monkeypatch: pytes
     made(tmp_path, "neuron", {"separate_weights": True})
 
 
-@pytest.mark.parametrize(("loading", "state"), [("lazy", [1, 0]), ("async", [0, 1]), ("lazy_async", [1, 1])])
+@pytest.mark.parametrize(("loading", "state"), [("async", [0, 1]), ("lazy_async", [1, 1])])
 def test_loading_is_set_before_a_program_is_saved(loading: str, state: list[int], tmp_path: Path) -> None:
     built = made(tmp_path, "neuronx", {"loading": loading}, buckets=[8], batch_sizes=[1])
     program = torch.jit.load(str(unpacked(built) / "models" / "8_b1.pt"))

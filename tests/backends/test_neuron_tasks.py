@@ -37,8 +37,14 @@ PICTURE_MODELS = {
     "object-detection": "detr",
 }
 IN_ROWS = ["feature-extraction", "sentence-embedding", "text-classification", "token-classification"]
-# The older generation traces the same models in the same way: the quick tests take one of each kind.
-QUICK = ["sentence-embedding", "image-classification"]
+# Tasks trace in much the same way: the quick tests take what differs, `make test-slow` all of them.
+QUICK = {
+    "neuron": ["sentence-embedding", "image-classification"],
+    "neuronx": [
+        *("multi-vector-embedding", "question-answering", "sentence-embedding"),
+        *("image-classification", "image-segmentation", "object-detection", "waves"),
+    ],
+}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -52,9 +58,11 @@ def device(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 def both(names: list[str]) -> list[Any]:
-    slow = [pytest.param("neuron", name, marks=pytest.mark.slow) for name in names if name not in QUICK]
-    quick = [("neuron", name) for name in names if name in QUICK]
-    return [*(("neuronx", name) for name in names), *quick, *slow]
+    return [
+        pytest.param(backend, name, marks=[] if name in quick else pytest.mark.slow)
+        for backend, quick in QUICK.items()
+        for name in names
+    ]
 
 
 def assert_exact(work: Path, backend: str, **handler: Any) -> None:

@@ -1,4 +1,4 @@
-"""`anyshape neuron check` against the SDK's stand-ins, with a BERT that is small."""
+"""`anyshape neuron check` against the SDK's stand-ins, with buckets and a BERT that are small."""
 
 from __future__ import annotations
 
@@ -28,6 +28,10 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NEURON_STAND_IN_CORES", "2")
     monkeypatch.setenv("NEURON_RT_NUM_CORES", "1")
     monkeypatch.setattr(neuron_check, "MODELS", neuron_check.MODELS.replace("BertConfig(", SMALL))
+    sections = neuron_check.recipes("neuronx")
+    sections["text"].update(buckets=[16], batch_sizes=[1])
+    sections["pictures"].update(buckets=[[64, 96]], batch_sizes=[1])
+    monkeypatch.setattr(neuron_check, "recipes", lambda backend: sections)
 
 
 @pytest.mark.usefixtures("machine")
