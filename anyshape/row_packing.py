@@ -36,10 +36,10 @@ def pack_rows(sizes: Sequence[Size], costs: CostTable, segments: int) -> List[Ca
     - For up to 6 texts no rows and calls are cheaper. Nor are any where the result costs no more than the
       cheapest calls with room for so many tokens (`Room`), which is a lower bound and often reached.
     - Never costlier than rows of one text each, as `packing.pack` runs them.
-    - Never costlier than best-fit decreasing in rows of the longest length. Where rows are full of tokens
-      before they have `segments` texts, those are at most 11/9 of the fewest that hold the texts, and 4
-      (Johnson, Demers, Ullman, Garey and Graham, "Worst-case performance bounds for simple one-dimensional
-      packing algorithms", SIAM J. Comput. 3(4), 1974).
+    - Never costlier than best-fit decreasing in rows of any one length that holds every text. Where rows
+      are full of tokens before they have `segments` texts, those are at most 11/9 of the fewest that hold
+      the texts, and 4 (Johnson, Demers, Ullman, Garey and Graham, "Worst-case performance bounds for simple
+      one-dimensional packing algorithms", SIAM J. Comput. 3(4), 1974).
 
     Raises ValueError if no row is long enough for some text.
     """
@@ -59,12 +59,14 @@ def pack_rows(sizes: Sequence[Size], costs: CostTable, segments: int) -> List[Ca
         if left is None:
             best = _calls(fills, lengths, costs)
             break
-        wanted = room.more(wanted, lengths[left])
+        wanted = room.more(wanted, lengths[left], sum(bins))
     if best is not None and total_cost(best, costs) <= least * _SLACK:
         return best
     candidates = [] if best is None else [best]
     candidates.append(pack(sizes, costs))
-    candidates.append(_calls(decreasing(order, lengths, costs.buckets[-1][0], segments), lengths, costs))
+    for (length,) in costs.buckets:
+        if length >= lengths[order[0]]:
+            candidates.append(_calls(decreasing(order, lengths, length, segments), lengths, costs))
     if len(sizes) <= _EXACT_UP_TO:
         candidates += [_calls(fills, lengths, costs) for fills in _partitions(lengths, costs, segments)]
     return min(candidates, key=lambda calls: total_cost(calls, costs))
@@ -234,10 +236,11 @@ class Room:
             found[bisect_left(self.lengths, length)] += length
         return found
 
-    def more(self, wanted: Sequence[int], length: int) -> List[int]:
-        """The same and room for another text of that length."""
+    def more(self, wanted: Sequence[int], length: int, tried: int) -> List[int]:
+        """The same and room for another text of that length: more in all than rows of `tried` tokens have."""
         at = bisect_left(self.lengths, length)
-        return [tokens + length * (level == at) for level, tokens in enumerate(wanted)]
+        added = max(length, tried + 1 - sum(wanted))
+        return [tokens + added * (level == at) for level, tokens in enumerate(wanted)]
 
     def seconds(self, wanted: Sequence[int]) -> float:
         """The least seconds that texts of so many tokens take."""

@@ -149,3 +149,10 @@ def test_texts_of_one_row_stand_in_the_batchs_order() -> None:
     (call,) = pack_rows([(2,), (5,), (3,)], CostTable({((16,), 1): 1.0}), 8)
     assert call == Call((16,), 1, (0, 1, 2), (3,))
     assert Counter(call.held) == {3: 1}
+
+
+def test_texts_too_many_for_a_long_row_go_into_short_ones() -> None:
+    """Rows of 512 would be full of texts long before they are full of tokens."""
+    costs = CostTable({((n,), 1): 32.0 + n for n in (128, 512)})
+    calls = pack_rows([(9,)] * 64, costs, 32)
+    assert [call.bucket for call in calls] == [(128,)] * 5
