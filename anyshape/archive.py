@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Dict, List, Mapping, Optional, Tuple
 
@@ -19,7 +20,7 @@ from anyshape.buckets import (
 )
 from anyshape.costs import CostRow
 from anyshape.errors import ConfigError
-from anyshape.packed import INDEX, RECIPE
+from anyshape.packed import INDEX, MANIFEST, RECIPE, check_kind, opened
 from anyshape.padding import InputSpec
 from anyshape.recipe import Recipe, convert
 from anyshape.settings import Settings
@@ -168,3 +169,36 @@ def sha256(path: Path) -> str:
         for block in iter(lambda: file.read(1 << 20), b""):
             digest.update(block)
     return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class Packed:
+    """What a .mar of bucketed models holds.
+
+    model: what the manifest says of it. recipe: model-config.yaml's text. files: bytes of each, by name.
+    """
+
+    model: Dict[str, Any]
+    index: Index
+    recipe: str
+    files: Dict[str, int]
+
+    @property
+    def name(self) -> str:
+        return str(self.model["modelName"])
+
+    @property
+    def version(self) -> str:
+        return str(self.model["modelVersion"])
+
+
+def read_packed(path: Path) -> Packed:
+    """Raises ConfigError if the file cannot be read, is damaged, or is no archive of bucketed models."""
+    with opened(path) as packed:
+        check_kind(path, packed)
+        index = Index.from_json(json.loads(packed.read(INDEX)))
+        model = json.loads(packed.read(MANIFEST))["model"]
+        if not {"modelName", "modelVersion"} <= set(model):
+            raise ConfigError(f"{path} names no model in its {MANIFEST}: build it again")
+        files = {info.filename: info.file_size for info in packed.infolist() if not info.is_dir()}
+        return Packed(model, index, packed.read(RECIPE).decode("utf-8"), files)

@@ -6,42 +6,16 @@ unpack(Path("model_store/minilm.mar"), folder)                # what loading it 
 
 from __future__ import annotations
 
-import json
 import shutil
 import zipfile
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Dict, Iterator
+from typing import Iterator
 
 from anyshape.errors import ConfigError
 from anyshape.recipe import Recipe, parse_yaml
 
-if TYPE_CHECKING:
-    from anyshape.archive import Index
-
 INDEX, RECIPE, MANIFEST = "buckets.json", "model-config.yaml", "MAR-INF/MANIFEST.json"
-
-
-@dataclass(frozen=True)
-class Packed:
-    """What a .mar of bucketed models holds.
-
-    model: what the manifest says of it. recipe: model-config.yaml's text. files: bytes of each, by name.
-    """
-
-    model: Dict[str, Any]
-    index: Index
-    recipe: str
-    files: Dict[str, int]
-
-    @property
-    def name(self) -> str:
-        return str(self.model["modelName"])
-
-    @property
-    def version(self) -> str:
-        return str(self.model["modelVersion"])
 
 
 @contextmanager
@@ -56,20 +30,6 @@ def opened(path: Path) -> Iterator[zipfile.ZipFile]:
         raise ConfigError(f"cannot read {path}: {error.strerror or error}") from None
     except Exception as error:  # a damaged header makes zipfile raise nearly anything
         raise ConfigError(f"{path} is cut off or damaged ({error})") from None
-
-
-def read_packed(path: Path) -> Packed:
-    """Raises ConfigError if the file cannot be read, is damaged, or is no archive of bucketed models."""
-    from anyshape.archive import Index  # torch, which a server that starts does without
-
-    with opened(path) as packed:
-        _check_kind(path, packed)
-        index = Index.from_json(json.loads(packed.read(INDEX)))
-        model = json.loads(packed.read(MANIFEST))["model"]
-        if not {"modelName", "modelVersion"} <= set(model):
-            raise ConfigError(f"{path} names no model in its {MANIFEST}: build it again")
-        files = {info.filename: info.file_size for info in packed.infolist() if not info.is_dir()}
-        return Packed(model, index, packed.read(RECIPE).decode("utf-8"), files)
 
 
 def read_recipe(path: Path) -> Recipe:
@@ -89,13 +49,14 @@ def unpack(path: Path, folder: Path) -> None:
     zipfile keeps every file below `folder`, whatever its name says.
     """
     with opened(path) as packed:
-        _check_kind(path, packed)
+        check_kind(path, packed)
         needed = unpacked_bytes(packed)
         if needed > shutil.disk_usage(folder).free:
             raise ConfigError(f"{path} unpacks to {needed} bytes, more than the disk has free")
         packed.extractall(folder)
 
 
-def _check_kind(path: Path, packed: zipfile.ZipFile) -> None:
+def check_kind(path: Path, packed: zipfile.ZipFile) -> None:
+    """Raise ConfigError where an open archive is none of bucketed models."""
     if INDEX not in packed.namelist():
         raise ConfigError(f"{path} is cut off, or no archive of bucketed models: no {INDEX} in it")

@@ -12,11 +12,10 @@ from typing import Dict, List, Optional, Sequence, Tuple
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from anyshape.archive import Index
+from anyshape.archive import Index, Packed
 from anyshape.buckets import Bucket, bucket_name, by_size
 from anyshape.building.planning.plan import PlanResult
 from anyshape.costs import CostRow
-from anyshape.packed import Packed
 
 CostCells = Tuple[str, List[Optional[Dict[str, float]]]]  # a bucket's name; None: not measured
 

@@ -10,10 +10,10 @@ from typing import Any, Dict
 from rich.console import Console
 from rich.table import Table
 
+from anyshape.archive import read_packed
 from anyshape.cli.tables import bucket_table, compiler_notes, megabytes, weights_table
 from anyshape.layouts import ROWS
 from anyshape.model import BucketedModel
-from anyshape.packed import read_packed
 from anyshape.process import resident_bytes
 from anyshape.threads import cores
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Dict, List, Optional
 
+from anyshape.archive import read_packed
 from anyshape.buckets import Bucket, fits
 from anyshape.building.planning import inputs
 from anyshape.building.planning.cost_models import AreaCost, Cost, FlopsCost, MeasuredCost
@@ -23,7 +24,6 @@ from anyshape.building.planning.show import show_depths, show_plan, show_traffic
 from anyshape.costs import CostRow
 from anyshape.errors import ConfigError
 from anyshape.layouts import ROWS
-from anyshape.packed import read_packed
 from anyshape.server.seen import Seen, ask_seen, read_token, without_earlier
 
 HELP = """\

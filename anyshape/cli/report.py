@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from anyshape.archive import read_packed
 from anyshape.building.errors import BuildError
 from anyshape.building.report_page import page
-from anyshape.packed import read_packed
 
 HELP = """\
 Write one page about an archive, to look at or to send on: what is inside, the buckets over the
