@@ -80,7 +80,9 @@ def section(found: page.Found) -> str:
         if not chosen:
             continue
         versions = sorted({_versions(one) for one in chosen.values()})
-        parts.append(f"### {package}\n\n{'; '.join(versions)}.")
+        listed = sum(entry.package == package for entry in known.values())
+        tried = f"{len(chosen)} of the {listed} models that are listed have been tried so far."
+        parts.append(f"### {package}\n\n{'; '.join(versions)}. {tried if len(chosen) < listed else ''}")
         for kind, what in KINDS.items():
             some = {n.split("/", 1)[1]: one for n, one in chosen.items() if known[n].kind == kind}
             if some:
