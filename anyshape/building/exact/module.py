@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from contextlib import nullcontext
-from typing import Any, ContextManager, Dict, List, NamedTuple, Optional, Tuple
+from contextlib import contextmanager, nullcontext
+from typing import Any, ContextManager, Dict, Iterator, List, NamedTuple, Optional, Tuple
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +19,7 @@ from anyshape.building.exact import (
     signals,
     spread,
     statistics,
+    tokens,
     windows,
 )
 from anyshape.building.exact.mode import ExactMode
@@ -30,7 +31,9 @@ from anyshape.building.outputs import tensors_of
 __all__ = ["ExactPadding", "UnknownOperation"]
 
 # Importing them registers their operations.
-_REGISTERED = (attention, channels, layout, products, resample, reshape, signals, spread, statistics, windows)
+_REGISTERED = (
+    *(attention, channels, layout, products, resample, reshape, signals, spread, statistics, tokens, windows),
+)
 
 
 class UnknownOperation(Exception):
@@ -116,7 +119,8 @@ class ExactPadding(nn.Module):
             region.fill = 0.0
             extra["pixel_mask"] = space.attach(mask, region)
         try:
-            with _watching(space, pixel_values), ExactMode(space, releases=self._takes_mask), replaced():
+            modes = ExactMode(space, releases=self._takes_mask)
+            with _watching(space, pixel_values), _as_traced(), modes, replaced():
                 answer = self.model(pixels, **extra)
         except Exception as error:
             if space.unknown:
@@ -135,6 +139,18 @@ class ExactPadding(nn.Module):
             for accepted in space.accepted
         )
         return (*(cut.output for cut in cuts), *(cut.size for cut in cuts if cut.size is not None))
+
+
+@contextmanager
+def _as_traced() -> Iterator[None]:
+    """What asks whether it is traced gets the answer that it gets when it is compiled: libraries then take
+    the path that is right for every size, as an interpolation of positions that one size could do without."""
+    asked = torch.jit.is_tracing
+    torch.jit.is_tracing = lambda: True
+    try:
+        yield
+    finally:
+        torch.jit.is_tracing = asked
 
 
 def _watching(space: Space, pixels: Tensor) -> ContextManager[Any]:

@@ -41,7 +41,7 @@ def interpolate(
                 raise NotExact("heights and widths change places")
             if size is not None and space.followed(dim - 2, side) is not None:
                 region.axes[dim] = Axis(dim - 2, (0,) + (shape_of(input)[dim],) * space.sides[dim - 2])
-    if antialias or mode not in (*_LINEAR, *_NEAREST):
+    if antialias or mode not in (*_LINEAR, *_NEAREST, "bicubic"):
         raise NotExact(f"mode {mode}" + (", antialias" if antialias else ""))
     sizes, scales = _both(size), _both(scale_factor)
     if size is not None:
@@ -63,6 +63,8 @@ def interpolate(
         outcome.own = False
         return space.attach(result.clone() if result is input else result, outcome)
     if align_corners or any(ratio is None for ratio in fixed.values()):
+        return space.attach(_by_row(space, input, region, outs, sizes, scales, mode, align_corners), outcome)
+    if mode == "bicubic":
         return space.attach(_by_row(space, input, region, outs, sizes, scales, mode, align_corners), outcome)
     if mode in _LINEAR and set(fixed.values()) != {1}:
         # What lies behind the valid edge must look like the edge itself.
@@ -136,6 +138,10 @@ def _by_row(
             index = ((at + (0.5 if mode == "nearest-exact" else 0.0)) * step).floor().long()
             result = space.take(result, region, dim, torch.minimum(index, last))
             continue
+        if mode == "bicubic":
+            where = at * step if align_corners else (at + 0.5) * step - 0.5
+            result = _cubic(space, result, region, dim, where, last)
+            continue
         where = at * step if align_corners else ((at + 0.5) * step - 0.5).clamp(min=0)
         low = torch.minimum(where.floor().long(), last)
         high = torch.minimum(low + 1, last)
@@ -143,3 +149,18 @@ def _by_row(
         first = space.take(result, region, dim, low)
         result = first + (space.take(result, region, dim, high) - first) * weight
     return result
+
+
+def _cubic(space: Space, input: Tensor, region: Region, dim: int, where: Tensor, last: Tensor) -> Tensor:
+    """Four neighbours by Keys' convolution with a = −0.75; those beyond the edge are the edge."""
+    low = where.floor()
+    ahead = where - low
+    total: Any = 0
+    for place in (-1, 0, 1, 2):
+        away = (ahead - place).abs()
+        near = (1.25 * away - 2.25) * away * away + 1
+        far = ((-0.75 * away + 3.75) * away - 6) * away + 3
+        weight = space.per_row(torch.where(away <= 1, near, far), region, dim, 4).to(input.dtype)
+        index = torch.minimum((low.long() + place).clamp(min=0), last)
+        total = total + space.take(input, region, dim, index) * weight
+    return total  # type: ignore[no-any-return]

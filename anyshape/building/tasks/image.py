@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import json
 from pathlib import Path
 from typing import Any, Callable, ClassVar, Dict, List, Optional, Sequence, Tuple
@@ -33,6 +34,12 @@ class ImageBuilder(TaskBuilder):
 
     attributes: ClassVar[Sequence[str]] = ("labels",)
     task: ImageTask
+
+    def load_model(self) -> torch.nn.Module:
+        model = super().load_model()
+        if "interpolate_pos_encoding" in inspect.signature(model.forward).parameters:
+            model.register_forward_pre_hook(_at_any_size, with_kwargs=True)
+        return model
 
     def save(self, model: torch.nn.Module, folder: Path) -> None:
         settings = image_settings(self.section.task_options, model, self.source.image_processor())
@@ -134,6 +141,12 @@ class ImageBuilder(TaskBuilder):
         coarse = noise.integers(0, 256, (size[0] // 16 + 2, size[1] // 16 + 2, self.task.channels), np.uint8)
         pixels = resize(coarse, size).astype(np.float32) + noise.normal(0, 8, (*size, self.task.channels))
         return self.task.item(pixels.astype(np.float32), size, None)
+
+
+def _at_any_size(model: torch.nn.Module, args: Any, kwargs: Dict[str, Any]) -> Tuple[Any, Dict[str, Any]]:
+    """ViT and its kin take pictures of the size that they were trained at, unless they are asked to
+    interpolate their table of positions; at that size this changes nothing."""
+    return args, {"interpolate_pos_encoding": True, **kwargs}
 
 
 def _refusal(model: Callable[..., Any], channels: int, size: Size) -> Optional[str]:

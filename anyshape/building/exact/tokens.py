@@ -1,0 +1,98 @@
+"""Pictures as sequences: class tokens before the patches, and tables of positions."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, Dict, List, Optional, Sequence
+
+import torch
+from torch import Tensor
+
+from anyshape.building.exact import layout, reshape
+from anyshape.building.exact.axis import Flat
+from anyshape.building.exact.mode import handles
+from anyshape.building.exact.moved import tracked
+from anyshape.building.exact.region import NotExact, Region, Space, plain, region_of, shape_of
+
+
+@handles("cat", "concat", "concatenate")
+@functools.wraps(layout.cat)
+def cat(space: Space, tensors: Sequence[Tensor], dim: int = 0, axis: Optional[int] = None) -> Tensor:
+    """Along a flattened picture, what every picture has may stand before it and behind it."""
+    at = dim if axis is None else axis
+    regions = [region_of(tensor) for tensor in tensors]
+    ndim = next(tensor.dim() for tensor, region in zip(tensors, regions) if region is not None)
+    flats = [i for i, r in enumerate(regions) if r is not None and isinstance(r.axes.get(at % ndim), Flat)]
+    if len(flats) != 1:
+        return layout.cat(space, tensors, at)
+    at %= ndim
+    region = regions[flats[0]]
+    assert region is not None
+    rows = tensors[flats[0]].shape[region.batch]
+    whole: List[Tensor] = []
+    for i, tensor in enumerate(tensors):
+        if i in flats:
+            whole.append(tensor)
+            continue
+        if regions[i] is not None or tensor.dim() != ndim or region.batch != 0:
+            raise NotExact("images are joined side by side")
+        whole.append(tensor.expand(rows, *[-1] * (ndim - 1)) if shape_of(tensor)[0] == 1 else tensor)
+    counts = [shape_of(tensor)[at] for tensor in tensors]
+    flat = region.axes[at]
+    more = sum(counts[: flats[0]]), sum(counts[flats[0] + 1 :])
+    axes = {**region.axes, at: Flat(flat.rows, flat.columns, flat.before + more[0], flat.after + more[1])}
+    return space.attach(torch.cat(whole, at), Region(axes, region.batch, own=True))
+
+
+@handles("getitem")
+@functools.wraps(layout.getitem)
+def getitem(space: Space, input: Tensor, index: Any) -> Tensor:
+    """Of a flattened picture: what stands before it, or all from there on."""
+    region = tracked(input)
+    items = list(index) if isinstance(index, tuple) else [index]
+    simple = all(isinstance(item, (int, slice)) for item in items)
+    flats = [d for d, axis in region.axes.items() if isinstance(axis, Flat) and d < len(items)]
+    if not simple or len(flats) != 1 or items[flats[0]] == slice(None):
+        return layout.getitem(space, input, index)
+    dim = flats[0]
+    others = [item for place, item in enumerate(items) if place != dim]
+    if any(item != slice(None) for item in others):
+        raise NotExact("cut along several dimensions")
+    flat, item = region.axes[dim], items[dim]
+    axes: Dict[int, Any] = {d: axis for d, axis in region.axes.items() if d != dim}
+    if isinstance(item, slice):
+        start = 0 if item.start is None else plain(item.start)
+        if item.step not in (None, 1) or start < 0:
+            raise NotExact("a slice of a flattened picture")
+        if item.stop is None and start <= flat.before:
+            axes[dim] = Flat(flat.rows, flat.columns, flat.before - start, flat.after)
+        elif item.stop is None or not 0 <= plain(item.stop) <= flat.before:
+            raise NotExact("a slice of a flattened picture")
+    elif not 0 <= plain(item) < flat.before:
+        raise NotExact("one position of a flattened picture is taken")
+    else:
+        axes = {d - (d > dim): axis for d, axis in axes.items()}
+    gone = int(region.batch > dim and not isinstance(item, slice))
+    outcome = Region(axes, region.batch - gone, mask=region.mask)
+    return space.attach(input[index].clone(), outcome)
+
+
+def _of_every_row(method: str) -> Any:
+    plainly = reshape.reshaped(method)
+
+    @functools.wraps(plainly)
+    def reshaped(space: Space, input: Tensor, *sizes: Any, **options: Any) -> Tensor:
+        """A model that writes 1 for its batch has one table of positions for all of it; here, where
+        pictures of other sizes are together, every row has its own."""
+        region = tracked(input)
+        asked = sizes[0] if len(sizes) == 1 and isinstance(sizes[0], (list, tuple)) else sizes
+        one = region.batch == 0 and len(asked) > 1 and type(asked[0]) is int and asked[0] == 1
+        if one and not options and shape_of(input)[0] != 1:
+            return plainly(space, input, (input.shape[0], *asked[1:]))
+        return plainly(space, input, *sizes, **options)
+
+    return reshaped
+
+
+for _name in ("view", "reshape"):
+    handles(_name)(_of_every_row(_name))
