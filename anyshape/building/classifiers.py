@@ -39,7 +39,8 @@ def _pads_by_itself(model: nn.Module) -> bool:
         return False
     # No other sign of it is the same in all of them, and most models look for nothing: running one to see
     # could change it.
-    return "pad_token_id" in inspect.getsource(type(model).forward)
+    written = [vars(kind)["forward"] for kind in type(model).__mro__ if "forward" in vars(kind)]
+    return any("pad_token_id" in inspect.getsource(forward) for forward in written)
 
 
 def end_token(model: nn.Module) -> Optional[int]:

@@ -62,6 +62,7 @@ MORE: Dict[str, Dict[str, Any]] = {
     "falcon": {"head_dim": None},
     "funnel": {"num_hidden_layers": None, "block_sizes": [1, 1]},
     "gpt_neo": {"attention_types": [[["global", "local"], 1]]},
+    "codegen": {"rotary_dim": 4},
     "gptj": {"rotary_dim": 4},
     "hunyuan_v1_dense": OWN_LENGTHS,
     "hunyuan_v1_moe": OWN_LENGTHS,
@@ -102,7 +103,7 @@ MORE: Dict[str, Dict[str, Any]] = {
 INSIDE: Dict[str, Dict[str, Dict[str, Any]]] = {"qwen3_5": {"text_config": BOTH_LAYERS}}
 # Why the plain model itself does not run here, where its own words do not say.
 UNTRIED = {
-    "layoutlmv2": "transformers' own model needs detectron2, which no package index has for this Python",
+    "layoutlmv2": "transformers' own model needs the library detectron2, which is not installed",
     "mra": "without its CUDA kernel, transformers' own model attends to nothing and answers every text alike",
 }
 # The recipe's keys that a type needs besides, and what the page says of them.
