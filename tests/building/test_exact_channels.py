@@ -67,6 +67,27 @@ def same(kernel: int, stride: int, pool: bool = False) -> Callable[[Tensor], Ten
     return run
 
 
+class SameAsTimms(nn.Conv2d):
+    """Asks its weight how large the kernel is."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        kernel = self.weight.shape[-2:]
+        totals = [max((math.ceil(n / 2) - 1) * 2 + (k - 1) + 1 - n, 0) for n, k in zip(x.shape[2:], kernel)]
+        x = F.pad(x, [half for total in reversed(totals) for half in (total // 2, total - total // 2)])
+        return F.conv2d(x, self.weight, self.bias, 2)
+
+
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
+def test_sizes_keep_what_they_are_beside_those_of_weights_while_traced() -> None:
+    model = around(SameAsTimms(8, 8, 3))
+    exact = ExactPadding(model)
+    with torch.no_grad():
+        traced = torch.jit.trace(exact, padded(pictures([BUCKET]), BUCKET), check_trace=False)
+        exact(*padded(pictures([BUCKET]), BUCKET))
+    error, _ = largest_deviation(model, SIZES, BUCKET, run=traced, exact=exact)
+    assert error < TOLERANCE
+
+
 def written(x: Tensor) -> Tensor:
     y = torch.zeros_like(x)
     y[:, 2:5] = x[:, :3] * 2

@@ -63,6 +63,11 @@ def _by_size(value: Any) -> bool:
     return isinstance(value, Known) or (isinstance(value, (list, tuple)) and any(map(_by_size, value)))
 
 
+def _is_shape_of_weight(func: Any, args: Tuple[Any, ...], kwargs: Dict[str, Any]) -> bool:
+    asked = len(args) == 1 and not kwargs and names.name_of(func) in ("get:shape", "size")
+    return asked and isinstance(args[0], torch.nn.Parameter)
+
+
 def tensors_in(values: Iterable[Any]) -> Iterator[Tensor]:
     for value in values:
         if isinstance(value, Tensor):
@@ -160,6 +165,8 @@ class ExactMode(TorchFunctionMode):
         kwargs = kwargs or {}
         operands = list(tensors_in([*args, *kwargs.values()]))
         if not any(map(reads.from_picture, operands)):
+            if _is_shape_of_weight(func, args, kwargs):  # torch.jit.trace would give tensors, and sizes lose
+                return torch.Size(shape_of(args[0]))  # themselves in arithmetic with those
             if names.name_of(func) in SIZED and any(map(_by_size, (*args, *kwargs.values()))):
                 return self._run(names.name_of(func), func, args, kwargs, operands)
             if getattr(func, "__name__", "") in _NUMBERS:
