@@ -154,7 +154,7 @@ def _feed(process: _Process, jobs: Any, results: Any) -> None:
             started = time.perf_counter()
             said = process.ask(job, key)
             if said:
-                raise JobFailed(job.name) from BuildError(said)
+                raise JobFailed(job.name) from BuildError(f"bucket {job.name} does not compile: {said}")
             results.put((job, key, time.perf_counter() - started))
     except BaseException as error:  # told to the thread that waits
         results.put(error)
