@@ -11,9 +11,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from anyshape.archive import unpack
 from anyshape.building.exact import ExactPadding
 from anyshape.building.fold import fold_batch_norms, has_batch_norms
+from anyshape.packed import unpack
 from tests.conftest import assert_close
 from tests.image_models import built, seeded
 
