@@ -195,13 +195,17 @@ class Section(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     threads: Annotated[
         Optional[Side], _key("Intra-op threads of a worker; default: cores ÷ maxWorkers.", COUNT)
     ] = None
-    max_items: Annotated[int, _key("Inputs of one request.", COUNT, ge=1)] = 64
+    max_items: Annotated[int, _key("Inputs, pairs or masks of one request.", COUNT, ge=1)] = 64
     max_characters: Annotated[int, _key("Characters of one text.", COUNT, ge=1)] = 100_000
     max_request_characters: Annotated[
         Optional[Side],
         _key("Characters of all texts of a request together; default: twice max_characters.", COUNT),
     ] = None
     max_pixels: Annotated[int, _key("Pixels of one picture.", COUNT, ge=1)] = MAX_PIXELS
+    max_request_pixels: Annotated[
+        Optional[Side],
+        _key("Pixels of all pictures of a request together; default: four times max_pixels.", COUNT),
+    ] = None
     max_response_bytes: Annotated[
         int, _key("Bytes of one answer; keep it below TorchServe's max_response_size.", COUNT, ge=1)
     ] = 6_000_000

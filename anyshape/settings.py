@@ -46,6 +46,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     max_characters: int
     max_request_characters: int
     max_pixels: int
+    max_request_pixels: int
     max_response_bytes: int
     task_options: Dict[str, Any]
     backend_options: Dict[str, Any]
@@ -78,6 +79,7 @@ class Settings(Struct, frozen=True, kw_only=True):
             segments=section.segments if section.layout == "rows" else 1,
             unpadded=unpadded,
             max_request_characters=section.max_request_characters or 2 * section.max_characters,
+            max_request_pixels=section.max_request_pixels or 4 * section.max_pixels,
             **same,
         )
 

@@ -109,6 +109,7 @@ class BucketedHandler(BaseHandler):  # type: ignore[misc]  # TorchServe is untyp
                 content_type = header(context, i, "content-type")
                 request = read_request(row, content_type, self.model.task.body, self.settings, api)
                 request.parameters = self.model.task.check_parameters(request.parameters)
+                self.model.task.check_request(request.inputs, request.parameters)
                 requests.append(request)
             except Refused as error:
                 requests.append(Request([], api=api, refused=error))

@@ -77,6 +77,9 @@ def _within_limits(request: Request, body: Body, settings: Settings) -> Request:
     if count > settings.max_items:
         raise InputTooLarge(f"{count} inputs in one request are more than the limit of {settings.max_items}")
     characters = 0 if body.is_bytes else sum(map(_characters, request.inputs))
+    prompt = request.parameters.get("prompt")
+    if isinstance(prompt, str):  # it will stand before every input
+        characters += len(prompt) * len(request.inputs)
     if characters > settings.max_request_characters:
         raise InputTooLarge(
             f"the texts of one request have {characters} characters together, more than the limit of "

@@ -24,6 +24,7 @@ def test_defaults() -> None:
     assert section.tolerance == 1e-4
     assert settings.dynamic_batch
     assert settings.max_request_characters == 2 * settings.max_characters
+    assert settings.max_request_pixels == 4 * settings.max_pixels
 
 
 @pytest.mark.parametrize("key", ["task", "model", "buckets"])
@@ -54,6 +55,7 @@ def test_what_must_be_there(key: str, missing: str) -> None:
                 "max_characters",
                 "max_request_characters",
                 "max_pixels",
+                "max_request_pixels",
                 "max_response_bytes",
             )
             for value in (0, -1, 1.5, "8", True, [1])

@@ -83,6 +83,9 @@ class Task:
                 raise UnprocessableInput(f"parameter {key!r} {error}, not {shown}") from None
         return checked
 
+    def check_request(self, inputs: Sequence[Input], parameters: Parameters) -> None:
+        """Raises InputTooLarge if the inputs of one request together are too much work. Reads none."""
+
     def read(self, inputs: Sequence[Input], parameters: Sequence[Parameters]) -> List[Read]:
         """Turn each input of a whole batch into an item, into parts, or into the error that it deserves."""
         raise NotImplementedError

@@ -7,7 +7,7 @@ from typing import Any, Dict, List, Sequence
 
 import numpy as np
 
-from anyshape.errors import UnprocessableInput
+from anyshape.errors import InputTooLarge, UnprocessableInput
 from anyshape.items import Answer, Input, Item, Parts, Read, Row
 from anyshape.padding import DATA, InputSpec
 from anyshape.settings import Settings
@@ -70,6 +70,18 @@ class FillMask(TextTask):
             raise UnprocessableInput("fill-mask takes one text, not a pair")
         return text
 
+    def check_request(self, inputs: Sequence[Input], parameters: Parameters) -> None:
+        mask = str(self.tokenizer.id_to_token(self.saved["mask_token_id"]))
+        texts = (value.get("text") if isinstance(value, dict) else value for value in inputs)
+        self._check_masks(sum(text.count(mask) for text in texts if isinstance(text, str)), "in one request")
+
+    def _check_masks(self, count: int, where: str) -> None:
+        if count > self.settings.max_items:
+            raise InputTooLarge(
+                f"{count} masks {where} are more than the limit of {self.settings.max_items} "
+                "(handler.max_items): send fewer at once"
+            )
+
     def read(self, inputs: Sequence[Input], parameters: Sequence[Parameters]) -> List[Read]:
         return [
             self._asked(one) if isinstance(one, Item) else one for one in super().read(inputs, parameters)
@@ -82,6 +94,10 @@ class FillMask(TextTask):
         if not masks:
             mask = self.tokenizer.id_to_token(self.saved["mask_token_id"])
             return UnprocessableInput(f"the text has no {mask}: write it where a word is wanted")
+        try:
+            self._check_masks(len(masks), "in one text")
+        except InputTooLarge as error:
+            return error
         items = [
             Item(item.size, {**item.data, ANSWERED: [int(i == mask) for i in range(len(ids))]}, item.changed)
             for mask in masks

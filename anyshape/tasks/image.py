@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, ClassVar, Dict, List, Optional, Sequence, Tuple, cast
 
@@ -64,6 +65,21 @@ class ImageTask(Task):
             InputSpec("valid_size", "int64", SIZE),
         )
         self._pool = ThreadPoolExecutor(max(1, torch.get_num_threads()), "decode")
+
+    def check_request(self, inputs: Sequence[Input], parameters: Parameters) -> None:
+        limit = self.settings.max_request_pixels
+        if len(inputs) * self.settings.max_pixels <= limit:
+            return
+        pixels = 0
+        for raw in inputs:
+            with suppress(Refused):  # `read` says it
+                height, width = open_picture(cast("bytes", raw), self.settings.max_pixels).size
+                pixels += height * width
+        if pixels > limit:
+            raise InputTooLarge(
+                f"the pictures of one request have {pixels} pixels together, more than the limit of {limit} "
+                "(handler.max_request_pixels): send fewer at once"
+            )
 
     def read(self, inputs: Sequence[Input], parameters: Sequence[Parameters]) -> List[Read]:
         if len(inputs) == 1:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any, Dict, List, Sequence, Tuple, Union
 
 from anyshape.errors import InputTooLarge, Refused
@@ -19,13 +20,36 @@ class PairsTask(TextTask):
         """The pairs of an input, their texts as they came. Raises UnprocessableInput or InputTooLarge."""
         raise NotImplementedError
 
+    def _count(self, value: Any, parameters: Parameters) -> int:
+        """How many pairs an input asks for, at no cost that grows with them; 1 if it cannot be read."""
+        raise NotImplementedError
+
+    def check_request(self, inputs: Sequence[Input], parameters: Parameters) -> None:
+        count = sum(self._count(value, parameters) for value in inputs)
+        if count > self.settings.max_items:
+            raise InputTooLarge(
+                f"{count} pairs in one request are more than the limit of {self.settings.max_items} "
+                "(handler.max_items): send fewer at once"
+            )
+        characters, prompt = 0, len(parameters.get("prompt") or "")
+        for value in inputs:
+            with suppress(Refused):  # `read` says it
+                for pair in self._pairs(value, parameters):
+                    characters += prompt + len(pair[0]) + len(pair[1])
+        if characters > self.settings.max_request_characters:
+            raise InputTooLarge(
+                f"the pairs of one request have {characters} characters together, more than the limit of "
+                f"{self.settings.max_request_characters}: send fewer at once"
+            )
+
     def read(self, inputs: Sequence[Input], parameters: Sequence[Parameters]) -> List[Read]:
         asked: List[Union[slice, Refused]] = []
         pairs: List[Pair] = []
         each: List[Parameters] = []
         for value, chosen in zip(inputs, parameters):
             try:
-                own = self._limited(self._pairs(value, chosen))
+                self.check_request([value], chosen)
+                own = self._pairs(value, chosen)
             except Refused as error:
                 asked.append(error)
                 continue
@@ -40,18 +64,6 @@ class PairsTask(TextTask):
 
     def _text(self, value: Any) -> Text:
         return self._checked(value[0]), self._checked(value[1])
-
-    def _limited(self, pairs: List[Pair]) -> List[Pair]:
-        """The pairs, if there are not too many of them. Raises InputTooLarge."""
-        most, characters = self.settings.max_items, sum(len(text) for pair in pairs for text in pair)
-        if len(pairs) > most:
-            raise InputTooLarge(f"an input of {len(pairs)} pairs is more than the limit of {most}")
-        if characters > self.settings.max_request_characters:
-            raise InputTooLarge(
-                f"the pairs of an input have {characters} characters together, more than the limit of "
-                f"{self.settings.max_request_characters}: send fewer at once"
-            )
-        return pairs
 
 
 def _together(read: Sequence[Read], origin: Dict[str, Any]) -> Read:

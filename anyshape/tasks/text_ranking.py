@@ -46,6 +46,10 @@ class TextRanking(PairsTask):
         prompt = self.prompts.of(parameters)
         return (self._checked(prompt + text[0]), text[1]) if prompt else text
 
+    def _count(self, value: Any, parameters: Parameters) -> int:
+        texts = value.get("texts") if isinstance(value, dict) else None
+        return len(texts) if isinstance(texts, list) else 1
+
     def _pairs(self, value: Any, parameters: Parameters) -> List[Pair]:
         if not isinstance(value, dict) or set(value) not in ({"query", "texts"}, {"text", "text_pair"}):
             raise UnprocessableInput(f"an input is {EXPECTED}")

@@ -44,6 +44,9 @@ class ZeroShotClassification(PairsTask):
         "multi_label": boolean,
     }
 
+    def _count(self, value: Any, parameters: Parameters) -> int:
+        return len(parameters.get("candidate_labels", [""]))
+
     def _pairs(self, value: Any, parameters: Parameters) -> List[Pair]:
         if "candidate_labels" not in parameters:
             raise UnprocessableInput(

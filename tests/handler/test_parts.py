@@ -49,6 +49,24 @@ def test_a_part_that_is_refused_refuses_its_request_alone(worker: Worker, text_o
     assert received[2].json()["message"].startswith("inputs[1]: the input has 43 tokens")
 
 
+def test_the_pairs_of_a_request_count_together(worker: Worker) -> None:
+    """Before any of them is made: 64 inputs of 64 texts would be 4096 items."""
+    half, pair = {"query": "a", "texts": ["b"] * 32}, {"text": "a", "text_pair": "b"}
+    requests = [[half, half, pair], [half, half], [pair] * 64, [3, pair]]
+    received = worker.predict([sent(inputs) for inputs in requests])
+    assert [answer.status for answer in received] == [413, 200, 200, 422]
+    assert received[0].json()["message"].startswith("65 pairs in one request are more than the limit of 64")
+
+
+def test_the_characters_of_all_pairs_count_together_and_with_their_prompts(worker: Worker) -> None:
+    some = {"query": "word " * 30, "texts": ["a"] * 4}
+    pairs = [{"text": "a", "text_pair": "b"}] * 60
+    received = worker.predict([sent([some, some]), sent(pairs, prompt="word " * 4)])
+    assert [answer.status for answer in received] == [413, 413]
+    assert "1208 characters together" in received[0].json()["message"]
+    assert "1320 characters together" in received[1].json()["message"]
+
+
 def test_the_characters_of_all_texts_count(worker: Worker) -> None:
     (far, many) = worker.predict(
         [

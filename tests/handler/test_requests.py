@@ -128,6 +128,8 @@ def test_text_bodies(value: Any, content_type: str | None, request_: Request) ->
         ({"inputs": ["a"] * 9}, JSON, InputTooLarge, "9 inputs .* limit of 8"),
         ({"inputs": ["a" * 60] * 2}, JSON, InputTooLarge, "120 characters .* limit of 100: send fewer"),
         ({"text": "a" * 60, "text_pair": "b" * 41}, JSON, InputTooLarge, "101 characters"),
+        # A prompt will stand before every input.
+        ({"inputs": ["a"] * 5, "parameters": {"prompt": "b" * 20}}, JSON, InputTooLarge, "105 characters"),
         ({"inputs": [None, "a" * 60, {"text": "b" * 41}]}, JSON, InputTooLarge, "101 characters"),
         # Nothing at all
         (bytearray(b""), None, BadRequest, "no body"),

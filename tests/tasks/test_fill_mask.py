@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from msgspec.structs import replace
 
 from anyshape.building.build import build
 from anyshape.building.tasks.fill_mask import AtOneToken, take_head
@@ -65,11 +66,23 @@ def test_only_some_words(targets: Any, filler: BucketedModel, plain: Any, text_o
     assert_same(filler(text, targets=targets, top_k=1), plain(text, targets=targets, top_k=1))
 
 
+def test_the_masks_of_a_text_are_bounded(
+    filler: BucketedModel, text_of: TextOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(filler.task, "settings", replace(filler.settings, max_items=2))
+    assert len(filler(masked(text_of(10), 0, 3))) == 2
+    with pytest.raises(InputTooLarge, match=r"3 masks in one text .* limit of 2"):
+        filler(masked(text_of(10), 0, 3, 5))
+
+
 def test_what_is_refused(filler: BucketedModel, text_of: TextOf) -> None:
     with pytest.raises(UnprocessableInput, match=r"no \[MASK\]"):
         filler("no mask at all")
     with pytest.raises(UnprocessableInput, match="not a pair"):
         filler({"text": "[MASK]", "text_pair": "b"})
+    with pytest.raises(InputTooLarge, match=r"66 masks in one request .* limit of 64"):
+        filler.task.check_request(["[MASK] a [MASK]"] * 32 + [{"text": "[MASK] [MASK]"}, 3], {})
+    filler.task.check_request(["[MASK] a [MASK]"] * 32, {})
     with pytest.raises(InputTooLarge, match="40 tokens"):
         filler(masked(text_of(40), 3))
     with pytest.raises(UnprocessableInput, match=r"no \[MASK\]"):

@@ -25,7 +25,7 @@ from anyshape.building.errors import BuildError
 from anyshape.building.source import Source
 from anyshape.building.tasks import create_builder
 from anyshape.building.tasks.image_settings import IMAGENET_MEAN, IMAGENET_STD, image_settings
-from anyshape.errors import ConfigError, Refused
+from anyshape.errors import ConfigError, InputTooLarge, Refused
 from anyshape.model import BucketedModel
 from anyshape.packing import Call
 from anyshape.recipe import Section
@@ -323,6 +323,19 @@ def test_a_picture_beyond_every_bucket_is_made_smaller_once(tmp_path: Path, yolo
         assert found["label"] == wanted["label"]
         box = [found["box"][side] for side in ("xmin", "ymin", "xmax", "ymax")]
         assert box == pytest.approx([side * s for side, s in zip(wanted["box"], scale)], abs=4)
+
+
+def test_the_pixels_of_a_request_are_bounded_by_the_headers(
+    oblong: BucketedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limits = replace(oblong.settings, max_pixels=2_000_000, max_request_pixels=3_000_000)
+    monkeypatch.setattr(oblong.task, "settings", limits)
+    monkeypatch.setattr(image_task, "decode", None)  # no pixel is decoded for it
+    large, small = plain((1000, 1500)), plain((10, 20))
+    oblong.task.check_request([large, large], {})
+    oblong.task.check_request([plain((2000, 1500)), b"no picture", large], {})  # what `read` refuses
+    with pytest.raises(InputTooLarge, match="3000200 pixels together, more than the limit of 3000000"):
+        oblong.task.check_request([large, small, large], {})
 
 
 @pytest.mark.parametrize("colour", [0, 90, 255])

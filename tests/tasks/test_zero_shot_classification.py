@@ -125,6 +125,9 @@ def test_what_is_refused(model: BucketedModel, text_of: TextOf) -> None:
             model("a", **{"candidate_labels": LABELS, **wrong})
     with pytest.raises(InputTooLarge, match=r"65 pairs .* limit of 64"):
         model("a", candidate_labels=["label"] * 65)
+    with pytest.raises(InputTooLarge, match=r"68 pairs in one request .* limit of 64"):
+        model.task.check_request(["a"] * 17, {"candidate_labels": LABELS})
+    model.task.check_request(["a"] * 16, {"candidate_labels": LABELS})
     with pytest.raises(InputTooLarge, match="characters together"):
         model("word " * 19_000, candidate_labels=LABELS)
     with pytest.raises(InputTooLarge, match="tokens"):
