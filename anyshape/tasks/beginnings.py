@@ -24,6 +24,15 @@ _PRE_TOKENIZERS = {
     *("BertPreTokenizer", "ByteLevel", "Digits", "Metaspace", "Punctuation", "Whitespace", "WhitespaceSplit"),
 }
 
+# Patterns of `Split`: Qwen's, and that of Llama 3 and GPT-4. Where a word ends is decided by its own
+# characters and the next two, or by the white space that it is in or before.
+_SPLITS = tuple(
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|"
+    + digits
+    + r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+    for digits in (r"\p{N}", r"\p{N}{1,3}")
+)
+
 
 class Beginnings:
     """Finds the texts that have more tokens than fit, at a cost that does not grow with them."""
@@ -46,18 +55,18 @@ class Beginnings:
         """For each text, whether its beginning alone proves that it has more than `largest` tokens."""
         beginnings = [text[: self.length(largest)] for text in texts]
         encodings = self.tokenizer.encode_batch(beginnings, add_special_tokens=False) if texts else []
-        return [
-            _exceeds(encoding, len(beginning) - MARGIN, largest)
-            for beginning, encoding in zip(beginnings, encodings)
-        ]
+        return [_exceeds(encoding, beginning, largest) for beginning, encoding in zip(beginnings, encodings)]
 
 
-def _exceeds(encoding: Any, end: int, largest: int) -> bool:
-    """Whether token number `largest` + 1 ends before the character `end` and in a word that is whole."""
-    if len(encoding) <= largest or encoding.offsets[largest][1] > end:
+def _exceeds(encoding: Any, beginning: str, largest: int) -> bool:
+    """Whether token number `largest` + 1 ends well before the cut, in a word that is whole, and what follows
+    is not white space alone: a pattern may look through that to its end."""
+    if len(encoding) <= largest:
         return False
-    words = encoding.word_ids
-    return bool(words[largest] != words[-1])
+    end, words = encoding.offsets[largest][1], encoding.word_ids
+    if end > len(beginning) - MARGIN or words[largest] == words[-1]:
+        return False
+    return not beginning[end:].isspace()
 
 
 def _known(part: Any, names: Any) -> bool:
@@ -71,4 +80,6 @@ def _all_known(part: Any, names: Any) -> bool:
     if part["type"] == "Replace":  # a fixed text, or the runs of spaces that SentencePiece joins
         pattern = part["pattern"]
         return "String" in pattern or pattern == {"Regex": " {2,}"}
+    if part["type"] == "Split":
+        return part["behavior"] == "Isolated" and part["pattern"].get("Regex") in _SPLITS
     return part["type"] in names

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import random
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from tokenizers import (
     processors,
     trainers,
 )
+from transformers.models.qwen2.tokenization_qwen2 import PRETOKENIZE_REGEX
 
 from anyshape.tasks.beginnings import Beginnings
 
@@ -52,6 +54,31 @@ def byte_level() -> Tokenizer:
     return tokenizer
 
 
+def split_by(digits: str) -> Tokenizer:
+    """Words by a pattern, as those of Qwen and Llama 3; long white space is a token or two."""
+    pattern = re.sub(r"\|\\p\{N\}\|", lambda _: f"|{digits}|", PRETOKENIZE_REGEX)
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.normalizer = normalizers.NFC()
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(pattern), "isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(vocab_size=400, initial_alphabet=alphabet, show_progress=False)
+    tokenizer.train_from_iterator([*CORPUS, "a" + " " * 4096 + "\n" * 2048], trainer)
+    return tokenizer
+
+
+def qwen() -> Tokenizer:
+    return split_by(r"\p{N}")
+
+
+def llama() -> Tokenizer:
+    return split_by(r"\p{N}{1,3}")
+
+
 def sentence_piece() -> Tokenizer:
     tokenizer = Tokenizer(models.Unigram())
     tokenizer.normalizer = normalizers.Sequence(
@@ -71,7 +98,7 @@ def spaced_words() -> Tokenizer:
     return tokenizer
 
 
-TOKENIZERS: list[Callable[[], Tokenizer]] = [bert, byte_level, sentence_piece, spaced_words]
+TOKENIZERS: list[Callable[[], Tokenizer]] = [bert, byte_level, qwen, llama, sentence_piece, spaced_words]
 PIECES = [
     *("the ", "day ", "night ", "it's ", "12,345 ", "a", "ab", "日本", "e\u0301", "\u0301", "\u200b", "\x1c"),
     *("   ", "\n", "\t", " ", "!?", "[MASK]", "aaaa", "[SEP] ", "zażółć ", "🙂", "ß", "\u00a0", "ﷺ"),
@@ -105,6 +132,17 @@ def test_what_is_certain_is_found(make: Callable[[], Tokenizer]) -> None:
     assert beginnings.exceed(["the quick brown fox " * 500], LARGEST) == [True]
     assert beginnings.are_long(100_000, LARGEST)
     assert not beginnings.are_long(beginnings.length(LARGEST), LARGEST)
+
+
+def test_white_space_is_not_whole_before_its_end() -> None:
+    """A pattern cuts it behind its last newline, wherever that is; here a long word is one token."""
+    words = ["[UNK]", "the", "Ġ", "Ċ", "##Ġ", "##Ċ", "a"]
+    tokenizer = Tokenizer(models.WordPiece({word: i for i, word in enumerate(words)}, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = qwen().pre_tokenizer
+    beginning = "the" + "\n \n" * LARGEST + " " * 2000
+    texts = [beginning + "\n", beginning + "the", "the" + "\n \n" * 20 + "a" * 2000]
+    assert [len(tokenizer.encode(text)) for text in texts] == [2, 99, 62]
+    assert Beginnings(tokenizer).exceed(texts, LARGEST) == [False, False, True]
 
 
 def test_ideographs_need_no_spaces() -> None:
