@@ -57,6 +57,12 @@ class Beginnings:
         encodings = self.tokenizer.encode_batch(beginnings, add_special_tokens=False) if texts else []
         return [_exceeds(encoding, beginning, largest) for beginning, encoding in zip(beginnings, encodings)]
 
+    def enough(self, text: str, largest: int) -> str:
+        """The beginning of a text that surely has its first `largest` tokens, or the text."""
+        if self.are_long(len(text), largest) and self.exceed([text], largest)[0]:
+            return text[: self.length(largest)]
+        return text
+
 
 def _exceeds(encoding: Any, beginning: str, largest: int) -> bool:
     """Whether token number `largest` + 1 ends well before the cut, in a word that is whole, and what follows

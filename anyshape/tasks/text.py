@@ -270,6 +270,8 @@ class TextTask(Task):
             self._truncating[side, length] = truncating
         pair = text if isinstance(text, tuple) else (text,)
         try:
+            if len(pair) == 1 and side == "right":  # it is tokenised for the second time
+                pair = (self._beginnings.enough(pair[0], length),)
             return self._truncating[side, length].encode(*pair)
         except EXITS:
             raise

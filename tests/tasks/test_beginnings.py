@@ -123,6 +123,12 @@ def test_what_fits_is_never_called_too_long(make: Callable[[], Tokenizer]) -> No
     lengths = [len(encoding) for encoding in tokenizer.encode_batch(texts, add_special_tokens=False)]
     wrong = [text for text, exceeds, length in zip(texts, found, lengths) if exceeds and length <= LARGEST]
     assert wrong == []
+    for text, exceeds in zip(texts, found):  # what truncation keeps is in the beginning
+        enough = beginnings.enough(text, LARGEST)
+        assert (len(enough) < len(text)) == (exceeds and beginnings.are_long(len(text), LARGEST))
+        first, whole = tokenizer.encode(enough), tokenizer.encode(text)
+        assert first.offsets[:LARGEST] == whole.offsets[:LARGEST]
+        assert first.ids[:LARGEST] == whole.ids[:LARGEST]
     assert sum(found) > 30  # and it does find those that are
 
 

@@ -224,7 +224,7 @@ def test_a_text_too_long_is_refused_with_limit_and_length(
         embedding(text_of(length))
 
 
-@pytest.mark.parametrize("length", [LARGEST + 1, 100])
+@pytest.mark.parametrize("length", [LARGEST + 1, 100, 2000])
 def test_a_text_is_cut_where_the_request_asks_for_it(
     length: int, embedding: BucketedModel, plain_embedding: Callable[..., np.ndarray], text_of: TextOf
 ) -> None:
