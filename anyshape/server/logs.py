@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+
+# The last line of a traceback, as model_log.log has it: `… W-9000-minilm_1.0-stdout - package.ConfigError: why`.
+RAISED = re.compile(r" - (?:\w+\.)*(\w*(?:Error|Exception|Exit|Interrupt)(?:: .*)?)$")
+OF_TORCHSERVE = re.compile(r"RuntimeError: \d{3} - ")  # what its own code raises after that
 
 
 class ServerLogs:
@@ -27,6 +32,14 @@ class ServerLogs:
         lines = [line for line in text.splitlines() if f"-{model}_" in line]  # W-9000-minilm_1.0
         signs = ("Backend worker process died", "Auto recovery failed")
         return any(sign in line for line in lines for sign in signs)
+
+    def why_worker_died(self, model: str) -> str:
+        """The last error that a worker of the model raised, `Error: message`; nothing where none is logged."""
+        lines = self._text("model_log.log").splitlines()
+        found = [RAISED.search(line) for line in lines if f"-{model}_" in line]
+        raised = [match.group(1) for match in found if match]
+        own = [error for error in raised if not OF_TORCHSERVE.match(error)]
+        return (own or raised or [""])[-1]
 
     def why_not_loaded(self, archive: Path) -> str:
         """Why TorchServe could not load an archive: what it logs in the line after the one that says so."""

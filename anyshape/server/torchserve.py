@@ -196,7 +196,9 @@ class TorchServe:
                 return
             if self._log.worker_died(model):
                 time.sleep(0.5)  # the rest of the traceback
-                raise ServeError(f"the worker of {model} does not start.\n{self.log_tail()}")
+                why = self._log.why_worker_died(model)
+                said = f"the worker of {model} does not start{': ' + why if why else '.'}"
+                raise ServeError(f"{said}\n{self.log_tail()}")
             self._check_disk()
             time.sleep(0.2)
         raise ServeError(f"{model} was not ready within {seconds:.0f} seconds.\n{self.log_tail()}")
