@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from anyshape.archive import sha256
 from anyshape.backends import BACKENDS
 from anyshape.backends.torchscript import TorchScript
 from anyshape.buckets import parse_bucket
@@ -24,6 +25,7 @@ from anyshape.items import Item, Output, padding_ratio
 from anyshape.model import BucketedModel
 from anyshape.packed import INDEX, RECIPE
 from anyshape.packing import POLICIES, Call
+from anyshape.tasks import load_task
 from tests.conftest import (
     BUCKETS,
     EDGES,
@@ -31,6 +33,7 @@ from tests.conftest import (
     TextOf,
     assert_close,
     sample,
+    settings_of,
     unpacked,
     write_recipe,
 )
@@ -351,6 +354,40 @@ def test_a_damaged_file_is_named(path: str, damage: str, folder: Path) -> None:
         file.unlink()
     with pytest.raises(ConfigError, match=path):
         load(folder)
+
+
+@pytest.mark.parametrize(
+    ("path", "content"),
+    [
+        ("assets/tokenizer.json", b"{}"),
+        ("assets/tokenizer.json", b"\xff"),
+        ("assets/text.json", b"[1"),
+        ("assets/text.json", b"null"),
+        ("assets/text.json", b"{}"),
+        ("assets/text.json", b'{"truncation_side": 1, "embeddings": "many"}'),
+    ],
+)
+def test_a_file_of_the_task_that_matches_its_hash_and_cannot_be_read_is_named(
+    path: str, content: bytes, folder: Path
+) -> None:
+    index = (folder / INDEX).read_text(encoding="utf-8")
+    before = sha256(folder / path)
+    assert before in index
+    (folder / path).write_bytes(content)
+    (folder / INDEX).write_text(index.replace(before, sha256(folder / path)), encoding="utf-8")
+    with pytest.raises(ConfigError, match=path):
+        load(folder)
+
+
+@pytest.mark.parametrize(
+    "content", ["[1", "{}", '{"channels": 3, "multiple_of": 1, "smallest": 1, "labels": 5}']
+)
+def test_settings_of_pictures_that_cannot_be_read_are_named(content: str, tmp_path: Path) -> None:
+    (tmp_path / "assets").mkdir()
+    (tmp_path / "assets" / "image.json").write_text(content, encoding="utf-8")
+    settings = settings_of(task="image-classification", model="m:f", buckets=[[32, 32]])
+    with pytest.raises(ConfigError, match=r"assets/image\.json"):
+        load_task(settings, tmp_path)
 
 
 @pytest.mark.parametrize("path", [INDEX, RECIPE])

@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Optional, Type
 
 from anyshape.archive import ASSETS
+from anyshape.errors import ConfigError
+from anyshape.failures import EXITS
 from anyshape.registry import load
 from anyshape.settings import Settings
 from anyshape.tasks.base import Task
@@ -38,7 +40,20 @@ def task_class(name: str, folder: Optional[Path] = None) -> Type[Task]:
 
 
 def load_task(settings: Settings, folder: Path) -> Task:
-    """The recipe's task, with what was saved in `folder`, an unpacked archive, when it was built."""
-    task = task_class(settings.task, folder)(settings, folder / ASSETS)
+    """The recipe's task, with what was saved in `folder`, an unpacked archive, when it was built.
+
+    Raises ConfigError where that cannot be used, whatever the task raises.
+    """
+    kind = task_class(settings.task, folder)
+    try:
+        task = kind(settings, folder / ASSETS)
+    except (ConfigError, *EXITS):
+        raise
+    except BaseException as error:  # values of another type than the task writes, or a panic
+        files = ", ".join(sorted(f"{ASSETS}/{path.name}" for path in (folder / ASSETS).glob("*.json")))
+        raise ConfigError(
+            f"the task {settings.task} cannot use what was saved in {files or ASSETS} "
+            f"({type(error).__name__}: {error}): build the archive again"
+        ) from error
     task.buckets = settings.buckets
     return task

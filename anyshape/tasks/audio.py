@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, ClassVar, Dict, List, Mapping, Optional, Sequence, Tuple
@@ -16,7 +15,7 @@ from anyshape.errors import InputTooLarge, Refused, UnprocessableInput
 from anyshape.items import Input, Item, Read
 from anyshape.padding import SIZE, InputSpec
 from anyshape.settings import Settings
-from anyshape.tasks.base import Parameters, Task
+from anyshape.tasks.base import Parameters, Saved, Task
 from anyshape.tasks.image_sizes import from_runs
 
 SETTINGS = "audio.json"
@@ -39,7 +38,7 @@ class AudioTask(Task):
 
     def __init__(self, settings: Settings, folder: Path) -> None:
         super().__init__(settings, folder)
-        self.saved: Dict[str, Any] = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
+        self.saved = Saved(folder / SETTINGS)
         self.rate: int = self.saved["sampling_rate"]
         self.labels: List[str] = self.saved["labels"]
         self.lengths: Optional[List[int]] = None  # that the model takes, rising, once `examine` knows

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import reprlib
 from pathlib import Path
 from typing import Any, Callable, ClassVar, Dict, List, Mapping, Sequence, Tuple
@@ -19,6 +20,23 @@ Parameters = Mapping[str, Any]  # of a request; what each may be, its task's `pa
 
 # How a request says that a text may be cut, at the end of the refusal of one that is too long.
 TO_CUT = ', or send {"parameters": {"truncation": true}}'
+
+
+class Saved(Dict[str, Any]):
+    """What a task saved as JSON in `path` when the archive was built.
+
+    Raises ConfigError, which names the file, where it cannot be read or lacks what is asked of it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._name = f"{path.parent.name}/{path.name}"
+        try:
+            super().__init__(json.loads(path.read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError) as error:
+            raise ConfigError(f"{self._name} cannot be read ({error}): build the archive again") from None
+
+    def __missing__(self, key: str) -> Any:
+        raise ConfigError(f"{self._name} lacks {key!r}: build the archive again")
 
 
 class Task:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -18,7 +17,7 @@ from anyshape.images import Picture, decode, normalise, open_picture, resize
 from anyshape.items import Input, Item, Read, Row
 from anyshape.padding import SIZE, InputSpec, crop
 from anyshape.settings import Settings
-from anyshape.tasks.base import Parameters, Task
+from anyshape.tasks.base import Parameters, Saved, Task
 from anyshape.tasks.image_sizes import TakenSizes, from_runs
 
 SETTINGS = "image.json"
@@ -48,7 +47,7 @@ class ImageTask(Task):
 
     def __init__(self, settings: Settings, folder: Path) -> None:
         super().__init__(settings, folder)
-        self.saved: Dict[str, Any] = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
+        self.saved = Saved(folder / SETTINGS)
         self.channels: int = self.saved["channels"]
         self.multiple: int = self.saved["multiple_of"]
         self.smallest: int = self.saved["smallest"]

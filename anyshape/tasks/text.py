@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import Any, ClassVar, Dict, List, Optional, Sequence, Tuple, Union
@@ -10,18 +9,29 @@ from typing import Any, ClassVar, Dict, List, Optional, Sequence, Tuple, Union
 from tokenizers import Tokenizer
 
 from anyshape.bodies import TEXT
-from anyshape.errors import InputTooLarge, Refused, UnprocessableInput
+from anyshape.errors import ConfigError, InputTooLarge, Refused, UnprocessableInput
 from anyshape.failures import EXITS
 from anyshape.items import Input, Item, ItemOrRefused, Parts, Read
 from anyshape.padding import DATA, MASK, InputSpec
 from anyshape.settings import Settings
-from anyshape.tasks.base import TO_CUT, Parameters, Task, boolean, one_of
+from anyshape.tasks.base import TO_CUT, Parameters, Saved, Task, boolean, one_of
 from anyshape.tasks.beginnings import Beginnings
 from anyshape.tasks.windows import check_options, spans, usual_stride, window
 
 TOKENIZER, SETTINGS = "tokenizer.json", "text.json"
 POOLING_MASK = "pooling_mask"
 Text = Union[str, Tuple[str, str]]  # one text, or a pair
+
+
+def read_tokenizer(path: Path) -> Tokenizer:
+    """Raises ConfigError, which names the file, where the tokenizers library cannot read it."""
+    try:
+        return Tokenizer.from_file(str(path))
+    except EXITS:
+        raise
+    except BaseException as error:  # a bare Exception, or a panic
+        said = f"{path.parent.name}/{path.name} cannot be read ({error})"
+        raise ConfigError(f"{said}: build the archive again, or install its tokenizers") from None
 
 
 class TextTask(Task):
@@ -41,14 +51,14 @@ class TextTask(Task):
     def __init__(self, settings: Settings, folder: Path) -> None:
         super().__init__(settings, folder)
         check_options(self.chosen)
-        self.tokenizer = Tokenizer.from_file(str(folder / TOKENIZER))
+        self.tokenizer = read_tokenizer(folder / TOKENIZER)
         self.tokenizer.no_padding()
         self.tokenizer.no_truncation()
         self._truncating: Dict[Tuple[str, int], Tokenizer] = {}  # by the side that they cut, and to what
         self._beginnings = Beginnings(self.tokenizer)
         empty: List[int] = self.tokenizer.encode("").ids
         self.smallest = max(1, len(empty))
-        self.saved = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
+        self.saved = Saved(folder / SETTINGS)
         self.truncation_side: str = self.saved["truncation_side"]
         self.max_length: Optional[int] = None  # in tokens, where the task bounds what its buckets take
         # Ids from here on have no embedding; None where every token has one.
