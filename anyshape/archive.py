@@ -108,6 +108,11 @@ class Index(Struct, forbid_unknown_fields=True, kw_only=True):
     def buckets(self) -> List[Bucket]:
         return sorted({p.bucket for p in self.programs}, key=by_size)
 
+    @property
+    def files(self) -> Dict[str, str]:
+        """The sha256 of every file that is loaded, by its name in the archive."""
+        return {**self.assets, **{program.file: program.sha256 for program in self.programs}}
+
     def to_json(self) -> Dict[str, Any]:
         """What buckets.json holds."""
         written: Dict[str, Any] = to_builtins(self)
@@ -154,12 +159,20 @@ def check_settings(settings: Settings, index: Index) -> None:
 
 def check_files(folder: Path, index: Index) -> None:
     """Compare every file that is loaded with its sha256. Raises ConfigError, which names the file."""
-    expected = {**index.assets, **{program.file: program.sha256 for program in index.programs}}
-    for name, wanted in expected.items():
+    found = {}
+    for name in index.files:
         path = folder / name
-        if folder.resolve() not in path.resolve().parents or not path.is_file():
+        if folder.resolve() in path.resolve().parents and path.is_file():
+            found[name] = sha256(path)
+    compare_files(found, index)
+
+
+def compare_files(found: Mapping[str, str], index: Index) -> None:
+    """Compare the sha256 of what is there with buckets.json. Raises ConfigError, which names the file."""
+    for name, wanted in index.files.items():
+        if name not in found:
             raise ConfigError(f"{name} is named in {INDEX} but missing: build the archive again")
-        if sha256(path) != wanted:
+        if found[name] != wanted:
             raise ConfigError(f"{name} is damaged: its sha256 differs from {INDEX}; copy or build it again")
 
 

@@ -6,16 +6,23 @@ unpack(Path("model_store/minilm.mar"), folder)                # what loading it 
 
 from __future__ import annotations
 
+import copy
+import hashlib
 import shutil
 import zipfile
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Iterator
+from typing import Container, Dict, Iterator
 
 from anyshape.errors import ConfigError
 from anyshape.recipe import Recipe, parse_yaml
 
 INDEX, RECIPE, MANIFEST = "buckets.json", "model-config.yaml", "MAR-INF/MANIFEST.json"
+TEXTS = (".py", ".json", ".yaml", ".txt", ".md")
+SMALL = 1 << 20  # bytes: what is no larger may be packed as tightly as it likes
+TEXT_RATIO = 200  # no text of a person or a tokenizer shrinks so far
+RATIO = 1100  # deflate packs 1032 bytes into one at most
+BLOCK = 1 << 20
 
 
 @contextmanager
@@ -43,6 +50,44 @@ def unpacked_bytes(packed: zipfile.ZipFile) -> int:
     return sum(info.file_size for info in packed.infolist())
 
 
+def check_sizes(packed: zipfile.ZipFile) -> None:
+    """Raise ConfigError where a file says that it unpacks to absurdly more than is there. Reads no file."""
+    for info in packed.infolist():
+        most = TEXT_RATIO if info.filename.endswith(TEXTS) else RATIO
+        if info.file_size > SMALL and info.file_size > most * info.compress_size:
+            raise ConfigError(
+                f"{packed.filename}: {info.filename!r} unpacks {info.compress_size} bytes to "
+                f"{info.file_size}, as no file of an archive does: refused"
+            )
+
+
+def read_through(packed: zipfile.ZipFile, hashed: Container[str] = ()) -> Dict[str, str]:
+    """Compare every file with its CRC-32 and the size that it declares; the sha256 of those in `hashed`.
+
+    Raises ConfigError, which names the file.
+    """
+    found = {}
+    for info in packed.infolist():
+        digest, size = hashlib.sha256(), 0
+        asked = copy.copy(info)
+        asked.file_size += 1  # zipfile stops at what is declared: a byte more shows that there is more
+        try:
+            with packed.open(asked) as file:
+                for block in iter(lambda: file.read(BLOCK), b""):
+                    size += len(block)
+                    if info.filename in hashed:
+                        digest.update(block)
+        except zipfile.BadZipFile:
+            raise ConfigError(f"{packed.filename} is damaged, in {info.filename!r}") from None
+        if size != info.file_size:
+            raise ConfigError(
+                f"{packed.filename} is damaged, in {info.filename!r}: it is not of the size that it declares"
+            )
+        if info.filename in hashed:
+            found[info.filename] = digest.hexdigest()
+    return found
+
+
 def unpack(path: Path, folder: Path) -> None:
     """Unpack a .mar below `folder`. Raises ConfigError if it is no archive, damaged, or larger than the disk.
 
@@ -50,6 +95,7 @@ def unpack(path: Path, folder: Path) -> None:
     """
     with opened(path) as packed:
         check_kind(path, packed)
+        check_sizes(packed)
         needed = unpacked_bytes(packed)
         if needed > shutil.disk_usage(folder).free:
             raise ConfigError(f"{path} unpacks to {needed} bytes, more than the disk has free")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-# The last line of a traceback, as model_log.log has it: `… W-9000-minilm_1.0-stdout - package.ConfigError: why`.
+# The last line of a traceback, in model_log.log: `… W-9000-minilm_1.0-stdout - package.ConfigError: why`.
 RAISED = re.compile(r" - (?:\w+\.)*(\w*(?:Error|Exception|Exit|Interrupt)(?:: .*)?)$")
 OF_TORCHSERVE = re.compile(r"RuntimeError: \d{3} - ")  # what its own code raises after that
 
@@ -34,7 +34,7 @@ class ServerLogs:
         return any(sign in line for line in lines for sign in signs)
 
     def why_worker_died(self, model: str) -> str:
-        """The last error that a worker of the model raised, `Error: message`; nothing where none is logged."""
+        """The last error that a worker of the model raised, `Error: message`; "" where none is logged."""
         lines = self._text("model_log.log").splitlines()
         found = [RAISED.search(line) for line in lines if f"-{model}_" in line]
         raised = [match.group(1) for match in found if match]

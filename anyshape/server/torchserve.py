@@ -18,7 +18,14 @@ import urllib.request
 from pathlib import Path
 from typing import IO, Any
 
-from anyshape.server.checks import ServeError, check_archive, check_room, escaped, read_properties
+from anyshape.server.checks import (
+    ServeError,
+    check_archive,
+    check_room,
+    check_there,
+    escaped,
+    read_properties,
+)
 from anyshape.server.java import java_home
 from anyshape.server.logs import ServerLogs
 from anyshape.server.ports import check_free, grpc_ports, port_of
@@ -104,6 +111,8 @@ class TorchServe:
             ) from None
         try:
             check_room(list(self.archives.values()), self._temp)
+            for archive in self.archives.values():
+                check_archive(archive)
         except ServeError:
             shutil.rmtree(self._temp, ignore_errors=True)
             raise
@@ -145,7 +154,7 @@ class TorchServe:
                 f"the model store {self.store} does not exist: build an archive (./build_mar.sh)"
             )
         for archive in self.archives.values():
-            check_archive(archive)
+            check_there(archive)
         addresses = ("inference_address", "management_address", "metrics_address")
         for port in [port_of(key, self.properties) for key in addresses] + grpc_ports(self.properties):
             check_free(port, self.config)

@@ -6,7 +6,8 @@ import os
 import shutil
 import subprocess
 import zipfile
-from collections.abc import Iterator
+import zlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -154,3 +155,100 @@ def test_a_run_folder_that_cannot_be_made_is_one_line(served: Served) -> None:
     assert said.startswith("error: the run folder cannot be written: ")
     assert str(served.run) in said
     assert len(said.splitlines()) == 1
+
+
+def write(archive: Path, files: dict[str, bytes]) -> Path:
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as packed:
+        for name, content in files.items():
+            packed.writestr(name, content)
+    return archive
+
+
+def declare(archive: Path, name: str, size: int, checksum: int | None = None) -> None:
+    """Let a file of an archive declare another size, where it is read first: at the archive's end."""
+    data = bytearray(archive.read_bytes())
+    entry = data.rindex(name.encode()) - 46
+    assert data[entry : entry + 4] == b"PK\x01\x02"
+    data[entry + 24 : entry + 28] = size.to_bytes(4, "little")
+    if checksum is not None:
+        data[entry + 16 : entry + 20] = checksum.to_bytes(4, "little")
+    archive.write_bytes(data)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "declared"),
+    [("notes.json", bytes(3_000_000), 3_000_000), ("weights.bin", b"few", 2_000_000_000)],
+)
+def test_a_file_that_declares_absurdly_much_is_refused_before_anything_is_read(
+    name: str, content: bytes, declared: int, packed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive = write(tmp_path / "bomb.mar", {**contents(packed), name: content})
+    declare(archive, name, declared)
+    monkeypatch.setattr(zipfile.ZipFile, "open", None)
+    with pytest.raises(ServeError, match=rf"bomb\.mar: '{name}' unpacks \d+ bytes to {declared}, as no file"):
+        check_archive(archive)
+
+
+@pytest.mark.parametrize("declared", [10, 99, 101])
+def test_a_file_that_is_not_of_the_size_that_it_declares_is_found(
+    declared: int, packed: Path, tmp_path: Path
+) -> None:
+    """Also where the checksum is that of as many bytes as it declares, as zipfile itself would check it."""
+    content = bytes(range(100))
+    archive = write(tmp_path / "sizes.mar", {**contents(packed), "some.bin": content})
+    check_archive(archive)
+    declare(archive, "some.bin", declared, zlib.crc32(content[:declared]))
+    with pytest.raises(ServeError, match=r"sizes\.mar is damaged, in 'some\.bin'"):
+        check_archive(archive)
+
+
+def without(start: str) -> Callable[[dict[str, bytes]], dict[str, bytes]]:
+    return lambda files: {name: content for name, content in files.items() if not name.startswith(start)}
+
+
+def edited(name: str, old: bytes, new: bytes) -> Callable[[dict[str, bytes]], dict[str, bytes]]:
+    def edit(files: dict[str, bytes]) -> dict[str, bytes]:
+        assert old in files[name]
+        return {**files, name: files[name].replace(old, new)}
+
+    return edit
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (without("anyshape/"), "it has no anyshape/__init__.py"),
+        (without("handler/"), "it has no handler/__init__.py"),
+        (without("bucketed_handler.py"), "has no bucketed_handler.py, the handler that its MAR-INF"),
+        (without("buckets.json"), "it has no buckets.json"),
+        (without("model-config.yaml"), "it has no model-config.yaml"),
+        (without("assets/text.json"), "assets/text.json is named in buckets.json but missing"),
+        (edited("assets/tokenizer.json", b"[UNK]", b"[UNQ]"), "assets/tokenizer.json is damaged: its sha256"),
+        (edited("buckets.json", b'"format": 1', b'"format": 2'), "buckets.json has format 2"),
+        (edited("model-config.yaml", b"- 4\n", b"- 5\n"), "handler.buckets is [(5,), "),
+        (edited("model-config.yaml", b"handler:", b"handler: ["), "model-config.yaml"),
+    ],
+)
+def test_an_archive_that_its_worker_would_refuse_is_refused_before_one_starts(
+    damage: Callable[[dict[str, bytes]], dict[str, bytes]],
+    said: str,
+    embedding_archive: Path,
+    tmp_path: Path,
+) -> None:
+    check_archive(embedding_archive)
+    archive = write(tmp_path / "damaged.mar", damage(contents(embedding_archive)))
+    with pytest.raises(ServeError) as raised:
+        check_archive(archive)
+    message = str(raised.value)
+    assert str(archive) in message
+    assert said in message
+    assert "\n" not in message
+
+
+def test_an_archive_without_the_engine_does_not_come_up_with_the_installed_one(
+    served: Served, embedding_archive: Path
+) -> None:
+    archive = write(served.store / "echo.mar", without("anyshape/")(contents(embedding_archive)))
+    expected = f"error: {archive} is no whole archive of bucketed models, it has no anyshape/__init__.py: "
+    assert ends(served).startswith(expected)
+    assert not (served.run / "logs" / "ts_log.log").exists()  # TorchServe was not started
