@@ -145,12 +145,13 @@ class ExactPadding(nn.Module):
 def _as_traced() -> Iterator[None]:
     """What asks whether it is traced gets the answer that it gets when it is compiled: libraries then take
     the path that is right for every size, as an interpolation of positions that one size could do without."""
-    asked = torch.jit.is_tracing
-    torch.jit.is_tracing = lambda: True
+    jit: Any = torch.jit  # which does not say that it exports this
+    asked = jit.is_tracing
+    jit.is_tracing = lambda: True
     try:
         yield
     finally:
-        torch.jit.is_tracing = asked
+        jit.is_tracing = asked
 
 
 def _watching(space: Space, pixels: Tensor) -> ContextManager[Any]:

@@ -39,6 +39,7 @@ def cat(space: Space, tensors: Sequence[Tensor], dim: int = 0, axis: Optional[in
         whole.append(tensor.expand(rows, *[-1] * (ndim - 1)) if shape_of(tensor)[0] == 1 else tensor)
     counts = [shape_of(tensor)[at] for tensor in tensors]
     flat = region.axes[at]
+    assert isinstance(flat, Flat)
     more = sum(counts[: flats[0]]), sum(counts[flats[0] + 1 :])
     axes = {**region.axes, at: Flat(flat.rows, flat.columns, flat.before + more[0], flat.after + more[1])}
     return space.attach(torch.cat(whole, at), Region(axes, region.batch, own=True))
@@ -59,6 +60,7 @@ def getitem(space: Space, input: Tensor, index: Any) -> Tensor:
     if any(item != slice(None) for item in others):
         raise NotExact("cut along several dimensions")
     flat, item = region.axes[dim], items[dim]
+    assert isinstance(flat, Flat)
     axes: Dict[int, Any] = {d: axis for d, axis in region.axes.items() if d != dim}
     if isinstance(item, slice):
         start = 0 if item.start is None else plain(item.start)
