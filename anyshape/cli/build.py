@@ -45,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
     for part in (weights_table(built.index), *compiler_notes(built.index)):
         if part is not None:
             console.print(part)
-    console.print(summary(built))
+    console.print(summary(built), soft_wrap=True)  # a path that is broken in two cannot be copied
     return 0
 
 
