@@ -137,7 +137,11 @@ REFUSED: List[Tuple[str, Callable[[Tensor], Tensor], str]] = [
     ("flatten", lambda x: x + x.flatten(1).sum(1)[:, None, None, None], "flatten (space is flattened)"),
     ("flip", lambda x: x.flip(3), "flip (over a side of the image or the batch)"),
     ("roll", lambda x: torch.roll(x, 1, 2), "roll (over a side of the image or the batch)"),
-    ("bicubic", lambda x: F.interpolate(x, scale_factor=2, mode="bicubic"), "interpolate (mode bicubic)"),
+    (
+        "antialiased",
+        lambda x: F.interpolate(x, scale_factor=0.5, mode="bicubic", antialias=True),
+        "interpolate (mode bicubic, antialias)",
+    ),
     ("batch mean", lambda x: x - x.mean(), "mean (it mixes the rows of the batch)"),
     ("last column", lambda x: x * x[..., -1:], "getitem (a slice starts from the end of the image)"),
     ("sorted", lambda x: x.sort(2)[0], "sort"),
