@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import sys
 import warnings
 import zipfile
 from collections.abc import Callable, Iterator
@@ -53,6 +54,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         shared = "server" in getattr(item, "fixturenames", ())
         item.add_marker(pytest.mark.xdist_group("server" if shared else str(item.path)))
     items.sort(key=lambda item: "server" not in item.path.parts)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def free_cores() -> Iterator[None]:
+    """The stand-ins' NeuronCores that a file's tests held in this process are free for the next file's."""
+    yield
+    runtime = sys.modules.get("neuron_runtime")
+    if runtime is not None:
+        runtime.end_process()
 
 
 def settings_of(**section: Any) -> Settings:

@@ -43,7 +43,7 @@ def recipe(folder: Path, name: str, **handler: Any) -> Path:
     return path
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def expected() -> list[Any]:
     """What the unpadded model answers, one text at a time."""
     from anyshape.building.source import Source
@@ -59,7 +59,7 @@ def expected() -> list[Any]:
     return answers
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def neuron(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Stand-ins for the Neuron SDK in this process."""
     patch = pytest.MonkeyPatch()
@@ -70,7 +70,7 @@ def neuron(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     patch.undo()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def inductor(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An unpacked archive of the inductor backend."""
     pytest.importorskip("torch._inductor.cpp_builder", reason="this torch has no AOTInductor")
