@@ -230,7 +230,10 @@ def test_the_building_half_imports_the_class_that_serves(tmp_path: Path) -> None
 def test_a_model_that_forgets_its_mask_is_not_packed(masked: str, tmp_path: Path) -> None:
     recipe = example_in(tmp_path / "recipe", buckets=[2000])
     edit(tmp_path / "recipe" / "audio_model.py", masked, masked.replace(" * real[:, None, :]", ""))
-    with pytest.raises(ConfigError, match=r"2000 by .* every mixing of positions in it must heed mask, or pad nothing: .* to 2000;"):
+    with pytest.raises(
+        ConfigError,
+        match=r"2000 by .* every mixing of positions in it must heed mask, or pad nothing: .* to 2000;",
+    ):
         build(recipe, tmp_path / "store")
 
 

@@ -53,7 +53,7 @@ def test_info_and_health_are_asked_by_get(server: Server, minilm: str) -> None:
 def test_a_path_that_the_task_lacks_is_404(path: str, server: Server, minilm: str) -> None:
     response = post(server, f"/predictions/{minilm}/1.0/{path}", {"inputs": "x"})
     assert response.status_code == 404, server.explain(response)
-    assert "v1/embeddings" in response.json()["message"]
+    assert "v1/embeddings" in response.text  # in the words of the API whose path it is
 
 
 def test_a_clients_own_header_is_no_path(server: Server, minilm: str, encode: Encode) -> None:
