@@ -62,9 +62,7 @@ def interpolate(
         result = input.expand(-1, -1, *map(plain, size))
         outcome.own = False
         return space.attach(result.clone() if result is input else result, outcome)
-    if align_corners or any(ratio is None for ratio in fixed.values()):
-        return space.attach(_by_row(space, input, region, outs, sizes, scales, mode, align_corners), outcome)
-    if mode == "bicubic":
+    if mode == "bicubic" or align_corners or any(ratio is None for ratio in fixed.values()):
         return space.attach(_by_row(space, input, region, outs, sizes, scales, mode, align_corners), outcome)
     if mode in _LINEAR and set(fixed.values()) != {1}:
         # What lies behind the valid edge must look like the edge itself.

@@ -7,7 +7,7 @@ place for each. Spectra are pictures whose height, the frequencies, is the same 
 from __future__ import annotations
 
 import functools
-from typing import Any, Callable, Dict, Optional
+from typing import Any, Callable, Dict, Optional, Tuple
 
 import torch
 from torch import Tensor
@@ -45,6 +45,11 @@ def _as(space: Space, tensor: Tensor, region: Region, axes: Dict[int, Axis]) -> 
 def _one(value: Any) -> int:
     """The one number of a side, written as itself or in a tuple."""
     return plain(value[0] if isinstance(value, (list, tuple)) else value)
+
+
+def _step(stride: Any) -> Optional[Tuple[int, int]]:
+    """A pooling's stride; none is left to the operation on pictures, which takes its window's size then."""
+    return None if stride is None or stride == [] else (1, _one(stride))
 
 
 @handles("conv1d")
@@ -98,13 +103,12 @@ def max_pool1d(
     ceil_mode: bool = False,
     return_indices: bool = False,
 ) -> Tensor:
-    kernel = _one(kernel_size)
-    step = kernel if stride is None or stride == [] else _one(stride)
+    kernel, step = (1, _one(kernel_size)), _step(stride)
     around, steps = (0, _one(padding)), (1, _one(dilation))
     picture = lifted(space, input)
     return lowered(
         space,
-        windows.max_pool2d(space, picture, (1, kernel), (1, step), around, steps, ceil_mode, return_indices),
+        windows.max_pool2d(space, picture, kernel, step, around, steps, ceil_mode, return_indices),
     )
 
 
@@ -118,12 +122,11 @@ def avg_pool1d(
     ceil_mode: bool = False,
     count_include_pad: bool = True,
 ) -> Tensor:
-    kernel = _one(kernel_size)
-    step = kernel if stride is None or stride == [] else _one(stride)
+    kernel, step = (1, _one(kernel_size)), _step(stride)
     picture, around = lifted(space, input), (0, _one(padding))
     return lowered(
         space,
-        windows.avg_pool2d(space, picture, (1, kernel), (1, step), around, ceil_mode, count_include_pad),
+        windows.avg_pool2d(space, picture, kernel, step, around, ceil_mode, count_include_pad),
     )
 
 
