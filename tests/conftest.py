@@ -65,6 +65,15 @@ def free_cores() -> Iterator[None]:
         runtime.end_process()
 
 
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """References of small models run faster so, and as fast whatever else the machine does."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 def settings_of(**section: Any) -> Settings:
     """Settled settings from the keys of a recipe's `handler:` section."""
     return Settings.of(Recipe.from_mapping({"handler": section}).handler)

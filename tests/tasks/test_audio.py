@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import random
 import struct
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +22,7 @@ from tests.image_models import engine
 RATE, BUCKETS = 8000, [2000, 4800, 8000]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def sound(count: int, seed: int = 0) -> Any:

@@ -24,12 +24,7 @@ SIZES = [(64, 96), (112, 80), (96, 128), (48, 48)]
 Box = tuple[float, int, list[float]]  # score, class, left, top, right, bottom
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def detector(folder: Path, name: str, **handler: Any) -> BucketedModel:

@@ -44,13 +44,7 @@ NAMES = ["chelsea.png", "coffee.png", "astronaut.png", "rocket.jpg", "motorcycle
 Folder = pytest.TempPathFactory
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Iterator[None]:
-    """References of small models run faster so, and as fast whatever else the machine does."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def plain(size: tuple[int, int], colour: Any = (40, 90, 200)) -> bytes:
