@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Callable, Dict, Iterator, List, Tuple
+from typing import Any, Callable, Dict, List, Tuple
 
 import pytest
 import torch
@@ -175,12 +175,7 @@ MODELS = {name: around(operation, after=after) for name, (operation, after) in O
 sizes_in = st.lists(st.tuples(st.integers(1, BUCKET[0]), st.integers(1, BUCKET[1])), min_size=1, max_size=3)
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def runs_alone(model: nn.Module, size: Size) -> bool:
