@@ -1,19 +1,6 @@
 """Placement of programs on cores; torch-neuron has it here alone."""
 
-from neuron_runtime import all_cores, cores_context, set_cores
-
-
-def set_neuron_cores(trace, start_nc=-1, nc_count=-1):
-    set_cores(trace, start_nc, nc_count)
-
-
-def set_multicore(trace):
-    set_cores(trace, 0, all_cores())
-
-
-def neuron_cores_context(start_nc=-1, nc_count=-1):
-    return cores_context(start_nc, nc_count)
-
-
-def multicore_context():
-    return cores_context(0, all_cores())
+from neuron_placement import multicore_context as multicore_context
+from neuron_placement import neuron_cores_context as neuron_cores_context
+from neuron_placement import set_multicore as set_multicore
+from neuron_placement import set_neuron_cores as set_neuron_cores

@@ -11,8 +11,12 @@ import warnings
 import neuron_compiler
 import neuron_runtime
 import torch
+from neuron_placement import multicore_context as multicore_context
+from neuron_placement import neuron_cores_context as neuron_cores_context
+from neuron_placement import set_multicore as set_multicore
+from neuron_placement import set_neuron_cores as set_neuron_cores
 from neuron_runtime import DataParallel as DataParallel
-from neuron_runtime import all_cores, cores_context, move, moved, set_cores, spec_of
+from neuron_runtime import move, moved, spec_of
 
 __version__ = "2.9.0.2.15.32035"
 TARGETS = ("inf2", "trn1", "trn1n", "trn2")
@@ -166,22 +170,6 @@ def replace_weights(neuron_model, weights):
                 f"replace_weights: {name.replace('->', '.')} is missing or of another shape or dtype"
             )
         tensor.data = new.detach()
-
-
-def set_neuron_cores(trace, start_nc=-1, nc_count=-1):
-    set_cores(trace, start_nc, nc_count)
-
-
-def set_multicore(trace):
-    set_cores(trace, 0, all_cores())
-
-
-def neuron_cores_context(start_nc=-1, nc_count=-1):
-    return cores_context(start_nc, nc_count)
-
-
-def multicore_context():
-    return cores_context(0, all_cores())
 
 
 def _program(script):
