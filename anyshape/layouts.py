@@ -8,7 +8,6 @@ A layout decides what the compiled model takes, which calls a batch becomes, and
 
 from __future__ import annotations
 
-from itertools import accumulate
 from typing import Any, List, Optional, Sequence, Tuple
 
 import numpy as np
@@ -16,7 +15,7 @@ import numpy as np
 from anyshape.buckets import volume
 from anyshape.items import Item, Row
 from anyshape.packing import POLICIES, Call, Policy
-from anyshape.padding import DATA, POSITION, SEGMENT, InputSpec
+from anyshape.padding import DATA, POSITION, SEGMENT, InputSpec, rows_of
 from anyshape.row_packing import pack_rows
 from anyshape.tasks.base import Task
 
@@ -82,7 +81,7 @@ class Rows(Items):
 
     def take(self, outputs: Sequence[Any], call: Call, items: Sequence[Item]) -> List[Row]:
         taken: List[Row] = []
-        for row, members in enumerate(_members(call)):
+        for row, members in enumerate(rows_of(range(len(call.items)), call.held)):
             end = 0
             for number, place in enumerate(members):
                 start, end = end, end + items[place].size[0]
@@ -99,17 +98,11 @@ class Rows(Items):
     def touched(self, rows: Sequence[Row], call: Call) -> List[int]:
         return [
             place
-            for members in _members(call)
+            for members in rows_of(range(len(call.items)), call.held)
             if len(members) > 1
             for place in members
             if not all(np.isfinite(part).all() for part in rows[place])
         ]
-
-
-def _members(call: Call) -> List[range]:
-    """For each row of a call, which of its items it holds."""
-    held = call.held or (1,) * len(call.items)
-    return [range(end - count, end) for count, end in zip(held, accumulate(held))]
 
 
 def create_layout(name: str, segments: int, task: Task) -> Items:

@@ -6,7 +6,7 @@ import itertools
 import math
 import threading
 from dataclasses import dataclass
-from typing import Any, List, Optional, Sequence, Tuple
+from typing import Any, List, Optional, Sequence, Tuple, TypeVar
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ import torch
 from anyshape.buckets import Bucket, Size, contains
 from anyshape.items import Item
 
+T = TypeVar("T")
 DATA, MASK, SIZE = "data", "mask", "size"
 SEGMENT, POSITION = "segment", "position"  # of models whose rows hold several items
 
@@ -129,13 +130,13 @@ def _write_row(spec: InputSpec, row: np.ndarray[Any, Any], items: Sequence[Item]
             row[..., start:end] = item.data.get(spec.name, 1)
         elif spec.kind == POSITION:
             row[start:end] = np.arange(length)
-        else:
-            row[..., start:end] = number if spec.kind == SEGMENT else 1
+        else:  # SEGMENT
+            row[..., start:end] = number
     row[..., end:] = spec.pad
 
 
-def rows_of(items: Sequence[Item], held: Sequence[int] = ()) -> List[Sequence[Item]]:
-    """The items of each row, as many as are held there; by default one."""
+def rows_of(items: Sequence[T], held: Sequence[int] = ()) -> List[Sequence[T]]:
+    """The items of each row, or their places, as many as are held there; by default one."""
     if not held:
         return [[item] for item in items]
     ends = list(itertools.accumulate(held))
