@@ -73,19 +73,24 @@ def pack_rows(sizes: Sequence[Size], costs: CostTable, segments: int) -> List[Ca
 
 
 def best_fit(
-    order: Sequence[int], lengths: Sequence[int], bins: Sequence[int], segments: int
+    order: Sequence[int], lengths: Sequence[int], bins: Sequence[int], segments: int, opens: int = 0
 ) -> Tuple[List[Fill], Optional[int]]:
     """Each text into the row with the least room that is left for it, and the first that finds none, or None.
 
-    order: texts, longest first. bins: the lengths of the rows. Rows that stay empty are left out.
+    order: texts, longest first. bins: the lengths of the rows. Rows that stay empty are left out. opens: the
+    length of the rows that are added for texts that find no room; 0: none are.
     """
     free = sorted((length, row) for row, length in enumerate(bins))
     fills: List[Fill] = [[] for _ in bins]
     for i in order:
         at = bisect_left(free, (lengths[i], -1))
-        if at == len(free):
+        if at < len(free):
+            left, row = free.pop(at)
+        elif opens:
+            left, row = opens, len(fills)
+            fills.append([])
+        else:
             return fills, i
-        left, row = free.pop(at)
         fills[row].append(i)
         if len(fills[row]) < segments:
             insort(free, (left - lengths[i], row))
@@ -131,18 +136,7 @@ def fullest(
 
 def decreasing(order: Sequence[int], lengths: Sequence[int], length: int, segments: int) -> List[Fill]:
     """Best-fit decreasing in as many rows of one length as it takes."""
-    free: List[Tuple[int, int]] = []
-    fills: List[Fill] = []
-    for i in order:
-        at = bisect_left(free, (lengths[i], -1))
-        if at == len(free):
-            left, row = length, len(fills)
-            fills.append([])
-        else:
-            left, row = free.pop(at)
-        fills[row].append(i)
-        if len(fills[row]) < segments:
-            insort(free, (left - lengths[i], row))
+    fills, _ = best_fit(order, lengths, (), segments, opens=length)
     return fills
 
 
