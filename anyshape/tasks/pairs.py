@@ -25,17 +25,24 @@ class PairsTask(TextTask):
         raise NotImplementedError
 
     def check_request(self, inputs: Sequence[Input], parameters: Parameters) -> None:
+        self._check_count(inputs, parameters)
+        pairs: List[Pair] = []
+        for value in inputs:
+            with suppress(Refused):  # `read` says it
+                pairs.extend(self._pairs(value, parameters))
+        self._check_characters(pairs, parameters)
+
+    def _check_count(self, inputs: Sequence[Input], parameters: Parameters) -> None:
         count = sum(self._count(value, parameters) for value in inputs)
         if count > self.settings.max_items:
             raise InputTooLarge(
                 f"{count} pairs in one request are more than the limit of {self.settings.max_items} "
                 "(handler.max_items): send fewer at once"
             )
-        characters, prompt = 0, len(parameters.get("prompt") or "")
-        for value in inputs:
-            with suppress(Refused):  # `read` says it
-                for pair in self._pairs(value, parameters):
-                    characters += prompt + len(pair[0]) + len(pair[1])
+
+    def _check_characters(self, pairs: Sequence[Pair], parameters: Parameters) -> None:
+        prompt = len(parameters.get("prompt") or "")
+        characters = sum(prompt + len(one) + len(other) for one, other in pairs)
         if characters > self.settings.max_request_characters:
             raise InputTooLarge(
                 f"the pairs of one request have {characters} characters together, more than the limit of "
@@ -48,8 +55,9 @@ class PairsTask(TextTask):
         each: List[Parameters] = []
         for value, chosen in zip(inputs, parameters):
             try:
-                self.check_request([value], chosen)
+                self._check_count([value], chosen)
                 own = self._pairs(value, chosen)
+                self._check_characters(own, chosen)
             except Refused as error:
                 asked.append(error)
                 continue
