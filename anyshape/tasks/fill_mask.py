@@ -45,6 +45,7 @@ class FillMask(TextTask):
         super().__init__(settings, folder)
         self.inputs = (*self.inputs, InputSpec(ANSWERED, "int64", DATA))
         self.names = [*self.names, ANSWERED]
+        self.mask = str(self.tokenizer.id_to_token(self.saved["mask_token_id"]))
 
     def check_parameters(self, parameters: Parameters) -> Dict[str, Any]:
         checked = super().check_parameters(parameters)
@@ -71,9 +72,10 @@ class FillMask(TextTask):
         return text
 
     def check_request(self, inputs: Sequence[Input], parameters: Parameters) -> None:
-        mask = str(self.tokenizer.id_to_token(self.saved["mask_token_id"]))
         texts = (value.get("text") if isinstance(value, dict) else value for value in inputs)
-        self._check_masks(sum(text.count(mask) for text in texts if isinstance(text, str)), "in one request")
+        self._check_masks(
+            sum(text.count(self.mask) for text in texts if isinstance(text, str)), "in one request"
+        )
 
     def _check_masks(self, count: int, where: str) -> None:
         if count > self.settings.max_items:
@@ -92,8 +94,7 @@ class FillMask(TextTask):
         ids = item.data["input_ids"]
         masks = [i for i, token in enumerate(ids) if token == self.saved["mask_token_id"]]
         if not masks:
-            mask = self.tokenizer.id_to_token(self.saved["mask_token_id"])
-            return UnprocessableInput(f"the text has no {mask}: write it where a word is wanted")
+            return UnprocessableInput(f"the text has no {self.mask}: write it where a word is wanted")
         try:
             self._check_masks(len(masks), "in one text")
         except InputTooLarge as error:
