@@ -8,7 +8,7 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 import torch
 from torch import nn
 
-from anyshape.building.errors import BuildError
+from anyshape.building.errors import BuildError, first_line
 from anyshape.building.pooling import SentenceModel, first_tensor
 from anyshape.building.segments import apart, members, pool
 from anyshape.errors import ConfigError
@@ -66,7 +66,7 @@ def in_rows(model: nn.Module, names: Sequence[str], vocabulary: int) -> InRows:
             except BuildError:
                 raise
             except Exception as error:  # models refuse in many ways
-                raise _refused(kind, f"does not run on them ({str(error).splitlines()[0][:200]})") from error
+                raise _refused(kind, f"does not run on them ({first_line(error)})") from error
             if not made:
                 why = "makes its attention mask itself, not by transformers' shared code"
                 raise _refused(kind, f"{why}, so they would see each other")
@@ -188,9 +188,7 @@ def classifier_rows(
             with torch.no_grad():
                 (scores,) = tried(*named.values())
         except Exception as error:  # models refuse in many ways
-            raise _refused(
-                kind, f"has a head that does not run by itself ({str(error).splitlines()[0][:200]})"
-            ) from error
+            raise _refused(kind, f"has a head that does not run by itself ({first_line(error)})") from error
         if scores.shape[2:] != expected[0].shape[1:]:
             raise _refused(kind, "has a head that needs whole texts")
         deviations = [_deviation(scores[:, i], wanted) for i, wanted in enumerate(expected)]
@@ -211,8 +209,9 @@ def _alone(
         with torch.no_grad():
             return texts, [first_tensor(model(**text)) for text in texts]
     except Exception as error:  # models refuse in many ways
-        said = str(error).splitlines()[0][:200]
-        raise ConfigError(f"handler.model: {type(model).__name__} does not run ({said})") from error
+        raise ConfigError(
+            f"handler.model: {type(model).__name__} does not run ({first_line(error)})"
+        ) from error
 
 
 def side_by_side(texts: Sequence[Named]) -> Dict[str, torch.Tensor]:
