@@ -101,8 +101,12 @@ class BucketedModel:
 
         What already is refused stays so. What fails, or fits no bucket, becomes an error in its own place.
         """
+        return self.runner().run(read)
+
+    def runner(self) -> Runner:
+        """What splits a batch into calls and runs them, for a server that takes them one by one."""
         policy = self.layout.policy(self.settings.packing)
-        return Runner(policy, self.costs, self.run_call, self.layout.touched).run(read)
+        return Runner(policy, self.costs, self.run_call, self.layout.touched)
 
     def run_call(self, call: Call, items: Sequence[Item]) -> List[Output]:
         """Run one call and cut the padding off. Raises ConfigError for a shape that was not compiled."""

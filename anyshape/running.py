@@ -36,7 +36,7 @@ class Runner:
             items.extend(one.items if isinstance(one, Parts) else [one])
         outputs = iter(self._run_items(items))
         return [
-            _together([next(outputs) for _ in one.items]) if isinstance(one, Parts) else next(outputs)
+            together([next(outputs) for _ in one.items]) if isinstance(one, Parts) else next(outputs)
             for one in read
         ]
 
@@ -51,13 +51,13 @@ class Runner:
                 waiting.append(item)
                 places.append(i)
             else:
-                results[i] = self._too_large(item)
+                results[i] = self.too_large(item)
         for call in self.policy([item.size for item in waiting], self.costs):
-            outputs = self._run_or_fail(call, [waiting[i] for i in call.items])
+            outputs = self.run_or_fail(call, [waiting[i] for i in call.items])
             results.update(zip([places[i] for i in call.items], outputs))
         return [results[i] for i in range(len(items))]
 
-    def _run_or_fail(self, call: Call, items: Sequence[Item]) -> Sequence[OutputOrRefused]:
+    def run_or_fail(self, call: Call, items: Sequence[Item]) -> Sequence[OutputOrRefused]:
         """The outputs of one call. If it fails, those of each item alone, a ModelFailed for a bad one."""
         try:
             done = self.run_call(call, items)
@@ -76,17 +76,18 @@ class Runner:
 
     def _alone(self, item: Item) -> OutputOrRefused:
         (call,) = one_by_one([item.size], self.costs)
-        (output,) = self._run_or_fail(call, [item])
+        (output,) = self.run_or_fail(call, [item])
         return output
 
-    def _too_large(self, item: Item) -> InputTooLarge:
+    def too_large(self, item: Item) -> InputTooLarge:
+        """The error of an item that no bucket contains."""
         return InputTooLarge(
             f"an input of size {bucket_name(item.size)} fits none of the buckets "
             f"{', '.join(map(bucket_name, self.costs.buckets))}"
         )
 
 
-def _together(outputs: List[OutputOrRefused]) -> Ran:
+def together(outputs: List[OutputOrRefused]) -> Ran:
     """The outputs of one input's parts, or the error of the first that has one."""
     done = [output for output in outputs if isinstance(output, Output)]
     return done if len(done) == len(outputs) else next(o for o in outputs if isinstance(o, Refused))
