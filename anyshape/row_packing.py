@@ -5,24 +5,24 @@
 
 Rows are bins of a few lengths, and their cost is measured: what counts is the sum of seconds. Once it is
 settled which texts share rows, a row is an item as long as its texts together, and `packing.pack` finds the
-cheapest calls for them. So what is searched here are the rows.
+cheapest calls for them. So what is searched here are the rows: how many of each length, cheapest first
+(`row_counts`), until the texts fit in.
 """
 
 from __future__ import annotations
 
-import threading
 from bisect import bisect_left, insort
-from functools import reduce
-from math import gcd
-from typing import Dict, List, Optional, Sequence, Tuple
-from weakref import WeakKeyDictionary
+from itertools import islice
+from typing import Dict, List, Sequence, Tuple
 
 from anyshape.buckets import Size
 from anyshape.costs import CostTable
 from anyshape.packing import Call, pack, total_cost
+from anyshape.padding import rows_of
+from anyshape.row_counts import RowCounts
 
 _EXACT_UP_TO = 6  # texts; the search over their partitions takes 3^n steps
-_TRIES = 5  # sets of rows that are tried, each with more room than the one before
+TRIES = 3  # numbers of rows that are tried, the cheapest first
 _SLACK = 1 + 1e-9  # less is rounding
 
 Fill = List[int]  # the texts of one row, as indices
@@ -34,7 +34,7 @@ def pack_rows(sizes: Sequence[Size], costs: CostTable, segments: int) -> List[Ca
     What is guaranteed:
 
     - For up to 6 texts no rows and calls are cheaper. Nor are any where the result costs no more than the
-      cheapest calls with room for so many tokens (`Room`), which is a lower bound and often reached.
+      cheapest rows that could have room (`RowCounts.least`), which is a lower bound and often reached.
     - Never costlier than rows of one text each, as `packing.pack` runs them.
     - Never costlier than best-fit decreasing in rows of any one length that holds every text. Where rows
       are full of tokens before they have `segments` texts, those are at most 11/9 of the fewest that hold
@@ -46,23 +46,22 @@ def pack_rows(sizes: Sequence[Size], costs: CostTable, segments: int) -> List[Ca
     if not sizes:
         return []
     lengths = [size[0] for size in sizes]
-    room = Room.of(costs)
-    wanted = room.wanted(lengths)
-    least = room.seconds(wanted)
     order = sorted(range(len(lengths)), key=lengths.__getitem__, reverse=True)
-    best: Optional[List[Call]] = None
-    for _ in range(_TRIES):
-        bins = room.rows(wanted)
-        fills, left = best_fit(order, lengths, bins, segments)
-        if left is not None:
-            fills, left = fullest(order, lengths, bins, segments)
-        if left is None:
-            best = _calls(fills, lengths, costs)
+    counts = RowCounts(costs, [lengths[i] for i in order], segments)
+    candidates: List[List[Call]] = []
+    for seconds, bins in islice(counts.cheapest(), TRIES):
+        if candidates and seconds >= min(total_cost(calls, costs) for calls in candidates):
             break
-        wanted = room.more(wanted, lengths[left], sum(bins))
-    if best is not None and total_cost(best, costs) <= least * _SLACK:
+        fills, over = _filled(order, lengths, bins, segments)
+        if over:
+            for call in pack_rows([sizes[i] for i in over], costs, segments):
+                fills += [[over[k] for k in row] for row in rows_of(call.items, call.held)]
+        candidates.append(_calls(fills, lengths, costs))
+        if not over:
+            break
+    best = min(candidates, key=lambda calls: total_cost(calls, costs))
+    if total_cost(best, costs) <= counts.least * _SLACK:
         return best
-    candidates = [] if best is None else [best]
     candidates.append(pack(sizes, costs))
     for (length,) in costs.buckets:
         if length >= lengths[order[0]]:
@@ -72,16 +71,28 @@ def pack_rows(sizes: Sequence[Size], costs: CostTable, segments: int) -> List[Ca
     return min(candidates, key=lambda calls: total_cost(calls, costs))
 
 
+def _filled(
+    order: Sequence[int], lengths: Sequence[int], bins: Sequence[int], segments: int
+) -> Tuple[List[Fill], List[int]]:
+    """The texts in rows of these lengths, given longest first, and those that are left over."""
+    found = [best_fit(order, lengths, bins, segments)]
+    for rows in (bins, bins[::-1]):
+        if found[-1][1]:
+            found.append(fullest(order, lengths, rows, segments))
+    return min(found, key=lambda one: sum(lengths[i] for i in one[1]))
+
+
 def best_fit(
     order: Sequence[int], lengths: Sequence[int], bins: Sequence[int], segments: int, opens: int = 0
-) -> Tuple[List[Fill], Optional[int]]:
-    """Each text into the row with the least room that is left for it, and the first that finds none, or None.
+) -> Tuple[List[Fill], List[int]]:
+    """Each text into the row with the least room that is left for it, and the texts that find none.
 
     order: texts, longest first. bins: the lengths of the rows. Rows that stay empty are left out. opens: the
     length of the rows that are added for texts that find no room; 0: none are.
     """
     free = sorted((length, row) for row, length in enumerate(bins))
     fills: List[Fill] = [[] for _ in bins]
+    over: List[int] = []
     for i in order:
         at = bisect_left(free, (lengths[i], -1))
         if at < len(free):
@@ -90,48 +101,50 @@ def best_fit(
             left, row = opens, len(fills)
             fills.append([])
         else:
-            return fills, i
+            over.append(i)
+            continue
         fills[row].append(i)
         if len(fills[row]) < segments:
             insort(free, (left - lengths[i], row))
-    return [fill for fill in fills if fill], None
+    return [fill for fill in fills if fill], over
 
 
 def fullest(
     order: Sequence[int], lengths: Sequence[int], bins: Sequence[int], segments: int
-) -> Tuple[List[Fill], Optional[int]]:
-    """As `best_fit`, filling one row after the other: the longest text that is left, and of the others those
-    that leave the least room.
+) -> Tuple[List[Fill], List[int]]:
+    """As `best_fit`, filling one row after the other, as they are given: the longest text that is left, and
+    of the others those that leave the least room.
 
     Source: the minimum bin slack heuristic (Gupta and Ho, "A new heuristic algorithm for the one-dimensional
     bin-packing problem", Production Planning & Control 10(6), 1999); the sums that can be reached are bits of
     one number.
     """
     left = list(order)
+    rising = [-lengths[i] for i in left]
     fills: List[Fill] = []
-    for length in sorted(bins, reverse=True):
-        first = next((i for i in left if lengths[i] <= length), None)
-        if first is None:
+    for length in bins:
+        first = bisect_left(rising, -length)
+        if first == len(left):
             continue
-        room = length - lengths[first]
-        others = [i for i in left if i != first and lengths[i] <= room]
+        room = length + rising[first]
+        start = max(first + 1, bisect_left(rising, -room))
         within = (1 << (room + 1)) - 1
         reached = [1]  # bit s: some of the others so far have s tokens together
-        for i in others:
-            reached.append((reached[-1] | reached[-1] << lengths[i]) & within)
+        for minus in rising[start:]:
+            reached.append(reached[-1] | reached[-1] << -minus & within)
             if reached[-1] >> room:
                 break
         tokens = reached[-1].bit_length() - 1
-        fill = [first]
+        chosen = []  # shortest first
         for k in range(len(reached) - 1, 0, -1):
             if not reached[k - 1] >> tokens & 1:
-                fill.append(others[k - 1])
-                tokens -= lengths[others[k - 1]]
-        fill = fill[:1] + fill[:-segments:-1] if len(fill) > segments else fill
-        taken = set(fill)
-        left = [i for i in left if i not in taken]
-        fills.append(fill)
-    return fills, left[0] if left else None
+                chosen.append(start + k - 1)
+                tokens += rising[start + k - 1]
+        chosen = [*chosen[max(0, len(chosen) - segments + 1) :], first]
+        fills.append([left[place] for place in chosen])
+        for place in chosen:
+            del left[place], rising[place]
+    return fills, left
 
 
 def decreasing(order: Sequence[int], lengths: Sequence[int], length: int, segments: int) -> List[Fill]:
@@ -190,97 +203,3 @@ def _partitions(lengths: Sequence[int], costs: CostTable, segments: int) -> List
         [[i for i in range(len(lengths)) if row >> i & 1] for row in rows]
         for rows in ways[count - 1].values()
     ]
-
-
-class Room:
-    """The cheapest calls that have room for a number of tokens, whatever texts these are of.
-
-    What is wanted is a number of tokens per length of rows, of texts that fit no shorter row. No rows that
-    hold them cost less than `seconds`: a lower bound, and `rows` are those to try first. Counted in units of
-    the greatest common divisor of the rows' lengths; worked out once per table, as far as it is asked.
-    """
-
-    _kept: WeakKeyDictionary[CostTable, Room] = WeakKeyDictionary()
-
-    def __init__(self, costs: CostTable) -> None:
-        self.lengths = [bucket[0] for bucket in costs.buckets]
-        self.unit = reduce(gcd, self.lengths)
-        shapes = [
-            (length // self.unit * n, costs.cost((length,), n), (length, n))
-            for length in self.lengths
-            for n in costs.group_sizes
-            if n <= costs.most_rows[length,]
-        ]
-        # Per length, by number of units: the calls of rows that are no shorter.
-        self._levels = [_Level([s for s in shapes if s[2][0] >= length]) for length in self.lengths]
-
-    @classmethod
-    def of(cls, costs: CostTable) -> Room:
-        """The one of this table."""
-        if costs not in cls._kept:
-            cls._kept[costs] = cls(costs)
-        return cls._kept[costs]
-
-    def wanted(self, lengths: Sequence[int]) -> List[int]:
-        """The tokens of these texts by the shortest row that holds each. Raises ValueError if none does."""
-        found = [0] * len(self.lengths)
-        for length in lengths:
-            if length > self.lengths[-1]:
-                raise ValueError(f"a text of {length} tokens fits no row of {self.lengths}: reject it before")
-            found[bisect_left(self.lengths, length)] += length
-        return found
-
-    def more(self, wanted: Sequence[int], length: int, tried: int) -> List[int]:
-        """The same and room for another text of that length: more in all than rows of `tried` tokens have."""
-        at = bisect_left(self.lengths, length)
-        added = max(length, tried + 1 - sum(wanted))
-        return [tokens + added * (level == at) for level, tokens in enumerate(wanted)]
-
-    def seconds(self, wanted: Sequence[int]) -> float:
-        """The least seconds that texts of so many tokens take."""
-        return max(level.seconds(self._units(sum(wanted[at:]))) for at, level in enumerate(self._levels))
-
-    def rows(self, wanted: Sequence[int]) -> List[int]:
-        """The lengths of the rows of cheap calls that have room: first for the texts that need long ones."""
-        bins: List[int] = []
-        for at in range(len(wanted) - 1, -1, -1):
-            bins += self._levels[at].rows(self._units(sum(wanted[at:]) - sum(bins)), self.unit)
-        return bins
-
-    def _units(self, tokens: int) -> int:
-        return max(0, -(-tokens // self.unit))
-
-
-class _Level:
-    """The least seconds by number of units, of calls of some shapes: (units, seconds, (length, rows))."""
-
-    def __init__(self, shapes: Sequence[Tuple[int, float, Tuple[int, int]]]) -> None:
-        self._shapes = shapes
-        self._reaching = threading.Lock()
-        self._seconds = [0.0]
-        self._last: List[Tuple[int, int]] = [(0, 0)]  # the length and the number of rows of one of the calls
-
-    def seconds(self, units: int) -> float:
-        self._reach(units)
-        return self._seconds[units]
-
-    def rows(self, units: int, unit: int) -> List[int]:
-        self._reach(units)
-        bins: List[int] = []
-        while units > 0:
-            length, n = self._last[units]
-            bins += [length] * n
-            units -= length // unit * n
-        return bins
-
-    def _reach(self, units: int) -> None:
-        if units < len(self._seconds):
-            return
-        with self._reaching:
-            for want in range(len(self._seconds), units + 1):
-                least, shape = min(
-                    (self._seconds[max(want - room, 0)] + seconds, shape)
-                    for room, seconds, shape in self._shapes
-                )
-                self._last.append(shape)
-                self._seconds.append(least)
