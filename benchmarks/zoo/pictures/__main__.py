@@ -8,17 +8,20 @@ runs it in one after the other. What was tried is not tried again, unless it is 
 from __future__ import annotations
 
 import argparse
+import importlib
 import importlib.metadata
+import os
 import sys
-import traceback
-from typing import Any, Dict, List
+import warnings
+from functools import partial
+from typing import Any, Dict, List, Set
 
 from benchmarks.paths import WORK
-from benchmarks.zoo import page, runner
+from benchmarks.zoo import forks, page, runner
 from benchmarks.zoo.pictures.configs import KINDS, entries
 
 FOUND = WORK / "zoo-pictures.json"
-SECONDS = 600  # that one model may take
+SECONDS = 240  # that one model may compute
 PACKAGES = ("torchvision", "timm", "transformers")
 
 
@@ -26,24 +29,25 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.zoo.pictures", description=__doc__)
     parser.add_argument("model", nargs="*", help="only these")
     parser.add_argument("--package", action="append", choices=PACKAGES, help="only models of this package")
+    parser.add_argument("--kind", choices=list(KINDS), help="only models of this kind")
     parser.add_argument("--again", choices=[*page.VERDICTS, "all"], help="what came out so once more")
     parser.add_argument("--seed", type=int, default=0, help="of the pictures and their sizes (0)")
     parser.add_argument("--page", action="store_true", help="only write the page from what there is")
-    parser.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
     asked = parser.parse_args()
-    if asked.one:
-        return _one(asked.model[0], asked.seed)
     known, found = entries(), runner.read(FOUND)
     here = {name: entry for name, entry in known.items() if _installed(entry.package)}
     wanted = [name for name in asked.model if name in here] or [
         name
         for name, entry in here.items()
         if not asked.model and entry.package in (asked.package or PACKAGES)
+        if asked.kind in (None, entry.kind)
         if name not in found or asked.again in ("all", found[name]["verdict"])
     ]
     if not asked.page:
-        command = runner.python("-m", "benchmarks.zoo.pictures", "--one", "--seed", str(asked.seed))
-        runner.run_all(wanted, lambda name: [*command, name], FOUND, SECONDS)
+        os.environ.update(OMP_NUM_THREADS="1", HF_HUB_OFFLINE="1")
+        warnings.simplefilter("ignore")
+        _import({known[name].package for name in wanted})
+        forks.run_all(wanted, partial(_one, seed=asked.seed), FOUND, SECONDS, WORK / "zoo-pictures")
     found = {name: runner.read(FOUND)[name] for name in known if name in runner.read(FOUND)}
     page.write("pictures", section(found))
     return int(any(one["verdict"] == "wrong" for one in found.values()))
@@ -57,19 +61,19 @@ def _installed(package: str) -> bool:
     return True
 
 
-def _one(name: str, seed: int) -> int:
+def _import(packages: Set[str]) -> None:
+    """What every attempt needs, once for all of them."""
+    for package in sorted(packages):
+        importlib.import_module(package)
+    importlib.import_module("benchmarks.zoo.pictures.trial")
+
+
+def _one(name: str, seed: int) -> Dict[str, Any]:
     from benchmarks.zoo.pictures.trial import attempt
 
     package = entries()[name].package
     versions = {each: importlib.metadata.version(each) for each in (package, "torch")}
-    found: Dict[str, Any]
-    try:
-        found = attempt(name, seed)
-    except Exception as error:  # the plain model does not run, or somebody must look at it
-        traceback.print_exc()
-        found = {"verdict": "failed", "reason": " ".join(f"{type(error).__name__}: {error}".split())[:300]}
-    runner.say({**found, "versions": versions})
-    return 0
+    return {**attempt(name, seed), "versions": versions}
 
 
 def section(found: page.Found) -> str:

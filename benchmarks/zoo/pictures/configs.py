@@ -12,8 +12,8 @@ from typing import Any, Callable, Dict, Iterable, NamedTuple, Tuple
 from torch import nn
 
 Bucket = Tuple[int, int]
-SMALL: Tuple[Bucket, ...] = ((128, 160), (160, 128))
-LARGE: Tuple[Bucket, ...] = ((176, 208), (224, 192))
+SMALL: Tuple[Bucket, ...] = ((96, 128), (128, 96))
+LARGE: Tuple[Bucket, ...] = ((128, 160), (160, 128))
 CONVOLUTION, ATTENTION = "convolution", "attention"
 KINDS = {CONVOLUTION: "of convolutions", ATTENTION: "with attention over space, or the like"}
 

@@ -42,15 +42,21 @@ def attempt(name: str) -> dict[str, Any]:
         os._exit(3)
     if name == "hangs":
         time.sleep(60)
+    while name == "computes":
+        pass
     return {"verdict": "exact", "deviation": 0.0}
 
 
-def test_a_model_that_raises_dies_or_hangs_is_one_that_was_not_tried(tmp_path: Path) -> None:
+def test_a_model_that_raises_dies_or_hangs_is_one_that_was_not_tried(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     results = tmp_path / "found.json"
-    forks.run_all(["raises", "dies", "hangs", "runs"], attempt, results, 5, tmp_path / "logs")
+    monkeypatch.setattr(forks, "PATIENCE", 3)
+    forks.run_all(["raises", "dies", "hangs", "computes", "runs"], attempt, results, 1, tmp_path / "logs")
     found = read(results)
     assert found["raises"] == {"verdict": "failed", "reason": "ValueError: no such config"}
     assert found["dies"] == {"verdict": "failed", "reason": "its process died, status 3"}
-    assert found["hangs"] == {"verdict": "failed", "reason": "not done after 5 seconds"}
+    assert found["hangs"] == {"verdict": "failed", "reason": "not done after 3 seconds"}
+    assert found["computes"] == {"verdict": "failed", "reason": "not done after 1 seconds of computing"}
     assert found["runs"] == {"verdict": "exact", "deviation": 0.0}
     assert "no such config" in (tmp_path / "logs" / "raises.txt").read_text()
