@@ -11,58 +11,74 @@ from typing import Any, Callable, Dict, List, Sequence
 import torch
 
 from anyshape.backends.base import as_tuple
-from anyshape.buckets import Bucket
+from anyshape.buckets import Bucket, contains
+from anyshape.building.calls import calls_to_check, items_to_check
 from anyshape.building.tasks.base import TaskBuilder
-from anyshape.items import Item
+from anyshape.items import Item, Row
 from anyshape.model import BucketedModel
 from anyshape.packing import Call
 from anyshape.padding import PaddingBuffers
 
 SAME = 1e-6  # outputs come as float32: two that are one in float64 differ by a last bit at most
 ORDERS = 8.0  # the sums of several orders round this much more than those of one
+Deviation = Callable[[Any, Any], float]
 
 
 def roundings(
     model: BucketedModel,
     builder: TaskBuilder,
     reference: torch.nn.Module,
-    sizes: Callable[[Bucket], Sequence[Any]],
-    deviation: Callable[[Any, Any], float],
+    deviation: Deviation,
     buckets: Sequence[Bucket],
 ) -> Dict[Bucket, float]:
-    """How far `reference` is from itself in float64, for the buckets whose answers deviate for that alone."""
+    """How far `reference` is from itself in float64, for the buckets whose answers deviate for that alone.
+
+    The calls are those that were compared, so that a row that another one reaches is no rounding.
+    """
     doubles = builder.in_double(reference)
     if doubles is None:
         return {}
     padded, unpadded = doubles
     found: Dict[Bucket, float] = {}
     for bucket in buckets:
-        items = [builder.sample(size, seed) for seed, size in enumerate(sizes(bucket))]
-        right = [_answer(model, unpadded, item.size, item) for item in items]
-        in_bucket = [_answer(model, padded, bucket, item) for item in items]
-        if _largest(in_bucket, right, deviation) > SAME:
+        before = model.buckets[: model.buckets.index(bucket)]
+        items = items_to_check(builder, bucket, [each for each in before if contains(bucket, each)])
+        right = [_rows(model, unpadded, Call(item.size, 1, (0,)), [item])[0] for item in items]
+        counts = [rows for shape, rows in model.index.shapes if shape == bucket]
+        calls = {rows: calls_to_check(model.layout, [i.size for i in items], bucket, rows) for rows in counts}
+        several = min([rows for rows in counts if rows > 1], default=counts[0])
+        same = max(
+            _largest(_rows(model, padded, call, [items[i] for i in call.items]), right, call.items, deviation)
+            for call in calls[several]
+        )
+        if not same <= SAME:
             continue
-        own = _largest([_answer(model, reference, item.size, item) for item in items], right, deviation)
-        served = [
-            model.run_call(Call(bucket, rows, (0,)), [item])[0].row
-            for item, rows in zip(items, _rows(model, bucket, items))
-        ]
-        if _largest(served, right, deviation) <= max(model.index.tolerance, ORDERS * own):
+        plain = [_rows(model, reference, Call(item.size, 1, (0,)), [item])[0] for item in items]
+        own = _largest(plain, right, range(len(items)), deviation)
+        served = max(
+            _served(model, call, items, right, deviation) for each in calls.values() for call in each
+        )
+        if served <= max(model.index.tolerance, ORDERS * own):
             found[bucket] = own
     return found
 
 
-def _rows(model: BucketedModel, bucket: Bucket, items: Sequence[Item]) -> List[int]:
-    counts = [rows for shape, rows in model.index.shapes if shape == bucket]
-    return [counts[i % len(counts)] for i in range(len(items))]
+def _served(
+    model: BucketedModel, call: Call, items: Sequence[Item], right: Sequence[Row], deviation: Deviation
+) -> float:
+    outputs = model.run_call(call, [items[i] for i in call.items])
+    return _largest([output.row for output in outputs], right, call.items, deviation)
 
 
-def _answer(model: BucketedModel, module: torch.nn.Module, shape: Any, item: Item) -> Sequence[Any]:
-    tensors = PaddingBuffers(model.index.inputs).fill(shape, 1, [item])
+def _rows(model: BucketedModel, module: torch.nn.Module, call: Call, items: Sequence[Item]) -> List[Row]:
+    tensors = PaddingBuffers(model.index.inputs).fill(call.bucket, call.batch_size, items)
     with torch.no_grad():
-        outputs = as_tuple(module(*tensors))
-    return model.task.unpad(tuple(output.numpy()[0] for output in outputs), item)
+        outputs = [output.numpy() for output in as_tuple(module(*tensors))]
+    return [
+        model.task.unpad(tuple(output[row] for output in outputs), item) for row, item in enumerate(items)
+    ]
 
 
-def _largest(rows: Sequence[Any], right: Sequence[Any], deviation: Callable[[Any, Any], float]) -> float:
-    return max(deviation(a, b) for row, wanted in zip(rows, right) for a, b in zip(row, wanted))
+def _largest(rows: Sequence[Row], right: Sequence[Row], places: Sequence[int], deviation: Deviation) -> float:
+    """`places`: which of the right answers are those of the rows."""
+    return max(deviation(a, b) for row, i in zip(rows, places) for a, b in zip(row, right[i]))

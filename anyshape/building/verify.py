@@ -65,9 +65,7 @@ def _rounded(
         for b in buckets
         if all(np.isfinite(p.deviation or 0) for p in model.index.programs if p.bucket == b)
     ]
-    return roundings(
-        model, builder, reference, lambda bucket: builder.sizes_to_check(bucket, []), deviation, finite
-    )
+    return roundings(model, builder, reference, deviation, finite)
 
 
 def _to_try(task: Task, section: Section) -> str:

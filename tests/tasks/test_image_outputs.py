@@ -90,6 +90,19 @@ def test_what_is_wrong_in_float64_too_does_not(tmp_path: Path) -> None:
         )
 
 
+def test_what_only_neighbours_change_is_no_rounding(tmp_path: Path) -> None:
+    # Its first row of two is right on its own, in float32 and in float64.
+    handler = {"task": "image-feature-extraction", "buckets": [[16, 24]], "batch_sizes": [2]}
+    with pytest.raises(BuildError, match="deviate from the unpadded model"):
+        engine(tmp_path, "neighbours", model=f"{__name__}:beside_others", **handler)
+
+
+def beside_others() -> nn.Module:
+    torch.manual_seed(0)
+    centred = seeded(Layouts(lambda x: x.mean((2, 3)) - x.mean((2, 3)).mean(0), lambda x: x))
+    return centred.eval()
+
+
 def by_root() -> nn.Module:
     # math.sqrt asks for the number in C, past what follows it.
     torch.manual_seed(0)
