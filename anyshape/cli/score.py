@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
+import sys
 import time
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Optional, Tuple
@@ -90,7 +92,8 @@ def run(args: argparse.Namespace) -> int:
     total, waiting = sum(c.rows for c in chunks), sum(c.rows for c in left)
     started, errors = time.perf_counter(), 0
     try:
-        with _bar() as bar:
+        # What Ray says of a node that died, it says on stdout.
+        with contextlib.redirect_stdout(sys.stderr), _bar() as bar:
             scored = bar.add_task("scored", total=total, completed=total - waiting, errors=0)
             for done, bad in _steps(args, job, left):
                 errors += bad

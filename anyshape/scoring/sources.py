@@ -151,8 +151,11 @@ class WebDataset(Source):
     @staticmethod
     def begins(path: Path, rows: int) -> Iterator[Begin]:
         try:
-            with tarfile.open(path, "r:") as tar:
+            with path.open("rb") as file, tarfile.open(fileobj=file, mode="r:") as tar:
                 yield from _grouped(((group[0][1].offset, group) for group in _samples(tar)), rows)
+                file.seek(tar.offset)
+                if file.read(tarfile.BLOCKSIZE).strip(b"\0") or file.tell() < tar.offset + tarfile.BLOCKSIZE:
+                    raise tarfile.ReadError("it has no end")  # tarfile takes that for one
         except tarfile.TarError as error:
             raise ConfigError(
                 f"{path} cannot be read as a tar ({error}): pack it again, uncompressed"

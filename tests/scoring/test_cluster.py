@@ -20,7 +20,7 @@ from tests.scoring.test_score import score
 
 pytestmark = pytest.mark.cluster
 MEMORY = 80 * 1024 * 1024  # a node's shared memory, Ray's least
-ROWS, CHUNK = 3000, 50
+ROWS, CHUNK = 2000, 50
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +49,7 @@ def test_a_node_is_killed_and_no_row_is_lost_or_twice(
     cluster: Any, embedding_archive: Path, text_of: TextOf, tmp_path: Path
 ) -> None:
     texts: list[Any] = [text_of(2 + i * 13 % 31, seed=i % 97) for i in range(ROWS)]
-    texts[5], texts[1717], texts[2999] = text_of(40), None, text_of(33)
+    texts[5], texts[1717], texts[1999] = text_of(40), None, text_of(33)
     half = ROWS // 2
     write_parquet(tmp_path / "a.parquet", texts[:half], group=70)
     write_jsonl(tmp_path / "b.jsonl", texts[half:])
