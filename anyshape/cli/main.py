@@ -17,6 +17,7 @@ COMMANDS: Dict[str, str] = {
     "build": "turn a model and a recipe into one .mar",
     "serve": "start TorchServe with archives of the model store",
     "demo": "send inputs of many sizes to a running server",
+    "capacity": "the cores that a rate of requests needs",
     "score": "answer files of inputs, here or on a Ray cluster",
     "plan": "choose buckets from data or from a server's traffic",
     "inspect": "print what is inside a .mar",
