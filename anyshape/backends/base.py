@@ -24,6 +24,7 @@ class Backend:
     dynamic_batch: a compiled model takes any number of rows, so one program per bucket serves every
         batch size; otherwise there is one program per bucket and batch size.
     dynamic_shapes: one program, compiled for the largest bucket, takes every smaller shape as well.
+    dtypes: what its programs can compute in.
     options: the keys of `backend_options` that it understands, with their defaults.
     compiler: for a backend of one's own, the half that compiles: ``module:Class`` in a file beside the
         recipe, or the name of the backend whose half it shares.
@@ -34,6 +35,7 @@ class Backend:
     options: ClassVar[Mapping[str, Any]] = {}
     dynamic_batch: bool = False
     dynamic_shapes: bool = False
+    dtypes: ClassVar[Sequence[str]] = ("float32", "bfloat16", "float16")
 
     def __init__(self, options: Mapping[str, Any]) -> None:
         """Raises ConfigError for an option that this backend does not have."""

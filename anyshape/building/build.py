@@ -80,7 +80,11 @@ def _build(path: Path, store: Path, version: str, progress: Progress, jobs: Opti
     prepare_process(settings, recipe.workers, path.parent)
     backend = create_backend(settings.backend, settings.backend_options, path.parent)
     compiler = create_compiler(settings.backend, backend, path.parent)
-    compiler.processes = jobs
+    compiler.processes, compiler.serving = jobs, settings
+    if settings.dtype not in backend.dtypes:
+        raise BuildError(
+            f"handler.dtype: {settings.backend} has no {settings.dtype}: choose {' or '.join(backend.dtypes)}"
+        )
     if settings.dynamic_batch and not backend.dynamic_batch:
         raise BuildError(
             f"handler.batch_sizes: {settings.backend} compiles fixed batch sizes; list them, as in [1, 4, 16]"
@@ -204,7 +208,7 @@ def _adapt(builder: TaskBuilder, model: torch.nn.Module, compiler: Compiler) -> 
         parameter.requires_grad_(False)
     if has_batch_norms(model):
         fold_batch_norms(builder.reference(model).eval(), example(builder, settings.buckets[0], 1))
-    if settings.dtype != "float32":
+    if settings.dtype != "float32" and compiler.casts:
         model = model.to(getattr(torch, settings.dtype))
     in_rows = settings.layout == ROWS
     adapted = (builder.adapt_rows(model) if in_rows else builder.adapt(model, ExactPadding)).eval()

@@ -13,6 +13,7 @@ COMPILERS = {
     "inductor": "anyshape.building.backends.inductor:InductorCompiler",
     "neuron": "anyshape.building.backends.neuron:NeuronCompiler",
     "neuronx": "anyshape.building.backends.neuronx:NeuronXCompiler",
+    "openvino": "anyshape.building.backends.openvino:OpenVINOCompiler",
     "torchscript": "anyshape.building.backends.torchscript:TorchScriptCompiler",
 }
 

@@ -11,6 +11,7 @@ import torch
 
 from anyshape.backends.base import Backend, Tensors
 from anyshape.buckets import Bucket
+from anyshape.settings import Settings
 
 
 @dataclass(frozen=True)
@@ -47,11 +48,13 @@ class Compiler:
     runs_here: programs can run on the machine that compiles them, so that the build can check them.
     freezes_values: what the model's Python code reads of a tensor stays as it was when it was compiled;
         otherwise compiling refuses such code itself.
+    casts: the model is given in the recipe's dtype; otherwise in float32, and the compiler sees to it.
     """
 
     shares_weights: ClassVar[bool] = False
     in_place: ClassVar[bool] = True
     freezes_values: ClassVar[bool] = True
+    casts: ClassVar[bool] = True
     runs_here: bool = True
 
     def __init__(self, backend: Backend) -> None:
@@ -59,6 +62,7 @@ class Compiler:
         self.backend = backend
         self.settings = backend.settings
         self.processes: Optional[int] = None  # to compile in at once; None: as many as this machine bears
+        self.serving: Optional[Settings] = None  # what is to be served
 
     def compile(self, model: torch.nn.Module, example: Tensors, bucket: Bucket) -> Any:
         """Compile `model` for `bucket`: for the shapes and dtypes of `example`."""

@@ -14,10 +14,11 @@ from unittest import mock
 
 import torch
 
-from anyshape.backends.base import Backend, Tensors, as_tuple
+from anyshape.backends.base import Backend, Tensors
 from anyshape.backends.inductor import SHARED
 from anyshape.buckets import Bucket
 from anyshape.building.backends.base import Compiler
+from anyshape.building.backends.exported import Positional, open_dimensions
 from anyshape.errors import ConfigError
 
 
@@ -52,8 +53,9 @@ class InductorCompiler(Compiler):
         # Without no_grad Inductor skips freezing, and with it oneDNN's packed weights, and says nothing.
         with torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
+            largest = bucket if self.backend.dynamic_shapes else ()
             exported = torch.export.export(
-                Positional(model), example, dynamic_shapes=(self._dimensions(example, bucket),)
+                Positional(model), example, dynamic_shapes=(open_dimensions(example, bucket, largest),)
             )
             if not self._carried:
                 path, constants = self._build(exported, example, carry=True)
@@ -70,14 +72,6 @@ class InductorCompiler(Compiler):
                 else:
                     library.own[name] = tensor.detach().clone()
             return library
-
-    def _dimensions(self, example: Tensors, bucket: Bucket) -> Tuple[Dict[int, Any], ...]:
-        """For each input, which dimensions are open: rows, and with dynamic shapes the tokens."""
-        rows = {0: torch.export.Dim("rows", min=1)} if len(example[0]) > 1 else {}
-        if not self.backend.dynamic_shapes:
-            return (rows,) * len(example)
-        tokens = torch.export.Dim("tokens", min=1, max=bucket[-1])
-        return tuple({**rows, 1: tokens} for _ in example)
 
     def _build(self, exported: Any, example: Tensors, carry: bool) -> Tuple[Path, Dict[str, torch.Tensor]]:
         """Compile to a library with or without the weights; also gives its constants by name."""
@@ -122,17 +116,6 @@ class InductorCompiler(Compiler):
         """Bytes on disk; a library that serves several buckets counts in equal parts."""
         served = list(files.values())
         return {name: (folder / file).stat().st_size // served.count(file) for name, file in files.items()}
-
-
-class Positional(torch.nn.Module):
-    """Takes any number of tensors and gives a tuple, so that every model is exported the same way."""
-
-    def __init__(self, model: torch.nn.Module) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, *tensors: torch.Tensor) -> Tensors:
-        return as_tuple(self.model(*tensors))
 
 
 def digest(tensor: torch.Tensor) -> str:
