@@ -64,9 +64,10 @@ class Index(Struct, forbid_unknown_fields=True, kw_only=True):
     largest_call: the most positions in a call of more than the smallest batch size, or None. unpadded: every
     item runs in the bucket of its own size.
     layout, segments: how items lie in rows, and the most of them in one.
-    costs: measured seconds per bucket and batch size, on the machine that built it. plan: where the
-    buckets were planned from data, what the planner expected. weights: number of parameters. assets: the
-    sha256 of each file that the task needs. compiled: what the compiler reported.
+    costs: measured seconds per bucket and batch size, on the machine that built it. measured_on: what that
+    was, as `machine.conditions` says it. plan: where the buckets were planned from data, what the planner
+    expected. weights: number of parameters. assets: the sha256 of each file that the task needs. compiled:
+    what the compiler reported.
     """
 
     format: int = FORMAT
@@ -83,6 +84,7 @@ class Index(Struct, forbid_unknown_fields=True, kw_only=True):
     weights: int = 0
     assets: Dict[str, str] = field(default_factory=dict)
     costs: List[CostRow] = field(default_factory=list)
+    measured_on: Dict[str, str] = field(default_factory=dict)
     plan: Optional[Dict[str, Any]] = None
     backend_options: Dict[str, Any] = field(default_factory=dict)
     largest_call: Optional[int] = None

@@ -1,10 +1,15 @@
-"""Warms every shape and measures what a call of it costs: the table that batches are packed by."""
+"""Warms every shape and measures what a call of it costs: the table that batches are packed by.
+
+Where the archive was built on the same machine under the same conditions, its table is taken: every shape is
+warmed all the same, and what those calls took must fit the table, or all is measured.
+"""
 
 from __future__ import annotations
 
 import statistics
 import time
-from typing import Callable, Dict, List, Optional, Sequence
+from functools import partial
+from typing import Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 from anyshape.buckets import Bucket, Shape
 from anyshape.costs import CostTable
@@ -16,6 +21,8 @@ from anyshape.programs import Programs
 WARM_CALLS = 2  # in the first round, not measured: a TorchScript program's first calls are much slower
 MEASURED_ROUNDS = 3
 QUICK_SECONDS = 0.02  # a call quicker than this is repeated in each round, and the least time counts
+FITS = 2.0  # a kept cost fits if the call took no more than this many times as long, nor as short ...
+FITTING = 0.8  # ... as the others tell; and this share of the calls must fit
 
 Progress = Callable[[Bucket, int, float], None]  # told the bucket, the batch size and the seconds
 
@@ -27,20 +34,55 @@ def measure(programs: Programs, progress: Optional[Progress] = None) -> CostTabl
     and not on one shape; the median over the rounds counts.
     """
     index = programs.index
-    shapes = index.shapes[::-1]
-    rounds: Dict[Shape, List[float]] = {shape: [] for shape in shapes}
+    rounds: Dict[Shape, List[float]] = {shape: [] for shape in index.shapes}
     for number in range(1 + MEASURED_ROUNDS):
-        items: List[Item] = []  # of one bucket at a time: its largest call comes first
-        for bucket, batch_size in shapes:
-            if not items or items[0].size != bucket:
-                items = [blank(index.inputs, bucket)] * batch_size
-            call = Call(bucket, batch_size, tuple(range(batch_size)))
+        for (bucket, batch_size), call in _calls_of(programs):
             times = rounds[bucket, batch_size]
-            times.append(min(_seconds(programs, call, items[:batch_size]) for _ in range(_calls(times))))
+            times.append(min(call() for _ in range(_calls(times))))
             if progress is not None and number == MEASURED_ROUNDS:
                 progress(bucket, batch_size, statistics.median(times[1:]))
-    seconds = {shape: statistics.median(times[1:]) for shape, times in rounds.items()}
+    return _table(programs, {shape: statistics.median(times[1:]) for shape, times in rounds.items()})
+
+
+def warm_kept(programs: Programs, progress: Optional[Progress] = None) -> Optional[CostTable]:
+    """Call every shape once, and each program once more; the archive's own table if the calls fit it.
+
+    A machine may be slower now than it was, or have other work: all seconds may be longer by the same factor,
+    since only their ratios matter to the packer.
+    """
+    index = programs.index
+    table = {(row.bucket, row.batch_size): row.seconds for row in index.costs}
+    if set(table) != set(index.shapes):
+        return None
+    ratios: List[float] = []
+    warmed = set()
+    for (bucket, batch_size), call in _calls_of(programs):
+        program = programs.name_of(bucket, batch_size)
+        if program not in warmed:  # its first calls are slow, and tell nothing
+            warmed.add(program)
+            call()
+        seconds = table[bucket, batch_size]
+        ratios.append(call() / seconds)
+        if progress is not None:
+            progress(bucket, batch_size, seconds)
+    usual = statistics.median(ratios)
+    fitting = sum(usual / FITS <= ratio <= usual * FITS for ratio in ratios)
+    return _table(programs, table) if fitting >= FITTING * len(ratios) else None
+
+
+def _table(programs: Programs, seconds: Mapping[Shape, float]) -> CostTable:
+    index = programs.index
     return CostTable(seconds, index.dynamic_batch, programs.backend.dynamic_shapes, index.unpadded)
+
+
+def _calls_of(programs: Programs) -> Iterator[Tuple[Shape, Callable[[], float]]]:
+    """Each shape, largest first, and what calls it and says how long that took."""
+    items: List[Item] = []  # of one bucket at a time: its largest call comes first
+    for bucket, batch_size in programs.index.shapes[::-1]:
+        if not items or items[0].size != bucket:
+            items = [blank(programs.index.inputs, bucket)] * batch_size
+        call = Call(bucket, batch_size, tuple(range(batch_size)))
+        yield (bucket, batch_size), partial(_seconds, programs, call, items[:batch_size])
 
 
 def _seconds(programs: Programs, call: Call, items: Sequence[Item]) -> float:

@@ -21,7 +21,8 @@ from anyshape.costs import CostTable
 from anyshape.errors import ConfigError, Refused
 from anyshape.items import Answer, Input, Item, Output, Parts, Ran, Read
 from anyshape.layouts import create_layout
-from anyshape.measure import Progress, measure
+from anyshape.machine import conditions
+from anyshape.measure import Progress, measure, warm_kept
 from anyshape.packed import unpack
 from anyshape.packing import Call
 from anyshape.process import resident_bytes
@@ -55,6 +56,7 @@ class BucketedModel:
         self.costs = CostTable.by_volume(
             self.index.shapes, dynamic_batch=self.index.dynamic_batch, unpadded=self.index.unpadded
         )
+        self.costs_from = "volumes"
 
     @classmethod
     def load(cls, path: Union[str, Path], warm: bool = True) -> BucketedModel:
@@ -74,8 +76,14 @@ class BucketedModel:
         return model
 
     def warm_up(self, progress: Optional[Progress] = None) -> None:
-        """Call every shape until it is warm, and measure what the packer needs to know."""
-        self.costs = measure(self.programs, progress)
+        """Call every shape until it is warm, and find out what the packer needs to know: measured here, or
+        when the archive was built, if that was under the same conditions."""
+        self.conditions = conditions(self.programs.backend.versions())
+        costs = None
+        if self.index.measured_on == self.conditions:
+            costs = warm_kept(self.programs, progress)
+        self.costs_from = "the build" if costs else "this start"
+        self.costs = costs or measure(self.programs, progress)
 
     def __call__(self, inputs: Union[Input, List[Input]], **parameters: Any) -> Any:
         """Answer one input, or a list of inputs with a list. Raises the Refused of the first bad one."""
@@ -135,5 +143,6 @@ class BucketedModel:
             "threads": torch.get_num_threads(),
             "load_seconds": round(self.programs.load_seconds, 3),
             "resident_bytes": resident_bytes(),
+            "costs_from": self.costs_from,
             "costs": to_builtins(self.costs.rows()),
         }

@@ -62,11 +62,15 @@ class Programs:
         return self.layout.take(arrays, call, items)
 
     def _program(self, bucket: Bucket, batch_size: int) -> Run:
+        return self.loaded[self.name_of(bucket, batch_size)]
+
+    def name_of(self, bucket: Bucket, batch_size: int) -> str:
+        """The program that runs a call of that shape. Raises ConfigError if none was compiled for it."""
         if self.backend.dynamic_shapes and contains(self.index.buckets[-1], bucket):
             bucket = self.index.buckets[-1]
         for name in (program_name(bucket, None), program_name(bucket, batch_size)):
             if name in self.loaded and self._takes(batch_size):
-                return self.loaded[name]
+                return name
         raise ConfigError(f"no program was compiled for bucket {bucket_name(bucket)} with {batch_size} rows")
 
     def _takes(self, batch_size: int) -> bool:

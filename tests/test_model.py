@@ -228,7 +228,9 @@ def recorded(model: BucketedModel) -> Counter[tuple[int, ...]]:
 def test_the_warm_up_calls_every_bucket_at_every_batch_size_four_times(fresh: BucketedModel) -> None:
     shapes = recorded(fresh)
     told: list[Any] = []
+    fresh.index.measured_on = {}
     fresh.warm_up(lambda bucket, rows, seconds: told.append((rows, *bucket)))
+    assert fresh.describe()["costs_from"] == "this start"
     assert set(shapes) == set(told) == {(rows, bucket) for rows in (1, 2, 4) for bucket in BUCKETS}
     assert min(shapes.values()) >= 4
     assert len(told) == len(set(told))

@@ -135,8 +135,8 @@ def _build(path: Path, store: Path, version: str, progress: Progress, jobs: Opti
             for program, checked in zip(index.programs, engine.index.programs):
                 program.deviation, program.rounding = checked.deviation, checked.rounding
             progress.stage("measuring", len(index.shapes))
-            engine.warm_up(lambda b, rows, seconds: progress.step(f"{bucket_name(b)} × {rows}"))
-            index.costs = engine.costs.rows()
+            engine.warm_up(lambda b, rows, _: progress.step(f"{bucket_name(b)} × {rows}"))
+            index.costs, index.measured_on = engine.costs.rows(), engine.conditions
         else:
             index.exact = False  # nobody has compared it
         _write(folder, index, path, written, settings.buckets)

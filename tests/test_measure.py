@@ -1,0 +1,130 @@
+"""Costs that were kept when an archive was built, and when they are not used."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import torch
+
+from anyshape import archive, machine, measure
+from anyshape.buckets import Shape
+from anyshape.costs import CostRow
+from anyshape.machine import conditions, cpu_model
+from anyshape.model import BucketedModel
+from anyshape.packing import Call
+
+CHANGED = {
+    "torch": "1.0",
+    "cpu": "another",
+    "cpu_flags": "0",
+    "cores": "999",
+    "threads": "99",
+    "python": "2.7",
+}
+
+
+@pytest.fixture
+def model(embedding_archive_folder: Path) -> BucketedModel:
+    """Not warm; with a table by volume that was kept under the conditions of this process."""
+    found = BucketedModel.load(embedding_archive_folder, warm=False)
+    found.index.costs = [
+        CostRow(bucket=bucket, batch_size=rows, seconds=1e-3 * bucket[0] * rows)
+        for bucket, rows in found.index.shapes
+    ]
+    found.index.measured_on = conditions(found.programs.backend.versions())
+    return found
+
+
+class Clock:
+    """What calls take, in place of the machine: the kept seconds times `factor`, times `odd` for some."""
+
+    def __init__(
+        self, model: BucketedModel, patch: pytest.MonkeyPatch, factor: float = 1, odd: float = 1
+    ) -> None:
+        self.kept = {(row.bucket, row.batch_size): row.seconds for row in model.index.costs}
+        self.called: Counter[Shape] = Counter()
+        self.factor, self.odd = factor, odd
+        patch.setattr(measure, "_seconds", self.seconds)
+
+    def seconds(self, programs: object, call: Call, items: object) -> float:
+        shape = (call.bucket, call.batch_size)
+        self.called[shape] += 1
+        return self.kept[shape] * self.factor * (self.odd if call.bucket[0] >= 16 else 1)
+
+
+def seconds(model: BucketedModel) -> dict[Shape, float]:
+    return {(row.bucket, row.batch_size): row.seconds for row in model.costs.rows()}
+
+
+@pytest.mark.parametrize("factor", [1, 0.2, 7])
+def test_kept_costs_are_used_on_the_machine_that_they_are_of(
+    model: BucketedModel, monkeypatch: pytest.MonkeyPatch, factor: float
+) -> None:
+    clock = Clock(model, monkeypatch, factor)
+    model.warm_up()
+    assert model.describe()["costs_from"] == "the build"
+    assert seconds(model) == clock.kept
+    assert set(clock.called) == set(model.index.shapes)
+    assert sum(clock.called.values()) == len(model.index.shapes) + len(model.programs.loaded)
+
+
+@pytest.mark.parametrize("key", sorted(CHANGED))
+def test_costs_of_another_machine_are_measured_anew(
+    model: BucketedModel, monkeypatch: pytest.MonkeyPatch, key: str
+) -> None:
+    assert key in model.index.measured_on
+    model.index.measured_on[key] = CHANGED[key]
+    clock = Clock(model, monkeypatch, factor=3)
+    model.warm_up()
+    assert model.describe()["costs_from"] == "this start"
+    assert seconds(model) == pytest.approx({shape: 3 * kept for shape, kept in clock.kept.items()})
+
+
+@pytest.mark.parametrize("odd", [5, 0.1])
+def test_kept_costs_that_the_calls_do_not_fit_are_measured_anew(
+    model: BucketedModel, monkeypatch: pytest.MonkeyPatch, odd: float
+) -> None:
+    clock = Clock(model, monkeypatch, odd=odd)
+    model.warm_up()
+    assert model.describe()["costs_from"] == "this start"
+    assert min(clock.called.values()) >= 1 + measure.WARM_CALLS + measure.MEASURED_ROUNDS
+
+
+def test_a_table_that_lacks_a_shape_is_measured_anew(
+    model: BucketedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Clock(model, monkeypatch)
+    model.index.costs = model.index.costs[1:]
+    model.warm_up()
+    assert model.describe()["costs_from"] == "this start"
+
+
+def test_a_build_keeps_what_it_measured_and_under_which_conditions(embedding_archive_folder: Path) -> None:
+    index = archive.read_index(embedding_archive_folder)
+    assert {(row.bucket, row.batch_size) for row in index.costs} == set(index.shapes)
+    assert index.measured_on["torch"] == torch.__version__
+    assert index.measured_on["cpu"] == cpu_model()
+    assert index.measured_on["threads"] == "1"
+
+
+def test_threads_are_among_the_conditions() -> None:
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(before + 1)
+        assert conditions({}) != {**conditions({}), "threads": str(before)}
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("processor : 0\nmodel name\t: AMD EPYC\nflags : a\n", "AMD EPYC"),
+        ("processor : 0\nCPU part\t: 0xd40\n", "0xd40"),
+    ],
+)
+def test_the_cpu_is_named_as_the_system_does(tmp_path: Path, text: str, name: str) -> None:
+    (tmp_path / "cpuinfo").write_text(text)
+    assert machine.cpu_model(tmp_path / "cpuinfo") == name
