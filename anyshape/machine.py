@@ -18,7 +18,7 @@ def conditions(versions: Mapping[str, str]) -> Dict[str, str]:
     """The CPU, its cores and instruction sets, this process's threads, and the versions of what runs."""
     flags = " ".join(cpu_flags())
     return {
-        **versions,
+        **{key: str(version) for key, version in versions.items()},
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",
         "cpu": cpu_model(),
