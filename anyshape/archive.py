@@ -18,11 +18,12 @@ from anyshape.buckets import (
     call_shapes,
     parse_buckets,
 )
+from anyshape.convert import convert
 from anyshape.costs import CostRow
 from anyshape.errors import ConfigError
 from anyshape.packed import INDEX, MANIFEST, RECIPE, check_kind, opened
 from anyshape.padding import InputSpec
-from anyshape.recipe import Recipe, convert
+from anyshape.recipe import Recipe
 from anyshape.settings import Settings
 
 MODELS, ASSETS = "models", "assets"

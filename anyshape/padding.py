@@ -26,9 +26,9 @@ class InputSpec:
     kind `data` is what the item brings, padded with `pad`; `mask` is 1 over the item, unless it brings one
     that begins so, and 0 over the padding; `size` is the item's own sides, one row of whole numbers.
     `segment` is the item's number in its row, from 1 on, and 0 over the padding; `position` counts the
-    item's tokens from 0. A call's tensor has the shape ``[batch, *bucket]``, with `channels` between the two
-    where it is not None; `size` is ``[batch, len(bucket)]``. dtype is `int64` or `float32`. `blank` is the
-    value that any model takes.
+    item's tokens, from `first` on. A call's tensor has the shape ``[batch, *bucket]``, with `channels`
+    between the two and `numbers` behind them where they are not None; `size` is ``[batch, len(bucket)]``.
+    dtype is `int64` or `float32`. `blank` is the value that any model takes.
     """
 
     name: str
@@ -37,12 +37,15 @@ class InputSpec:
     pad: float = 0
     channels: Optional[int] = None
     blank: float = 0
+    numbers: Optional[int] = None
+    first: int = 0
 
     def shape(self, bucket: Bucket, batch_size: int) -> Tuple[int, ...]:
         if self.kind == SIZE:
             return (batch_size, len(bucket))
         channels = () if self.channels is None else (self.channels,)
-        return (batch_size, *channels, *bucket)
+        numbers = () if self.numbers is None else (self.numbers,)
+        return (batch_size, *channels, *bucket, *numbers)
 
 
 def blank(inputs: Sequence[InputSpec], size: Size) -> Item:
@@ -121,15 +124,18 @@ def _write(spec: InputSpec, row: np.ndarray[Any, Any], item: Item) -> None:
 def _write_row(spec: InputSpec, row: np.ndarray[Any, Any], items: Sequence[Item]) -> None:
     """Items of one side, one behind the other, and the padding behind them."""
     end = 0
+    if spec.numbers is not None:
+        row = row.T  # a view with the tokens last, as in all other inputs
     for number, item in enumerate(items, 1):
         (length,) = item.size
         start, end = end, end + length
         if spec.kind == DATA:
-            row[..., start:end] = item.data[spec.name]
+            values = item.data[spec.name]
+            row[..., start:end] = values if spec.numbers is None else np.transpose(values)
         elif spec.kind == MASK:
             row[..., start:end] = item.data.get(spec.name, 1)
         elif spec.kind == POSITION:
-            row[start:end] = np.arange(length)
+            row[start:end] = np.arange(spec.first, spec.first + length)
         else:  # SEGMENT
             row[..., start:end] = number
     row[..., end:] = spec.pad

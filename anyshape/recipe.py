@@ -16,28 +16,15 @@ from __future__ import annotations
 import math
 import re
 from pathlib import Path
-from typing import (
-    Annotated,
-    Any,
-    Dict,
-    List,
-    Literal,
-    Mapping,
-    Optional,
-    Type,
-    TypeVar,
-    Union,
-    get_type_hints,
-)
+from typing import Annotated, Any, Dict, List, Literal, Mapping, Optional, Union
 
-import msgspec
 import yaml
 from msgspec import Meta, Struct
 
+from anyshape.convert import convert
 from anyshape.errors import ConfigError
 
 DYNAMIC = "dynamic"
-Shape = TypeVar("Shape", bound=Struct)
 
 
 def _key(description: str, must: str = "", **limits: Any) -> Meta:
@@ -56,6 +43,37 @@ Text = Annotated[str, Meta(min_length=1)]
 Side = Annotated[int, Meta(ge=1)]
 EveryLength = Annotated[str, Meta(pattern=r"^every length( from [1-9]\d*)? to [1-9]\d*$")]
 Bucket = Union[Side, Annotated[List[Side], Meta(min_length=1, max_length=2)], str]
+
+
+Number = Union[int, float]
+NUMBERS = "a number, or a list of numbers"
+
+
+class TokenInput(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """An input of a model of texts beside the tokenizer's own: what it is at each token."""
+
+    values: Annotated[
+        Union[Literal["words", "positions"], int, float],
+        _key(
+            "`words`: a request brings one for each word; `positions`: 0, 1, 2 …; a number: that one.",
+            "words, positions or a number",
+        ),
+    ]
+    numbers: Annotated[
+        Optional[Side], _key("How many numbers a value is; default: it is one number.", COUNT)
+    ] = None
+    dtype: Annotated[Literal["int64", "float32"], _key("What the model takes.", "int64 or float32")] = "int64"
+    pad: Annotated[Number, _key("What padding is, and a token of no word.", "a number")] = 0
+    first: Annotated[int, _key("With positions, where they begin.", "a whole number")] = 0
+    least: Annotated[Number, _key("With words, the least number of a value.", "a number")] = 0
+    largest: Annotated[
+        Union[Number, List[Number], None],
+        _key("With words, the largest number of a value, or of each of its numbers; required.", NUMBERS),
+    ] = None
+    special: Annotated[
+        Dict[str, Union[Number, List[Number]]],
+        _key("With words, the values of special tokens, by their names.", "a mapping of tokens to values"),
+    ] = {}
 
 
 class BucketPlan(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -114,6 +132,13 @@ class Section(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     labels: Annotated[
         Optional[List[str]], _key("Class names, where the model does not bring them.", "a list of texts")
     ] = None
+    inputs: Annotated[
+        Dict[str, TokenInput],
+        _key(
+            "Inputs that a model of texts takes beside the tokenizer's own (`bbox`, `position_ids` …).",
+            "a mapping of names to what each input is",
+        ),
+    ] = {}
     task_options: Annotated[Dict[str, Any], _key("Options of the task.", "a mapping")] = {}
 
     # How it is compiled
@@ -252,6 +277,9 @@ class Recipe(Struct, frozen=True, kw_only=True):
             given["tolerance"] = float(tolerance)  # YAML 1.1 reads 1e-4 (no dot) as text
         if isinstance(given.get("tolerance"), float) and not math.isfinite(given["tolerance"]):
             raise ConfigError(f"handler.tolerance must be a positive number, not {tolerance!r}")
+        if isinstance(given.get("inputs"), Mapping):
+            for name, value in given["inputs"].items():  # one by one: errors then say which
+                convert(value, TokenInput, f"handler.inputs.{name}")
         known = {field: written[field] for field in cls.__struct_fields__ if written.get(field) is not None}
         return convert({**known, "handler": given}, cls)
 
@@ -273,70 +301,3 @@ def parse_yaml(content: bytes, name: str) -> Dict[str, Any]:
     if not isinstance(recipe, Mapping):
         raise ConfigError(f"{name} is not a recipe: it must be a mapping with a `handler:` section")
     return dict(recipe)
-
-
-_PLACE = re.compile(r"^(?P<said>.*?)(?: - at `\$(?P<path>[^`]*)`)?$", re.DOTALL)
-_FIELD = re.compile(r"field `(\w+)`")
-
-
-def convert(value: Any, kind: Type[Shape], where: str = "") -> Shape:
-    """`value`, checked, as an object of `kind`.
-
-    Raises ConfigError, which names the key (`where` stands before it), what is allowed and what was found.
-    """
-    try:
-        return msgspec.convert(value, kind)
-    except msgspec.ValidationError as error:
-        raise ConfigError(_explained(str(error), value, kind, where)) from None
-
-
-def _explained(error: str, value: Any, kind: Type[Struct], where: str) -> str:
-    """msgspec's "Expected `int`, got `str` - at `$.handler.threads`" as a sentence about the key."""
-    found = _PLACE.match(error)
-    assert found is not None
-    path = [part for part in re.split(r"\.|(?=\[)", found["path"] or "") if part]
-    place = ".".join([*([where] if where else []), *(p for p in path if not p.startswith("["))])
-    named = _FIELD.search(found["said"])
-    if named and "missing" in found["said"]:
-        return f"{place}.{named[1]} is missing".lstrip(".")
-    if named and "unknown" in found["said"]:
-        known = ", ".join(sorted(_holder(path, kind, value).__struct_fields__))
-        return f"{place}.{named[1]} is not a key; known are {known}".lstrip(".")
-    for depth in range(len(path), 0, -1):  # the nearest key that says what it must be
-        must = _must(path[:depth], kind, value)
-        if must:
-            name = ".".join([*([where] if where else []), *(p for p in path[:depth] if p[0] != "[")])
-            return f"{name} must be {must}, not {_at(value, path[:depth])!r}"
-    return f"{place or 'the file'}: {found['said'][0].lower()}{found['said'][1:]}"
-
-
-def _at(value: Any, path: List[str]) -> Any:
-    for part in path:
-        if part.startswith("["):
-            inside = part[1:-1]
-            value = value[int(inside)] if inside.isdigit() else value
-        else:
-            value = value[part]
-    return value
-
-
-def _holder(path: List[str], kind: Type[Struct], value: Any) -> Type[Struct]:
-    """The type that the keys at `path` belong to."""
-    for part in path:
-        if part.startswith("["):
-            continue
-        hint = get_type_hints(kind, include_extras=False).get(part)
-        options = getattr(hint, "__args__", (hint,))
-        kind = next((o for o in options if isinstance(o, type) and issubclass(o, Struct)), kind)
-    return kind
-
-
-def _must(path: List[str], kind: Type[Struct], value: Any) -> str:
-    if path[-1].startswith("["):
-        return ""
-    holder = _holder(path[:-1], kind, value)
-    hint = get_type_hints(holder, include_extras=True).get(path[-1])
-    for meta in getattr(hint, "__metadata__", ()):
-        if isinstance(meta, Meta) and meta.extra and "must" in meta.extra:
-            return str(meta.extra["must"])
-    return ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
 
@@ -22,6 +23,12 @@ from anyshape.errors import ConfigError
 from anyshape.items import Item
 from anyshape.padding import PaddingBuffers
 from anyshape.settings import Settings
+
+# What torch.jit.trace says of its own limits, and what it means.
+TRACE_LIMITS = (
+    (r"We don't have an op for (aten::\w+)", "torch.jit.trace has no {0} for arguments of these types"),
+    (r"^unordered_map::at\b", "torch.jit.trace does not follow torch.vmap"),
+)
 
 
 def compile_programs(
@@ -109,6 +116,13 @@ def _refusal(name: str, error: Optional[BaseException]) -> Exception:
         return error
     assert isinstance(error, Exception)
     check_export(error)
+    for pattern, limit in TRACE_LIMITS:
+        found = re.search(pattern, str(error))
+        if found:
+            return BuildError(
+                f"bucket {name} does not compile: {limit.format(*found.groups())}, which "
+                f"{place_of(error)} asks for: try handler.backend: inductor"
+            )
     return BuildError(f"bucket {name} does not compile: {first_line(error)}, at {place_of(error)}")
 
 

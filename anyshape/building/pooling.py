@@ -147,11 +147,13 @@ class SentenceModel(nn.Module):
         attention_mask: torch.Tensor,
         token_type_ids: Optional[torch.Tensor] = None,
         pooling_mask: Optional[torch.Tensor] = None,
+        **more: torch.Tensor,
     ) -> torch.Tensor:
-        """All inputs are ``[batch, length]`` of int64; `pooling_mask` is 1 for the tokens that are pooled."""
+        """All inputs are ``[batch, length]`` of int64; `pooling_mask` is 1 for the tokens that are pooled,
+        and `more` goes to the transformer as it is."""
         given = dict(zip(TOKEN_INPUTS, (input_ids, attention_mask, token_type_ids)))
         named = {name: given[name] for name in self.takes if given[name] is not None}
-        tokens = first_tensor(self.transformer(**named)).float()
+        tokens = first_tensor(self.transformer(**named, **more)).float()
         mask = attention_mask if pooling_mask is None else pooling_mask
         vectors: torch.Tensor = self.after(self.pooling(tokens, mask))
         return vectors if self.dimensions is None else vectors[:, : self.dimensions]

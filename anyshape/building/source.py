@@ -66,6 +66,8 @@ class Source:
         try:
             if auto_class == "AutoModel" and _has_own_encoder(transformers, where, files):
                 auto_class = "AutoModelForTextEncoding"
+            if auto_class == "AutoModelForQuestionAnswering" and _reads_pages(transformers, where, files):
+                auto_class = "AutoModelForDocumentQuestionAnswering"
             loader = getattr(transformers, auto_class)
             # float32 whatever the checkpoint holds: the recipe's dtype decides, later and in one place.
             try:
@@ -204,6 +206,17 @@ def _has_own_encoder(transformers: Any, where: str, files: Dict[str, Any]) -> bo
     if type(config) not in MODEL_FOR_TEXT_ENCODING_MAPPING:
         return False
     return bool(MODEL_FOR_TEXT_ENCODING_MAPPING[type(config)].__name__.endswith("EncoderModel"))
+
+
+def _reads_pages(transformers: Any, where: str, files: Dict[str, Any]) -> bool:
+    """Whether the model answers questions about documents alone, as LayoutLM."""
+    from transformers.models.auto import modeling_auto as auto
+
+    kind = transformers.AutoConfig.from_pretrained(where, **files).model_type
+    return (
+        kind in auto.MODEL_FOR_DOCUMENT_QUESTION_ANSWERING_MAPPING_NAMES
+        and kind not in auto.MODEL_FOR_QUESTION_ANSWERING_MAPPING_NAMES
+    )
 
 
 def _is_factory(name: str) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 from pathlib import Path
 from typing import Any, Dict, List, Optional
@@ -13,8 +12,9 @@ from tokenizers.normalizers import Lowercase, Sequence
 
 from anyshape.buckets import Bucket
 from anyshape.building.classifiers import text_config
-from anyshape.building.pooling import Normalize, takes
+from anyshape.building.pooling import Normalize
 from anyshape.building.sentence_folder import Sentence
+from anyshape.building.token_inputs import inputs_of, token_inputs
 from anyshape.errors import ConfigError
 from anyshape.recipe import Section
 from anyshape.tasks.text import SETTINGS, TOKENIZER
@@ -46,8 +46,10 @@ def save_text(
     settings = getattr(model, "config", None)
     rows = embeddings(model)
     _check_positions(buckets, model)
+    more_inputs = token_inputs(section, tokenizer, model)
     saved = {
-        "inputs": _inputs(section, tokenizer, model),
+        "inputs": [*inputs_of(section, tokenizer, model), *more_inputs],
+        "token_inputs": more_inputs,
         "pad_token_id": _pad_token_id(tokenizer, text_config(model), rows) if padding is None else padding,
         "pad_token_type_id": getattr(tokenizer, "pad_token_type_id", 0),
         "embeddings": rows
@@ -127,17 +129,6 @@ def _pad_token_id(tokenizer: Any, settings: Any, rows: Optional[int]) -> int:
         if isinstance(pad, int) and pad >= 0 and (rows is None or pad < rows):
             return pad
     return 0
-
-
-def _inputs(section: Section, tokenizer: Any, model: torch.nn.Module) -> Any:
-    names = [name for name in takes(model) if name in tokenizer.model_input_names]
-    if "input_ids" not in names:
-        accepted = inspect.signature(model.forward).parameters
-        raise ConfigError(
-            f"handler.model: {section.model} must take input_ids (and attention_mask); its forward takes "
-            f"{', '.join(accepted) or 'nothing'}"
-        )
-    return names
 
 
 def labels_of(section: Section, settings: Any) -> List[str]:

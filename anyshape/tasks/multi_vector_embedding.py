@@ -91,7 +91,7 @@ class MultiVectorEmbedding(SentenceEmbedding):
         more = expansion["length"] - length
         if more <= 0:
             return item
-        fill = {"input_ids": expansion["token"]}
+        fill = {"input_ids": expansion["token"], **self.token_inputs.constants()}
         data = {name: [*values, *[fill.get(name, 0)] * more] for name, values in item.data.items()}
         if not expansion["attends"]:
             data["attention_mask"] = [1] * length + [0] * more

@@ -16,6 +16,8 @@ Pair = Tuple[str, str]
 class PairsTask(TextTask):
     """Each pair is an item of its own, packed together with everything else of the batch."""
 
+    takes_words = False
+
     def _pairs(self, value: Any, parameters: Parameters) -> List[Pair]:
         """The pairs of an input, their texts as they came. Raises UnprocessableInput or InputTooLarge."""
         raise NotImplementedError

@@ -11,6 +11,7 @@ from anyshape.items import Answer, Item, Parts, Row
 from anyshape.padding import crop
 from anyshape.tasks.base import Parameters, boolean, finite, whole_number
 from anyshape.tasks.text import Text, TextTask
+from anyshape.tasks.token_inputs import places
 from anyshape.tasks.windows import OPTIONS, usual_stride
 
 MOST = 1000  # answers to one question
@@ -25,6 +26,7 @@ class QuestionAnswering(TextTask):
     """
 
     name = "question-answering"
+    fields = ("context", "question")
     per_token = True
     over_max = ("reject", "truncate", "window")
     options = OPTIONS
@@ -47,18 +49,22 @@ class QuestionAnswering(TextTask):
         return 1 if self.saved["question_first"] else 0
 
     def _text(self, value: Any) -> Text:
-        if not isinstance(value, dict) or set(value) != {"question", "context"}:
+        if self.token_inputs.by_word:
+            texts: List[str] = [*self.token_inputs.read(value, self.fields, self._checked)]
+            context, question = texts if len(texts) == 2 else [texts[0], ""]
+        elif isinstance(value, dict) and set(value) == {"question", "context"}:
+            question, context = self._checked(value["question"]), self._checked(value["context"])
+        else:
             raise UnprocessableInput('an input is {"question": "...", "context": "..."}')
-        for key, text in value.items():
-            if not self._checked(text):
+        for key, text in (("question", question), ("context", context)):
+            if not text:
                 raise UnprocessableInput(f"the {key} is empty")
-        question, context = value["question"], value["context"]
         return (question, context) if self.context == 1 else (context, question)
 
     def _origin(self, encoding: Any, text: Text) -> Dict[str, Any]:
         return {
             "context": text[self.context],
-            "offsets": encoding.offsets,
+            "offsets": places(encoding, text[self.context], self.context),
             "words": encoding.word_ids,
             "sequences": encoding.sequence_ids,
         }

@@ -59,6 +59,9 @@ class SentenceEmbedding(TextTask):
         prompt = self._prompt(parameters)
         if not prompt:
             return text
+        if self.token_inputs.by_word:
+            name = self.token_inputs.by_word[0]
+            raise UnprocessableInput(f"a prompt has no {name}: send it as words of the text")
         if isinstance(text, tuple):
             return self._checked(prompt + text[0]), text[1]
         return self._checked(prompt + text)

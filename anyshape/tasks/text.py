@@ -12,10 +12,11 @@ from anyshape.bodies import TEXT
 from anyshape.errors import ConfigError, InputTooLarge, Refused, UnprocessableInput
 from anyshape.failures import EXITS
 from anyshape.items import Input, Item, ItemOrRefused, Parts, Read
-from anyshape.padding import DATA, MASK, InputSpec
+from anyshape.padding import DATA, MASK, InputSpec, blank
 from anyshape.settings import Settings
 from anyshape.tasks.base import TO_CUT, Parameters, Saved, Task, boolean, one_of
 from anyshape.tasks.beginnings import Beginnings
+from anyshape.tasks.token_inputs import TokenInputs, Words, encoded
 from anyshape.tasks.windows import check_options, spans, usual_stride, window
 
 TOKENIZER, SETTINGS = "tokenizer.json", "text.json"
@@ -47,6 +48,8 @@ class TextTask(Task):
     over_max: ClassVar[Sequence[str]] = ("reject", "truncate")
     parameters = {"truncation": boolean, "truncation_side": one_of("left", "right")}
     strategy: ClassVar[str] = "longest_first"  # how a pair is cut: one of the tokenizers library's
+    fields: ClassVar[Sequence[str]] = ("text", "text_pair")  # of an input whose words have values
+    takes_words: ClassVar[bool] = True  # whether words may have values
 
     def __init__(self, settings: Settings, folder: Path) -> None:
         super().__init__(settings, folder)
@@ -69,8 +72,16 @@ class TextTask(Task):
         # Calls of blank texts warm the programs. The token that ends a text may stand anywhere: padding alone
         # or a mask that keeps everything out would make NaN or leave a model without what it looks for.
         blanks = {"input_ids": empty[-1] if empty else 0, POOLING_MASK: 1}
+        self.token_inputs = TokenInputs(self.saved["token_inputs"], self.tokenizer)
+        if self.token_inputs.by_word and not self.takes_words:
+            raise ConfigError(
+                f"handler.inputs.{self.token_inputs.by_word[0]}: words have no values of their own in "
+                f"{self.name}: give a number"
+            )
         self.inputs = tuple(
-            InputSpec(name, "int64", MASK)
+            self.token_inputs.spec(name)
+            if name in self.token_inputs.saved
+            else InputSpec(name, "int64", MASK)
             if name == "attention_mask"
             else InputSpec(name, "int64", DATA, pads.get(name, 0), blank=blanks.get(name, 0))
             for name in self.saved["inputs"]
@@ -96,6 +107,8 @@ class TextTask(Task):
     def _certainly_too_long(self, texts: Dict[int, Text], parameters: Sequence[Parameters]) -> List[int]:
         """The places of the texts that are to be refused and need not be tokenised in full for that."""
         long = {}
+        if self.token_inputs.by_word:  # such texts are tokenised word by word, and may have other tokens
+            return []
         for i, text in texts.items():
             longest = text if isinstance(text, str) else max(text, key=len)
             if not self._cuts(parameters[i]) and self._beginnings.are_long(len(longest), self.most):
@@ -113,7 +126,7 @@ class TextTask(Task):
         if not texts:
             return []
         try:
-            return list(self.tokenizer.encode_batch(texts))
+            return encoded(self.tokenizer, texts)
         except EXITS:
             raise
         except BaseException as error:  # a panic in the tokenizer is no Exception
@@ -131,6 +144,9 @@ class TextTask(Task):
 
     def _text(self, value: Any) -> Text:
         """A text, or a pair of texts. Raises UnprocessableInput or InputTooLarge."""
+        if self.token_inputs.by_word:
+            texts = self.token_inputs.read(value, self.fields, self._checked)
+            return texts[0] if len(texts) == 1 else (texts[0], texts[1])
         if isinstance(value, str):
             return self._checked(value)
         if isinstance(value, dict) and "text" in value and set(value) <= {"text", "text_pair"}:
@@ -196,7 +212,8 @@ class TextTask(Task):
         if "token_type_ids" in self.names:
             data["token_type_ids"] = encoding.type_ids
         if not ids:  # a tokenizer without special tokens makes nothing of an empty text
-            return Item((1,), {name: [self.pad_id] for name in self.names}, origin=origin)
+            return Item((1,), {**blank(self.inputs, (1,)).data, "input_ids": [self.pad_id]}, origin=origin)
+        data.update(self.token_inputs.data(encoding, text if isinstance(text, tuple) else (text,)))
         return Item((len(ids),), data, origin=origin)
 
     def _windows(self, encoding: Any, text: Text, parameters: Parameters) -> Union[Parts, Refused]:
@@ -280,6 +297,8 @@ class TextTask(Task):
             self._truncating[side, length] = truncating
         pair = text if isinstance(text, tuple) else (text,)
         try:
+            if isinstance(pair[0], Words):
+                return encoded(self._truncating[side, length], [text])[0]
             if len(pair) == 1 and side == "right":  # it is tokenised for the second time
                 pair = (self._beginnings.enough(pair[0], length),)
             return self._truncating[side, length].encode(*pair)

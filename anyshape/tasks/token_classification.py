@@ -12,6 +12,7 @@ from anyshape.padding import crop
 from anyshape.tasks.base import Parameters, finite, one_of, softmax, texts
 from anyshape.tasks.entities import Token, group_entities, one_per_token, one_per_word
 from anyshape.tasks.text import Text, TextTask
+from anyshape.tasks.token_inputs import places
 from anyshape.tasks.windows import OPTIONS, join
 
 STRATEGIES = ("none", "simple", "first", "average", "max")
@@ -37,7 +38,8 @@ class TokenClassification(TextTask):
         return text
 
     def _origin(self, encoding: Any, text: Text) -> Dict[str, Any]:
-        return {"text": text, "offsets": encoding.offsets, "special": encoding.special_tokens_mask}
+        assert isinstance(text, str)
+        return {"text": text, "offsets": places(encoding, text), "special": encoding.special_tokens_mask}
 
     def unpad(self, row: Row, item: Item) -> Row:
         return (crop(row[0], item.size, 0),)

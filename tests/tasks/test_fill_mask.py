@@ -13,6 +13,7 @@ from anyshape.building.build import build
 from anyshape.building.tasks.fill_mask import AtOneToken, take_head
 from anyshape.errors import ConfigError, InputTooLarge, UnprocessableInput
 from anyshape.model import BucketedModel
+from anyshape.padding import InputSpec
 from tests.conftest import EDGES, TextOf, save_bert, write_recipe
 from tests.tasks.same import assert_same
 
@@ -109,7 +110,7 @@ def test_the_vocabulary_is_scored_at_one_token(kind: str) -> None:
     places = torch.tensor([0, 2, 5])
     with torch.no_grad():
         expected = model(input_ids=ids).logits[torch.arange(3), places]
-        head = take_head(model, ["input_ids"])
+        head = take_head(model, [InputSpec("input_ids", "int64")])
         (found,) = AtOneToken(model, ["input_ids"], head)(ids, torch.nn.functional.one_hot(places, 6))
     assert (head is None) == (kind == "MobileBert")
     assert torch.allclose(found, expected, rtol=1e-4, atol=1e-5)

@@ -42,7 +42,6 @@ def reader(tmp_path_factory: pytest.TempPathFactory, folder: Path) -> BucketedMo
 def plain(folder: Path, tokenizer: Any) -> Ask:
     """The steps of transformers 4's pipeline, around the plain model."""
     from transformers import AutoModelForQuestionAnswering
-    from transformers.pipelines.document_question_answering import select_starts_ends
 
     model = AutoModelForQuestionAnswering.from_pretrained(folder).float().eval()
 
@@ -64,46 +63,66 @@ def plain(folder: Path, tokenizer: Any) -> Ask:
             return_overflowing_tokens=True,
             return_offsets_mapping=True,
         )
-        answers: list[dict[str, Any]] = []
-        null = 1_000_000.0
+        windows = []
         for i, ids in enumerate(encoded["input_ids"]):
             with torch.inference_mode():
                 given = {"input_ids": [ids], "token_type_ids": [encoded["token_type_ids"][i]]}
                 out = model(**{key: torch.tensor(value) for key, value in given.items()})
-            kept = [s == 1 or ids[n] == tokenizer.cls_token_id for n, s in enumerate(encoded.sequence_ids(i))]
-            mask = 1 - np.asarray(kept).astype(int)
-            starts, ends, scores, null = select_starts_ends(
-                out.start_logits.numpy(),
-                out.end_logits.numpy(),
-                mask,
-                np.ones((1, len(ids)), int),
-                null,
-                top_k * 2 + 10 if align_to_words else top_k,
-                handle_impossible_answer,
-                max_answer_len,
-            )
-            encoding = encoded.encodings[i]
-            for s, e, score in zip(starts, ends, scores):
-                if s > e:
-                    continue  # of no likelihood at all: listed where there are fewer spans than asked for
-                try:
-                    assert align_to_words
-                    start = encoding.word_to_chars(encoding.token_to_word(s), 1)[0]
-                    end = encoding.word_to_chars(encoding.token_to_word(e), 1)[1]
-                except Exception:
-                    start, end = encoding.offsets[s][0], encoding.offsets[e][1]
-                same = [a for a in answers if a["answer"].lower() == context[start:end].lower()]
-                if same:
-                    same[0]["score"] += float(score)
-                else:
-                    answer = context[start:end]
-                    answers.append({"score": float(score), "start": start, "end": end, "answer": answer})
-        if handle_impossible_answer:
-            answers.append({"score": null, "start": 0, "end": 0, "answer": ""})
-        answers = sorted(answers, key=lambda answer: answer["score"], reverse=True)[:top_k]
-        return answers[0] if len(answers) == 1 else answers
+            encoding, sequences = encoded.encodings[i], encoded.sequence_ids(i)
+            kept = [s == 1 or ids[n] == tokenizer.cls_token_id for n, s in enumerate(sequences)]
+            places = []
+            for n, offsets in enumerate(encoding.offsets):
+                word = encoding.token_to_word(n)
+                whole = align_to_words and word is not None and sequences[n] == 1
+                places.append(encoding.word_to_chars(word, 1) if whole else offsets)
+            windows.append((out.start_logits, out.end_logits, kept, places))
+        return answers_of(
+            windows, context, top_k, handle_impossible_answer, max_answer_len,
+            align_to_words,
+        )  # fmt: skip
 
     return ask
+
+
+def answers_of(
+    windows: list[Any],
+    context: str,
+    top_k: int = 1,
+    handle_impossible_answer: bool = False,
+    max_answer_len: int = 15,
+    align_to_words: bool = True,
+) -> Any:
+    """What the pipeline makes of the scores of windows, ``(starts, ends, kept, places)`` each: which tokens
+    may answer, and the place in the context that each would give."""
+    from transformers.pipelines.document_question_answering import select_starts_ends
+
+    answers: list[dict[str, Any]] = []
+    null = 1_000_000.0
+    for start_scores, end_scores, kept, places in windows:
+        starts, ends, scores, null = select_starts_ends(
+            start_scores.numpy(),
+            end_scores.numpy(),
+            1 - np.asarray(kept).astype(int),
+            np.ones((1, len(kept)), int),
+            null,
+            top_k * 2 + 10 if align_to_words else top_k,
+            handle_impossible_answer,
+            max_answer_len,
+        )
+        for s, e, score in zip(starts, ends, scores):
+            if s > e:
+                continue  # of no likelihood at all: listed where there are fewer spans than asked for
+            start, end = places[s][0], places[e][1]
+            same = [a for a in answers if a["answer"].lower() == context[start:end].lower()]
+            if same:
+                same[0]["score"] += float(score)
+            else:
+                answer = context[start:end]
+                answers.append({"score": float(score), "start": start, "end": end, "answer": answer})
+    if handle_impossible_answer:
+        answers.append({"score": null, "start": 0, "end": 0, "answer": ""})
+    answers = sorted(answers, key=lambda answer: answer["score"], reverse=True)[:top_k]
+    return answers[0] if len(answers) == 1 else answers
 
 
 def asked(question: str, context: str) -> dict[str, str]:

@@ -11,6 +11,7 @@ from anyshape.building.tasks.base import Exact
 from anyshape.building.tasks.text import NamedInputs, TextBuilder
 from anyshape.errors import ConfigError
 from anyshape.items import Item
+from anyshape.padding import InputSpec
 from anyshape.tasks.fill_mask import ANSWERED
 
 
@@ -35,9 +36,8 @@ class FillMaskBuilder(TextBuilder):
         return [spec.name for spec in self.task.inputs if spec.name != ANSWERED]
 
     def adapt(self, model: torch.nn.Module, exact: Exact) -> torch.nn.Module:
-        names = self._names()
-        head = take_head(model, names)
-        return AtOneToken(model, names, head)
+        specs = [spec for spec in self.task.inputs if spec.name != ANSWERED]
+        return AtOneToken(model, self._names(), take_head(model, specs))
 
     def reference(self, model: torch.nn.Module) -> torch.nn.Module:
         return AtOneToken(model, self._names(), None)
@@ -64,7 +64,7 @@ class AtOneToken(NamedInputs):
         return ((picked if self.head is None else self.head(picked)).float(),)
 
 
-def take_head(model: torch.nn.Module, names: Sequence[str]) -> Optional[torch.nn.Module]:
+def take_head(model: torch.nn.Module, specs: Sequence[InputSpec]) -> Optional[torch.nn.Module]:
     """Take the layer that scores the vocabulary off the model's end, or return None and leave it there.
 
     It is by far the largest product of such a model, and only one token of each row is asked. Some models
@@ -78,8 +78,14 @@ def take_head(model: torch.nn.Module, names: Sequence[str]) -> Optional[torch.nn
     if not name:
         return None
     parent, _, leaf = name.rpartition(".")
-    whole = NamedInputs(model, names)
-    example = [torch.full((1, 4), int(name != "token_type_ids"), dtype=torch.int64) for name in names]
+    whole = NamedInputs(model, [spec.name for spec in specs])
+    ones = ("input_ids", "attention_mask")
+    example = [
+        torch.full(
+            spec.shape((4,), 1), 1 if spec.name in ones else spec.blank, dtype=getattr(torch, spec.dtype)
+        )
+        for spec in specs
+    ]
     with torch.no_grad():
         expected = whole.outputs(*example)
         setattr(model.get_submodule(parent), leaf, torch.nn.Identity())

@@ -89,11 +89,12 @@ class TokenModel(nn.Module):
         input_ids: torch.Tensor,
         attention_mask: Optional[torch.Tensor] = None,
         token_type_ids: Optional[torch.Tensor] = None,
+        **more: torch.Tensor,
     ) -> torch.Tensor:
-        """All inputs are ``[batch, length]`` of int64."""
+        """All inputs are ``[batch, length]`` of int64; `more` goes to the transformer as it is."""
         given = dict(zip(TOKEN_INPUTS, (input_ids, attention_mask, token_type_ids)))
         named = {name: given[name] for name in self.takes if given[name] is not None}
-        vectors: torch.Tensor = self.after(first_tensor(self.transformer(**named)).float())
+        vectors: torch.Tensor = self.after(first_tensor(self.transformer(**named, **more)).float())
         return vectors
 
 

@@ -63,11 +63,12 @@ class SparseModel(nn.Module):
         input_ids: torch.Tensor,
         attention_mask: torch.Tensor,
         token_type_ids: Optional[torch.Tensor] = None,
+        **more: torch.Tensor,
     ) -> torch.Tensor:
-        """All inputs are ``[batch, length]`` of int64."""
+        """All inputs are ``[batch, length]`` of int64; `more` goes to the transformer as it is."""
         given = dict(zip(TOKEN_INPUTS, (input_ids, attention_mask, token_type_ids)))
         named = {name: given[name] for name in self.takes if given[name] is not None}
-        scores = next(iter(self.transformer(**named).values())).float()
+        scores = next(iter(self.transformer(**named, **more).values())).float()
         scores = scores.masked_fill(attention_mask.unsqueeze(-1) == 0, 0.0)
         if self.strategy == "max":  # of what only rises: taken first, for one token's work
             return self._weights(scores.amax(1))

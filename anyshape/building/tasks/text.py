@@ -14,6 +14,7 @@ from anyshape.building.rows import TokenRows, classifier_rows, in_rows
 from anyshape.building.sentence_folder import Sentence
 from anyshape.building.tasks.base import Exact, TaskBuilder
 from anyshape.building.text_assets import embeddings, save_text
+from anyshape.building.token_inputs import sampled
 from anyshape.errors import ConfigError
 from anyshape.items import Item
 from anyshape.tasks.text import TextTask
@@ -74,7 +75,9 @@ class TextBuilder(TaskBuilder):
         task, draw = self.task, random.Random(seed)
         ids = [draw.randrange(task.vocabulary) for _ in range(size[0])]
         ids = [(i + 1) % task.vocabulary if i == task.pad_id else i for i in ids]
-        data = {"input_ids": ids, "token_type_ids": [0] * size[0]}
+        data: Dict[str, List[Any]] = {"input_ids": ids, "token_type_ids": [0] * size[0]}
+        data.update({name: [value] * size[0] for name, value in task.token_inputs.constants().items()})
+        data.update(sampled(task.token_inputs.saved, size[0], seed))
         return Item(size, {name: data[name] for name in task.names if name in data})
 
 

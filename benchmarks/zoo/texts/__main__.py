@@ -15,7 +15,7 @@ from benchmarks.zoo import forks, page, runner
 from benchmarks.zoo.texts.configs import UNTRIED, bare, classifiers
 
 FOUND = WORK / "zoo-texts.json"
-SECONDS = 900  # that one model may take
+SECONDS = 400  # of a core that one model may take
 
 
 def main() -> int:

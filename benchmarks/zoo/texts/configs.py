@@ -44,6 +44,7 @@ OWN_LENGTHS = {"head_dim": 8}
 KEYS_LIKE_QUERIES = {"num_key_value_heads": 4}
 BOTH_LAYERS = {"layer_types": ["linear_attention", "full_attention"]}
 MAMBAS = {"layers_block_type": ["mamba", "hybrid", "mamba", "hybrid"], "num_hidden_layers": 4}
+HALF_MAMBA = {"mamba_n_heads": 8, "mamba_d_head": 8}
 MORE: Dict[str, Dict[str, Any]] = {
     "albert": {"embedding_size": 16},
     "axk1": KEYS_LIKE_QUERIES,
@@ -94,6 +95,27 @@ MORE: Dict[str, Dict[str, Any]] = {
     },
     "roc_bert": {"pronunciation_vocab_size": 16, "shape_vocab_size": 16},
     "t5": {"decoder_start_token_id": 0},
+    "bamba": {**HALF_MAMBA, "attn_layer_indices": [1]},
+    "granitemoehybrid": {**HALF_MAMBA, "layer_types": ["mamba", "attention"]},
+    "deepseek_v32": KEYS_LIKE_QUERIES,
+    "glm4_moe_lite": KEYS_LIKE_QUERIES,
+    "glm_moe_dsa": KEYS_LIKE_QUERIES,
+    "longcat_flash": KEYS_LIKE_QUERIES,
+    "youtu": KEYS_LIKE_QUERIES,
+    "dots1": {"n_routed_experts": 4, "n_shared_experts": 1, "num_experts_per_tok": 2},
+    "gemma3n_text": {
+        "num_kv_shared_layers": 0,
+        "vocab_size_per_layer_input": VOCABULARY,
+        "hidden_size_per_layer_input": 8,
+    },
+    "kimi_linear": {**KEYS_LIKE_QUERIES, **BOTH_LAYERS, "head_dim": None},
+    "recurrent_gemma": {"num_hidden_layers": 3},
+    "lfm2_moe": {"layer_types": ["conv", "full_attention"], "num_dense_layers": 1},
+    "mamba2": {"num_heads": 8},
+    "zaya": {"num_experts_per_tok": 1},
+    "gemma4_text": {"vocab_size_per_layer_input": VOCABULARY, "hidden_size_per_layer_input": 8},
+    "xlstm": {"v_head_dim": None},
+    "prophetnet": {"num_hidden_layers": None},
     "xlnet": {"max_position_embeddings": None},
     "xmod": {"default_language": "en_XX"},
     "zamba": MAMBAS,
@@ -102,7 +124,16 @@ MORE: Dict[str, Dict[str, Any]] = {
 # The same for a config inside of it.
 INSIDE: Dict[str, Dict[str, Dict[str, Any]]] = {"qwen3_5": {"text_config": BOTH_LAYERS}}
 # Why the plain model itself does not run here, where its own words do not say.
+_DECODES = "it decodes: without a second text, its decoder's, transformers' own model does not run"
 UNTRIED = {
+    **dict.fromkeys(
+        (
+            *("blenderbot", "blenderbot-small", "longt5", "m2m_100", "marian", "nllb-moe", "pegasus"),
+            *("pegasus_x", "prophetnet", "switch_transformers"),
+        ),
+        _DECODES,
+    ),
+    "dpr": "its answer is one vector for a text, which nothing is left of to pool",
     "layoutlmv2": "transformers' own model needs the library detectron2, which is not installed",
     "mra": "without its CUDA kernel, transformers' own model attends to nothing and answers every text alike",
 }
@@ -111,10 +142,11 @@ RECIPE: Dict[str, Dict[str, Any]] = {
     "canine": {"buckets": "every length from 4 to 12"},
     **{
         kind: {"buckets": "every length to 12"}
-        for kind in ("convbert", "fnet", "nystromformer", "t5gemma", "t5gemma2", "yoso")
+        for kind in ("convbert", "cpmant", "fnet", "nystromformer", "t5gemma", "yoso")
     },
-    "reformer": {"buckets": "every length to 12"},
+    **{kind: {"buckets": "every length to 12", "batch_sizes": [1]} for kind in ("reformer", "t5gemma2")},
     "longformer": {"batch_sizes": [3]},
+    "led": {"batch_sizes": [3]},
     "funnel": {"buckets": "every length from 3 to 12"},
 }
 
@@ -173,10 +205,17 @@ def config_of(kind: str) -> Any:
     return config(**{key: value for key, value in chosen.items() if value is not None})
 
 
+def _usual(usual: Any, key: str) -> Any:
+    try:
+        return getattr(usual, key, None)
+    except Exception:  # what each layer has its own of, and cannot be asked of all
+        return None
+
+
 def _small(usual: Any) -> Dict[str, Any]:
     from transformers import PretrainedConfig
 
-    small = {key: value for key, value in SMALL.items() if getattr(usual, key, None) is not None}
+    small = {key: value for key, value in SMALL.items() if _usual(usual, key) is not None}
     if isinstance(getattr(usual, "attention_window", None), list):
         small["attention_window"] = [8, 8]
     for place, key in enumerate(
