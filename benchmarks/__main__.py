@@ -8,6 +8,7 @@ import sys
 SERVING = {
     "serving": "requests per second and latencies of every system, side by side, over HTTP",
     "sweep": "cost against connections, workers and number of buckets",
+    "front": "what the proxy before TorchServe costs beside asking it directly",
     "profile": "where the time of a saturated server goes",
     "figures": "write docs/benchmarks.md and its pictures from benchmarks/results/latest.json",
     "crosscheck": "the load generator against wrk, on one server",

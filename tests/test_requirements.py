@@ -18,7 +18,7 @@ SOURCES = sorted(
 )
 IN_VENV = (
     "requirements",
-    *(f"requirements/{part}" for part in ("minilm", "models", "dev", "audio", "openvino")),
+    *(f"requirements/{part}" for part in ("minilm", "models", "dev", "audio", "openvino", "front")),
 )
 # torch comes by version, and its builds bring CUDA's libraries or not; weights are read as files.
 APART = re.compile(r"torch|triton|(nvidia|cuda)-.*")

@@ -16,6 +16,7 @@ from anyshape.errors import ConfigError
 COMMANDS: Dict[str, str] = {
     "build": "turn a model and a recipe into one .mar",
     "serve": "start TorchServe with archives of the model store",
+    "front": "stand before a running TorchServe: tokens, TLS, bounds, true errors",
     "demo": "send inputs of many sizes to a running server",
     "capacity": "the cores that a rate of requests needs",
     "score": "answer files of inputs, here or on a Ray cluster",

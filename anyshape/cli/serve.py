@@ -10,13 +10,18 @@ import signal
 import sys
 import threading
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
+from anyshape.cli import front as front_flags
 from anyshape.errors import ConfigError
 from anyshape.packed import read_recipe
 from anyshape.server.checks import ServeError, too_many_threads
 from anyshape.server.config import usual_config
+from anyshape.server.front import FrontProcess
+from anyshape.server.supervise import Supervisor
 from anyshape.server.torchserve import TorchServe
+from anyshape.server.trust import Trust
 from anyshape.settings import Settings
 
 HELP = """\
@@ -28,6 +33,11 @@ in front. Ctrl-C (or SIGTERM) stops the server and its workers.
 
 Ports, unless the settings say otherwise: 8080 inference, 8081 management, 8082 metrics, 7070 and 7071
 gRPC. Keys, logs and temporary files are kept in the run folder.
+
+  anyshape serve --model minilm --front --front-host 0.0.0.0 --tls-cert cert.pem --tls-key key.pem
+
+With --front a proxy stands before TorchServe (`anyshape front --help`), with tokens of its own that last, and
+what ends by itself is started again.
 """
 
 MODEL_API = """\
@@ -70,6 +80,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="allow registering and unregistering over the management API; "
         "its key is then worth a shell on this machine",
     )
+    parser.add_argument(
+        "--sums",
+        type=Path,
+        metavar="FILE",
+        help="serve only archives whose SHA-256 this file says, as sha256sum writes it",
+    )
+    parser.add_argument(
+        "--signers",
+        type=Path,
+        metavar="FILE",
+        help="serve only archives signed by one of OpenSSH's allowed signers (X.mar.sig, namespace anyshape)",
+    )
+    group = parser.add_argument_group("the front", "`anyshape front --help` says what it does")
+    group.add_argument("--front", action="store_true", help="put the front before TorchServe")
+    front_flags.add_flags(group, prefix="front-")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -85,8 +110,12 @@ def run(args: argparse.Namespace) -> int:
             run=args.run_folder,
             models=args.model,
             model_api=args.enable_model_api,
+            trust=Trust(args.sums, args.signers).check,
         )
-        serve(server, args.wait)
+        options = front_flags.given(args)
+        if options and not args.front:
+            raise ServeError("a setting of the front was given without it: add --front")
+        serve(server, args.wait, FrontProcess(server, options) if args.front else None)
     except KeyboardInterrupt:
         print("\nStopped.")
     except ServeError as error:
@@ -111,39 +140,56 @@ def sample_picture() -> str:
     return str(photograph) if photograph.is_file() else "picture.jpg"
 
 
-def curl_line(server: TorchServe, model: str) -> str:
+def curl_line(server: TorchServe, model: str, front: FrontProcess | None = None) -> str:
     """A command that asks a model something, a text or a picture, to be pasted into a shell."""
-    read_key = "import json, sys; print(json.load(open(sys.argv[1]))['inference']['key'])"
-    token = f'$({shlex.quote(sys.executable)} -c "{read_key}" {shlex.quote(str(server.key_file))})'
+    if front is None:
+        read_key = "import json, sys; print(json.load(open(sys.argv[1]))['inference']['key'])"
+        token = f'$({shlex.quote(sys.executable)} -c "{read_key}" {shlex.quote(str(server.key_file))})'
+        address = server.inference
+    else:
+        token = f"$(grep -v '^#' {shlex.quote(str(front.tokens))} | head -1 | cut -d ' ' -f 1)"
+        address = front.url
+        if front.encrypted:
+            address = f"--cacert {shlex.quote(str(front.options['tls_cert']))} {address}"
     if takes_pictures(server.archives[model]):
         body = f"-H 'Content-Type: image/jpeg' --data-binary @{shlex.quote(sample_picture())}"
     else:
         body = "-H 'Content-Type: text/plain' -d 'How long is a piece of string?'"
-    return f'curl {server.inference}/predictions/{model} -H "Authorization: Bearer {token}" {body}'
+    return f'curl {address}/predictions/{model} -H "Authorization: Bearer {token}" {body}'
 
 
-def serve(server: TorchServe, seconds: float) -> None:
-    """Start, wait, say how to ask, and stay until a signal."""
+def serve(server: TorchServe, seconds: float, front: FrontProcess | None = None) -> None:
+    """Start, wait, say how to ask, and stay until a signal. The front, if any, is stopped first."""
     names = list(server.archives)
     print(f"Starting TorchServe with {', '.join(names) or 'no model'} ...", flush=True)
     if os.environ.get("PYTHONPATH"):
         print("Note: the workers do not see PYTHONPATH, but their archives and this Python's packages alone.")
-    with server:
+    with server, ExitStack() as stack:
+        if front is not None:
+            stack.callback(front.stop)
+            front.start()
         crowded = too_many_threads(server.archives)
         if crowded:
             print(f"Note: {crowded}.", flush=True)
         for name in names:
             server.wait_ready(name, seconds=seconds)
-        print(f"\nREADY: {', '.join(names) or 'no model'} at {server.inference}")
+        print(f"\nREADY: {', '.join(names) or 'no model'} at {front.url if front else server.inference}")
         print(f"management {server.management}, metrics {server.metrics}/metrics")
-        minutes = server.properties.get("token_expiration_min", "60")
-        print(f"Keys:  {server.key_file} (they expire after {minutes} minutes)")
+        if front is None:
+            minutes = server.properties.get("token_expiration_min", "60")
+            print(f"Keys:  {server.key_file} (they expire after {minutes} minutes)")
+        else:
+            print(f"Tokens: {front.tokens} (a line each; they last until their line is removed)")
+            if not front.encrypted:
+                print("Note: the front speaks plain HTTP: --tls-cert and --tls-key encrypt it.")
         if server.model_api:
             print(MODEL_API)
         print(f"Logs:  {server.logs}")
         if names:
-            print(f"Try this in another terminal:\n\n{curl_line(server, names[0])}\n")
+            print(f"Try this in another terminal:\n\n{curl_line(server, names[0], front)}\n")
         print("Ctrl-C stops the server.", flush=True)
+        if front is not None:
+            Supervisor(server, front, lambda line: print(line, flush=True)).watch()
         while True:
             server.check_alive()
             time.sleep(0.5)

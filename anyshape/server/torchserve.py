@@ -15,6 +15,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
@@ -33,6 +34,7 @@ from anyshape.server.ports import check_free, grpc_ports, port_of
 FOLDER = Path(__file__).resolve().parent  # with log4j2.xml and metrics.yaml
 SOCKET_PATH_LIMIT = 90  # a Unix socket's path holds 107 characters; TorchServe adds "/.ts.sock.9000"
 STOP_SECONDS = 20.0
+PRIVATE = 0o700
 FULL = 1 << 20  # bytes free: with less, a server that starts cannot even write why it fails
 
 
@@ -43,6 +45,7 @@ class TorchServe:
             server.wait_ready("minilm", seconds=300)
             print(server.key("inference"))
 
+    `trust` is asked about each archive before it is loaded, and raises ServeError where it is not to be.
     `models` (archive names in the store, without .mar) replaces the configuration's load_models;
     `output` takes what the server prints. Raises ServeError, with the last lines of the logs, when
     the server or a worker fails.
@@ -56,10 +59,11 @@ class TorchServe:
         run: Path,
         models: list[str] | None = None,
         model_api: bool = False,
+        trust: Callable[[Path], None] | None = None,
         output: IO[Any] | None = None,
     ) -> None:
         self.config, self.store, self.run = config.resolve(), store.resolve(), run.resolve()
-        self.output = output
+        self.output, self.trust = output, trust
         if not self.config.is_file():
             raise ServeError(f"{config} does not exist: give another file with --config")
         self.properties = read_properties(self.config)
@@ -102,8 +106,11 @@ class TorchServe:
             shutil.rmtree(
                 self._temp, ignore_errors=True
             )  # sockets and a pid file, if the last server was killed
-            workflows.mkdir(parents=True)
-            self.logs.mkdir(parents=True, exist_ok=True)
+            self.run.mkdir(mode=PRIVATE, parents=True, exist_ok=True)
+            self._temp.mkdir(mode=PRIVATE, parents=True)  # workers' sockets: who reaches one can ask it
+            workflows.mkdir()
+            self.logs.mkdir(mode=PRIVATE, exist_ok=True)
+            self.logs.chmod(PRIVATE)  # an earlier version's may be open
             self.key_file.unlink(missing_ok=True)  # so that the file, once there, holds this server's keys
         except OSError as error:
             raise ServeError(
@@ -113,6 +120,8 @@ class TorchServe:
             check_room(list(self.archives.values()), self._temp)
             for archive in self.archives.values():
                 check_archive(archive)
+                if self.trust is not None:
+                    self.trust(archive)
         except ServeError:
             shutil.rmtree(self._temp, ignore_errors=True)
             raise
@@ -144,6 +153,7 @@ class TorchServe:
             cwd=self.run,
             env=environment,
             start_new_session=True,
+            umask=0o077,  # logs, sockets and unpacked archives are for this user alone
             stdout=self.output,
             stderr=self.output,
         )

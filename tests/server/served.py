@@ -25,13 +25,15 @@ class Served:
     and PYTHONPATH names `project` where that is another one.
     """
 
-    def __init__(self, folder: Path, model: str, environment: Optional[dict[str, str]] = None) -> None:
+    def __init__(
+        self, folder: Path, model: str, environment: Optional[dict[str, str]] = None, *options: str
+    ) -> None:
         self.store, self.run = folder / "store", folder / "run"
         self.folder = self.project = ROOT  # the working folder, and the one with the package
         self.ports = write_config(folder / "config.properties")
         self.command = [
             *(sys.executable, "-m", "anyshape", "serve", "--config", str(folder / "config.properties")),
-            *("--store", str(self.store), "--run", str(self.run), "--model", model),
+            *("--store", str(self.store), "--run", str(self.run), "--model", model, *options),
         ]
         self.environment = dict(os.environ if environment is None else environment)
         self._out = folder / "out.txt"

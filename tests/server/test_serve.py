@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import stat
 import urllib.request
 import zipfile
 from collections.abc import Iterator
@@ -46,6 +47,7 @@ def test_serve_is_ready_answers_the_printed_line_stops_cleanly_and_starts_again(
     assert str(served.run / "key_file.json") in served.output
     assert MODEL_API not in served.output
     assert served.ask() == "echo"
+    assert_private(served.run)
     assert served.stop(signal.SIGINT) == 0
     assert served.leftovers() == []
     assert not (served.run / "tmp").exists()
@@ -55,6 +57,15 @@ def test_serve_is_ready_answers_the_printed_line_stops_cleanly_and_starts_again(
     served.wait_for("READY: echo")
     assert served.stop(signal.SIGTERM) == 0
     assert served.leftovers() == []
+
+
+def assert_private(run: Path) -> None:
+    """Keys, logs, unpacked archives and workers' sockets: nobody but their owner may do anything."""
+    paths = [run, *run.rglob("*")]
+    assert any(stat.S_ISSOCK(path.lstat().st_mode) for path in paths)
+    assert run / "logs" / "model_log.log" in paths
+    others = {str(path): oct(path.lstat().st_mode) for path in paths if path.lstat().st_mode & 0o077}
+    assert others == {}
 
 
 def test_a_server_that_was_killed_does_not_stand_in_the_way_of_the_next(served: Served) -> None:

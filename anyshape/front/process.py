@@ -1,0 +1,132 @@
+"""The front as a process: it listens, keeps time, and drains when it is told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import ssl
+from contextlib import suppress
+from typing import Optional
+
+from anyshape.errors import ConfigError
+from anyshape.front.connection import Connection
+from anyshape.front.proxy import Front
+from anyshape.front.settings import FrontSettings
+
+SECOND = 1.0
+
+
+def serve(settings: FrontSettings, with_parent: bool = False) -> None:
+    """Run until SIGTERM or SIGINT, or the parent's end. Raises ConfigError where it cannot listen."""
+    try:
+        import uvloop
+    except ImportError:
+        raise ConfigError("the front needs uvloop and httptools: pip install 'anyshape[front]'") from None
+    uvloop.run(run(settings, os.getppid() if with_parent else 0))
+
+
+async def run(settings: FrontSettings, parent: int = 0) -> None:
+    loop = asyncio.get_running_loop()
+    stopped = asyncio.Event()
+    for sign in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        loop.add_signal_handler(sign, stopped.set)
+    front = Front(settings)
+    encrypted = context_of(settings)
+    try:
+        server = await loop.create_server(
+            lambda: Connection(front),
+            settings.host,
+            settings.port,
+            ssl=encrypted,
+            ssl_handshake_timeout=settings.head_seconds if encrypted else None,
+            ssl_shutdown_timeout=2.0 if encrypted else None,
+            reuse_address=True,
+            backlog=1024,
+        )
+    except OSError as error:
+        raise ConfigError(
+            f"the front cannot listen at {settings.host}:{settings.port}: {error.strerror}"
+        ) from None
+    watching = asyncio.ensure_future(watch(front))
+    keeping = asyncio.ensure_future(keep_time(front, settings, encrypted))
+    orphaned = asyncio.ensure_future(follow(parent, stopped))
+    await stopped.wait()
+    front.draining = True
+    server.close()
+    for connection in list(front.connections):
+        connection.drain()
+    deadline = loop.time() + settings.drain_seconds
+    while front.connections and loop.time() < deadline:
+        await asyncio.sleep(0.05)
+    for connection in list(front.connections):
+        connection.close()
+    for task in (watching, keeping, orphaned):
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+    front.close()
+
+
+def context_of(settings: FrontSettings) -> Optional[ssl.SSLContext]:
+    """TLS 1.2 and above from the two files; None without them. Raises ConfigError."""
+    if settings.tls_cert is None and settings.tls_key is None:
+        return None
+    if settings.tls_cert is None or settings.tls_key is None:
+        raise ConfigError("TLS needs two files: --tls-cert and --tls-key")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_alpn_protocols(["http/1.1"])
+    load(context, settings)
+    return context
+
+
+def load(context: ssl.SSLContext, settings: FrontSettings) -> None:
+    """Read certificate and key. Raises ConfigError where they do not fit."""
+    assert settings.tls_cert is not None
+    try:
+        context.load_cert_chain(settings.tls_cert, settings.tls_key)
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigError(
+            f"the certificate {settings.tls_cert} and the key {settings.tls_key} cannot be used: {error}"
+        ) from None
+
+
+async def watch(front: Front) -> None:
+    """Look at the models every second, and more often where one is missing."""
+    while True:
+        await front.watch.look()
+        seconds = front.settings.watch_seconds
+        await asyncio.sleep(seconds / 4 if front.missing(None) else seconds)
+
+
+async def keep_time(front: Front, settings: FrontSettings, encrypted: Optional[ssl.SSLContext]) -> None:
+    """Once a second: end connections that are over their time, write the log, read tokens and certificate."""
+    loop = asyncio.get_running_loop()
+    stamp = _stamp(settings)
+    while True:
+        await asyncio.sleep(SECOND)
+        now = loop.time()
+        for connection in [one for one in front.connections if one.deadline < now]:
+            connection.expire()
+        front.log.flush()
+        with suppress(ConfigError):  # as they were
+            front.tokens.refresh()
+            if encrypted is not None and _stamp(settings) != stamp:
+                load(encrypted, settings)  # new connections get the new certificate
+                stamp = _stamp(settings)
+
+
+async def follow(parent: int, stopped: asyncio.Event) -> None:
+    """Stop when the process that started this one is gone."""
+    while parent:
+        await asyncio.sleep(SECOND)
+        if os.getppid() != parent:
+            stopped.set()
+
+
+def _stamp(settings: FrontSettings) -> float:
+    try:
+        return settings.tls_cert.stat().st_mtime if settings.tls_cert else 0.0
+    except OSError:
+        return 0.0
