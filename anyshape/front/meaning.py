@@ -26,7 +26,7 @@ class VersionNotFound(NotFound):
 
 
 # After these a request is sent once more. A prediction changes nothing, so that it may run twice.
-RETRIED: Tuple[Type[Refused], ...] = (WorkerDied, Unauthorized, VersionNotFound)
+RETRIED: Tuple[Type[Refused], ...] = (WorkerDied, NotReady, Unauthorized, VersionNotFound)
 
 
 def meaning(answer: Answer, name: str, version: Optional[Version]) -> Optional[Refused]:

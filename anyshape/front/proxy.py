@@ -181,10 +181,12 @@ class Front:
                 answer = await self._upstream.ask(
                     self._render(request, route, name, version), version.held if version else None
                 )
+            except NotReady as lost:  # by the watch: the version's last worker is gone
+                error: Refused = lost
             except TimeoutError:
                 raise TimedOut(f"{name} did not answer in {self.settings.answer_seconds:.0f} s") from None
             except HungUp:
-                error: Refused = WorkerDied("TorchServe ended while it had the request in hand", 2)
+                error = WorkerDied("TorchServe ended while it had the request in hand", 2)
             except OSError:
                 error = ServerDown("TorchServe is not there: it is being started", 5)
             else:

@@ -96,10 +96,13 @@ class Watch:
             await self._renew_keys()
             names = await self._names()
             found = {name: await self._describe(name) for name in names}
-        except (OSError, ValueError, KeyError, asyncio.TimeoutError):
+        except (TimeoutError, asyncio.TimeoutError):
+            return  # it is busy, as while it registers a model: what was known is still the best guess
+        except (OSError, ValueError, KeyError):
             self.up = False
             for model in self.models.values():
-                self._lose(model, {})
+                for version in model.versions.values():
+                    version.ready = 0  # what it had in hand ends with its own connection
             return
         self.up = True
         for name, described in found.items():
