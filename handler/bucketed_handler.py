@@ -11,8 +11,6 @@ import time
 from pathlib import Path
 from typing import Any, Dict, List, Sequence, Union
 
-from ts.torch_handler.base_handler import BaseHandler
-
 from anyshape.buckets import bucket_name
 from anyshape.errors import ModelFailed
 from anyshape.failures import EXITS, log_failure, survived
@@ -24,6 +22,7 @@ from anyshape.recipe import Recipe, read_yaml
 from anyshape.settings import Settings
 from handler.answering import Answering
 from handler.apis.base import Request, Served
+from handler.base_handler import BaseHandler
 from handler.context import Context, Metrics, header, url_path
 from handler.logs import keep_short
 from handler.metrics import report
@@ -102,7 +101,12 @@ class BucketedHandler(Answering, BaseHandler):  # type: ignore[misc]  # TorchSer
     def _read(self, data: Sequence[Sent], context: Context) -> List[Request]:
         """The rows of the batch as requests, some with the error that they deserve."""
         return [
-            self.read(row, header(context, i, "content-type"), url_path(context, i))
+            self.read(
+                row,
+                header(context, i, "content-type"),
+                url_path(context, i),
+                header(context, i, "accept"),
+            )
             for i, row in enumerate(data)
         ]
 
@@ -111,7 +115,7 @@ class BucketedHandler(Answering, BaseHandler):  # type: ignore[misc]  # TorchSer
             with survived("the headers of an answer could not be set"):
                 if response.code != 200:
                     context.set_response_status(response.code, response.phrase, i)
-                context.set_response_content_type(i, JSON)
+                context.set_response_content_type(i, response.content_type)
                 for key, value in response.headers.items():
                     context.set_response_header(i, key, value)
 

@@ -193,6 +193,15 @@ def test_where_the_package_is_missing_the_error_says_what_to_install(tmp_path: P
     assert "make openvino" in done.stderr
 
 
+def test_a_worker_of_another_backend_does_not_import_it() -> None:
+    script = (
+        "import sys, handler.bucketed_handler as h; print(h.BaseHandler.__name__, 'openvino' in sys.modules)"
+        "; import openvino; print(openvino.Core.__name__)"
+    )
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", script], capture_output=True, text=True)
+    assert done.stdout.split() == ["BaseHandler", "False", "Core"], done.stderr
+
+
 def test_wrong_options_are_named() -> None:
     for options in ({"shapes": "square"}, {"unknown": 1}):
         with pytest.raises(ConfigError, match=f"handler.backend_options.{next(iter(options))}"):
