@@ -3,6 +3,7 @@
     Refused
     ├── BadRequest              400  the body cannot be read
     ├── NotFound                404  nothing is at the path
+    ├── NotAcceptable           406  no answer of the kind that was asked for
     ├── InputTooLarge           413  larger than the largest bucket, or than a limit of the recipe
     ├── UnsupportedMediaType    415  the wrong kind of body
     ├── UnprocessableInput      422  readable, but wrong
@@ -39,6 +40,10 @@ class BadRequest(Refused):
 
 class NotFound(Refused):
     code, phrase = 404, "Not Found"
+
+
+class NotAcceptable(Refused):
+    code, phrase = 406, "Not Acceptable"
 
 
 class InputTooLarge(Refused):

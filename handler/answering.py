@@ -19,7 +19,7 @@ from handler.apis import find_api
 from handler.apis.base import OWN, Api, Request, Served
 from handler.batch import Batch
 from handler.requests import Sent, read_request
-from handler.responses import Response, answer_response, error_response
+from handler.responses import Response, answer_response, error_response, wants_raw
 
 
 class Answering:
@@ -32,12 +32,19 @@ class Answering:
         self.settings = served.model.settings
         self.notes = {} if self.model.index.exact else {"X-Inexact": self.model.index.why_inexact}
 
-    def read(self, row: Sent, content_type: Optional[str], path: Optional[str]) -> Request:
-        """A row as a request, or with the error that it deserves. `path` is as `find_api` takes it."""
+    def read(
+        self, row: Sent, content_type: Optional[str], path: Optional[str], accept: Optional[str] = None
+    ) -> Request:
+        """A row as a request, or with the error that it deserves. `path` is as `find_api` takes it.
+
+        content_type, accept: the headers; the latter counts for this project's own answers alone.
+        """
         api = OWN
         try:
             api = find_api(path, row.get("body"), self.served)
-            return self.checked(read_request(row, content_type, self.model.task.body, self.settings, api))
+            request = read_request(row, content_type, self.model.task.body, self.settings, api)
+            request.raw = api is OWN and wants_raw(accept)
+            return self.checked(request)
         except Refused as error:
             return Request([], api=api, refused=error)
         except EXITS:
@@ -81,7 +88,7 @@ class Answering:
             answers = self.answers(request, batch, outputs, place)
             answer = request.api.answer(answers, request, batch.items[place])
             done = list(zip(batch.items[place], outputs[place]))
-            return answer_response(answer, done, self.settings.max_response_bytes, self.notes)
+            return answer_response(answer, done, self.settings.max_response_bytes, self.notes, request.raw)
         except Refused as error:
             return error_response(error, request.api)
         except Exception as error:

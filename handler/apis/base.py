@@ -56,8 +56,8 @@ OWN = Api()
 class Request:
     """What one request asks for.
 
-    many: it sent a list and gets a list back. api: who words the answer. refused: the error that it deserves;
-    then it has no inputs.
+    many: it sent a list and gets a list back. raw: it gets numbers as bytes, not as JSON. api: who words the
+    answer. refused: the error that it deserves; then it has no inputs.
     """
 
     inputs: Sequence[Input]
@@ -65,6 +65,7 @@ class Request:
     parameters: Dict[str, Any] = field(default_factory=dict)
     api: Api = field(default=OWN, compare=False)
     refused: Optional[Refused] = None
+    raw: bool = False
 
 
 class OtherApi(Api):

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from anyshape.errors import InputTooLarge, ModelFailed, UnprocessableInput
+from anyshape.errors import InputTooLarge, ModelFailed, NotAcceptable, UnprocessableInput
 from anyshape.items import Item, Output
 from anyshape.packed import INDEX
-from handler.responses import answer_response, encode, error_response
+from handler.responses import answer_response, encode, error_response, wants_raw
 from tests.conftest import unpacked
 from tests.handler.frontend import Sent, Worker
 
@@ -125,3 +125,85 @@ def test_an_answer_larger_than_the_limit_is_refused() -> None:
     assert answer_response("x" * 98, DONE, 100, {}).code == 200
     with pytest.raises(InputTooLarge, match=r"101 bytes.* limit of 100"):
         answer_response("x" * 99, DONE, 100, {})
+
+
+@pytest.mark.parametrize(
+    ("accept", "raw"),
+    [
+        ("application/octet-stream", True),
+        ("Application/Octet-Stream;q=1", True),
+        ("application/octet-stream, application/json;q=0.5, */*", True),
+        ("application/json, application/octet-stream", False),
+        ("*/*", False),
+        ("application/*", False),
+        ("", False),
+        (None, False),
+    ],
+)
+def test_raw_numbers_are_asked_for_by_name(accept: str | None, raw: bool) -> None:
+    assert wants_raw(accept) is raw
+
+
+def test_raw_numbers_are_little_endian_float32_in_rows() -> None:
+    piece = (np.arange(24, dtype=np.float32).reshape(4, 6) / 7)[:2, :3]
+    response = answer_response([piece, 2 * piece], DONE, LIMIT, {}, raw=True)
+    assert response.content_type == "application/octet-stream"
+    assert response.headers["X-Shape"] == "2,2,3"
+    found = np.frombuffer(response.body, "<f4").reshape(2, 2, 3)
+    np.testing.assert_array_equal(found, np.stack([piece, 2 * piece]))
+
+
+def test_raw_numbers_count_for_the_limit() -> None:
+    numbers = np.zeros(LIMIT // 4, np.float32)
+    assert len(answer_response(numbers, DONE[:1], LIMIT, {}, raw=True).body) == LIMIT
+    with pytest.raises(InputTooLarge, match="1004 bytes, more than the limit of 1000"):
+        answer_response(np.zeros(LIMIT // 4 + 1, np.float32), DONE[:1], LIMIT, {}, raw=True)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {"label": "yes", "score": 0.5},
+        [{"label": "yes", "score": 0.5}],
+        [np.zeros(3, np.float32), {"indices": []}],
+        np.arange(3),
+        [np.zeros(3, np.float32), np.zeros(4, np.float32)],
+        [],
+    ],
+)
+def test_what_is_not_numbers_of_one_shape_is_not_given_raw(answer: Any) -> None:
+    with pytest.raises(NotAcceptable):
+        answer_response(answer, DONE, LIMIT, {}, raw=True)
+
+
+def test_raw_numbers_and_json_in_one_batch_are_the_same(embedding_archive_folder: Path) -> None:
+    worker = Worker(embedding_archive_folder)
+    accept = {"accept": "application/octet-stream"}
+    theirs = {**accept, "url_path": "v1/embeddings"}
+    plain, raw, many, bad, other = worker.predict(
+        [
+            Sent(b"a piece of string"),
+            Sent(b"a piece of string", headers=accept),
+            Sent(b'{"inputs": ["a piece of string", "two"]}', "application/json", accept),
+            Sent(b"{", "application/json", accept),
+            Sent(b'{"input": "a piece of string"}', "application/json", theirs),
+        ]
+    )
+    assert (raw.status, raw.headers["content-type"]) == (200, "application/octet-stream")
+    vector = np.frombuffer(raw.body, "<f4")
+    assert raw.headers["X-Shape"] == str(len(vector))
+    assert "X-Shape" not in plain.headers
+    np.testing.assert_array_equal(vector, np.asarray(plain.json(), np.float32))
+    np.testing.assert_array_equal(np.frombuffer(many.body, "<f4").reshape(2, -1)[0], vector)
+    assert (bad.status, bad.headers["content-type"]) == (400, "application/json")
+    assert bad.json()["type"] == "BadRequest"
+    assert (other.status, other.headers["content-type"]) == (200, "application/json")
+    assert other.json()["data"][0]["object"] == "embedding"
+
+
+def test_labels_are_not_acceptable_raw(classification_archive: Path, tmp_path: Path) -> None:
+    (refused,) = Worker(unpacked(classification_archive, tmp_path / "labels")).predict(
+        [Sent(b"a piece of string", headers={"Accept": "application/octet-stream"})]
+    )
+    assert (refused.status, refused.phrase) == (406, "Not Acceptable")
+    assert refused.json()["type"] == "NotAcceptable"
