@@ -22,7 +22,7 @@ LENGTHS = [2, 64, 3, 17, 2, 63, 30, 5, 2, 31, 32]  # tokens; 2 is the empty text
 @pytest.fixture(scope="module")
 def rows(server: Server, store: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
     recipe = yaml.safe_load((ROOT / "recipes" / "minilm.yaml").read_text(encoding="utf-8"))
-    recipe.update(maxBatchDelay=25)
+    recipe.update(minWorkers=1, maxWorkers=1, maxBatchDelay=25)
     recipe["handler"].update(layout="rows", segments=8, buckets=[ROW], largest_batch=2, largest_call=None)
     path = tmp_path_factory.mktemp("rows") / f"{NAME}.yaml"
     path.write_text(yaml.safe_dump(recipe), encoding="utf-8")
