@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from anyshape.archive import read_packed
-from anyshape.cli.tables import bucket_table, compiler_notes, megabytes, weights_table
+from anyshape.cli.tables import bucket_table, compiler_notes, every_length, megabytes, weights_table
 from anyshape.layouts import ROWS
 from anyshape.model import BucketedModel
 from anyshape.process import resident_bytes
@@ -42,7 +42,7 @@ def run(args: argparse.Namespace) -> int:
     console = Console()
     console.print(f"[bold]{packed.name}[/bold] version {packed.version}")
     console.print(bucket_table(index))
-    for part in (weights_table(index), *compiler_notes(index)):
+    for part in (every_length(index), weights_table(index), *compiler_notes(index)):
         if part is not None:
             console.print(part)
     rows = "any number of rows up to" if index.dynamic_batch else "rows per call:"

@@ -148,6 +148,13 @@ def _run(args: argparse.Namespace) -> None:
         limit=_limit(args, measured),
     )
     comparison = _compare(seen, plan.buckets, cost) if seen else None
+    if seen and _pads_nothing(seen.buckets):
+        least, most = seen.buckets[0][0], seen.buckets[-1][0]
+        print(
+            f"note: {args.model} has a bucket of every length from {least} to {most} and pads nothing; "
+            "buckets as planned pad, which not every model bears: the build compares",
+            file=sys.stderr,
+        )
     if args.plot:
         from anyshape.building.planning.plot import draw_plan  # matplotlib, which only --plot needs
 
@@ -270,6 +277,12 @@ def _compare(seen: Seen, buckets: Any, cost: Cost) -> Dict[str, Any]:
     answer["items"] = sum(seen.histogram.values())
     answer["larger_than_present"] = answer["items"] - sum(taken.values())
     return answer
+
+
+def _pads_nothing(buckets: Any) -> bool:
+    """Whether these are `every length`: one side, and no gaps."""
+    lengths = [bucket[0] for bucket in buckets if len(bucket) == 1]
+    return len(lengths) == len(buckets) > 2 and lengths == list(range(lengths[0], lengths[-1] + 1))
 
 
 def _count(text: str) -> int:

@@ -11,6 +11,8 @@ from rich.table import Table
 from anyshape.archive import Index, Program
 from anyshape.backends import create_backend
 
+FEW = 8  # programs that a table shows of buckets of every length
+
 
 class ProgressBar:
     """A bar per stage of a build, on stderr, so that stdout stays clean."""
@@ -84,12 +86,15 @@ def compiler_notes(index: Index) -> List[str]:
 
 
 def bucket_table(index: Index) -> Table:
-    """One row per compiled program: bucket, seconds to compile, bytes, largest deviation, cost."""
+    """One row per compiled program: bucket, seconds to compile, bytes, largest deviation, cost.
+
+    Of buckets of every length, which can be hundreds, a few.
+    """
     table = Table(title=f"{index.task} · {index.backend} · {index.dtype}", title_justify="left")
     table.add_column("bucket")
     for column in ("compiled in", "adds", "deviation", "rows: a call"):
         table.add_column(column, justify="right", no_wrap=True)
-    for program in index.programs:
+    for program in _shown(index):
         costs = {
             row.batch_size: row.seconds
             for row in index.costs
@@ -103,6 +108,23 @@ def bucket_table(index: Index) -> Table:
             "\n".join(f"{rows}: {seconds * 1e3:.1f} ms" for rows, seconds in sorted(costs.items())),
         )
     return table
+
+
+def every_length(index: Index) -> Optional[str]:
+    """What an archive with a bucket of every length says beside the table of its buckets; None for others."""
+    if not index.unpadded:
+        return None
+    (least,), (most,) = index.buckets[0], index.buckets[-1]
+    known = [program.deviation for program in index.programs if program.deviation is not None]
+    worst = f"; largest deviation of all {max(known):.1e}" if known else ""
+    return f"every length from {least} to {most} has a bucket, so that nothing is ever padded{worst}"
+
+
+def _shown(index: Index) -> List[Program]:
+    programs = index.programs
+    if not index.unpadded or len(programs) <= FEW:
+        return programs
+    return [programs[round(i * (len(programs) - 1) / (FEW - 1))] for i in range(FEW)]
 
 
 def _deviation(program: Program) -> str:

@@ -10,7 +10,7 @@ import signal
 import sys
 import traceback
 from pathlib import Path
-from typing import Any, Callable, Dict, Sequence
+from typing import Any, Callable, Dict, Mapping, Optional, Sequence
 
 from benchmarks.zoo.runner import read, told, write
 
@@ -18,9 +18,14 @@ PATIENCE = 20  # how much longer than its own computing a model may take, on a m
 
 
 def run_all(
-    names: Sequence[str], attempt: Callable[[str], Dict[str, Any]], results: Path, limit: float, log: Path
+    names: Sequence[str],
+    attempt: Callable[[str], Dict[str, Any]],
+    results: Path,
+    limit: float,
+    log: Path,
+    more: Optional[Mapping[str, Any]] = None,
 ) -> None:
-    """Run ``attempt(name)`` for each name; what it returns goes to `results` under it.
+    """Run ``attempt(name)`` for each name; what it returns goes to `results` under it, with `more` beside it.
 
     What a model prints goes to `log`, a folder. An attempt that raises, dies, computes for more than `limit`
     seconds or takes PATIENCE times as long is a model that was not tried.
@@ -29,7 +34,7 @@ def run_all(
     for count, name in enumerate(names, 1):
         found = _forked(name, attempt, limit, log / f"{name.replace('/', '+')}.txt")
         known = read(results)
-        known[name] = found
+        known[name] = {**found, **(more or {})}
         write(known, results)
         print(f"[{count}/{len(names)}] {name}: {told(found)}", flush=True)
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+from collections import Counter
 from pathlib import Path
 from typing import Any, List, Mapping
 
@@ -37,6 +39,21 @@ def summary(found: Found, what: str, later: int = 0) -> str:
     said = ", ".join(f"{count} {word}" for count, word in zip(counts, VERDICTS.values()))
     rest = f"; {later} that no run has come to" if later else ""
     return f"**{len(found) + later} {what}: {said}{rest}.**"
+
+
+def state() -> str:
+    """The commit that a run is of, and whether something was changed since."""
+    described = subprocess.run(
+        ["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    return described.stdout.strip() or "an unknown commit"
+
+
+def states(found: Found) -> str:
+    """Which commits the models were tried with, where that is known: a sentence."""
+    counts = Counter(str(one["state"]) for one in found.values() if "state" in one)
+    said = ", ".join(f"{count} with {name}" for name, count in counts.most_common())
+    return f"Tried {said}." if said else ""
 
 
 def tables(found: Found, level: str = "####") -> str:

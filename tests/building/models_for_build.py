@@ -313,3 +313,15 @@ def strided() -> torch.nn.Module:
 
 def step_by_step() -> torch.nn.Module:
     return StepByStep()
+
+
+class Marking(Words):
+    """Writes a truth with `scatter`, which torch.jit.trace has no operation for."""
+
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+        first = torch.zeros_like(input_ids).bool().scatter(1, torch.zeros_like(input_ids), True)
+        return super().forward(input_ids, attention_mask) * first.unsqueeze(-1)
+
+
+def marking() -> torch.nn.Module:
+    return Marking()

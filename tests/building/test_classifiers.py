@@ -13,6 +13,7 @@ from anyshape import BucketedModel
 from anyshape.archive import check_settings
 from anyshape.building.build import build
 from anyshape.building.errors import BuildError
+from anyshape.cli.main import main
 from anyshape.errors import ConfigError, UnprocessableInput
 from tests.conftest import assert_close, settings_of, write_recipe
 
@@ -138,7 +139,9 @@ def fourier(folder: Path) -> None:
     save_tokenizer(folder / "model", "<s> $A </s>")
 
 
-def test_what_padding_would_change_is_served_at_every_length(tmp_path: Path) -> None:
+def test_what_padding_would_change_is_served_at_every_length(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     fourier(tmp_path)
     built = archive(tmp_path, buckets="every length from 3 to 9")
     assert_as_plain(built, tmp_path, [*TEXTS[:3], "w5", "w3 w2 w1", "w7 w1", "w1 w2 w3 w4 w5 w6 w7"])
@@ -150,6 +153,24 @@ def test_what_padding_would_change_is_served_at_every_length(tmp_path: Path) -> 
         UnprocessableInput, match="the input has 2 tokens, and the model takes no less than 3"
     ):
         built("")
+    assert main(["inspect", str(tmp_path / "store" / "small.mar")]) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert "every length from 3 to 9 has a bucket, so that nothing is ever padded" in out
+
+
+@pytest.mark.slow
+def test_one_program_takes_every_length(tmp_path: Path) -> None:
+    """Nothing is padded there either: texts share a call only with others of their length."""
+    fourier(tmp_path)
+    built = archive(
+        tmp_path, buckets="every length to 40", backend="inductor", backend_options={"shapes": "dynamic"}
+    )
+    assert len(built.programs.loaded) == 40
+    texts = [*TEXTS, "w5", "w3 w2 w1", " ".join(["w7"] * 38), " ".join(["w7"] * 37), "w1 w9", "w9 w1"]
+    assert_as_plain(built, tmp_path, texts)
+    read = built.task.read(texts, [{}] * len(texts))
+    for one, output in zip(read, built.run(read)):
+        assert output.bucket == one.size  # type: ignore[union-attr]
 
 
 def test_what_padding_would_change_is_not_packed_with_larger_buckets(tmp_path: Path) -> None:

@@ -199,3 +199,9 @@ def test_two_recipes_with_a_module_of_the_same_name_have_a_model_each(tmp_path: 
         recipe = write_recipe(folder, model="mine:make", **options)
         answers.append(BucketedModel.load(build(recipe, folder / "store").path, warm=False)("one")[0])
     assert_close(answers[1], answers[0] * 2)
+
+
+def test_what_a_trace_has_no_operation_for_is_named(tmp_path: Path) -> None:
+    message = refusal(recipe_of(tmp_path, "marking"))
+    assert "bucket 4 does not compile: torch.jit.trace has no aten::scatter for arguments of" in message
+    assert message.endswith("try handler.backend: inductor")

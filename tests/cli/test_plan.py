@@ -244,6 +244,15 @@ def test_a_servers_traffic_as_a_table(plan, server, monkeypatch):
     assert "100 items are larger than any present bucket" in out
 
 
+def test_a_server_that_pads_nothing_is_said_to(plan, server, monkeypatch):
+    metadata = {"buckets": [[n] for n in range(4, 101)], "seen": SEEN}
+    monkeypatch.setattr(Management, "metadata", metadata)
+    code, out, err = plan("--server", server, "--model", "minilm", "--token", TOKEN, "--buckets", 2, "--json")
+    assert code == 0
+    assert json.loads(out)["traffic"]["present"]["positions"] == 1
+    assert "note: minilm has a bucket of every length from 4 to 100 and pads nothing" in err
+
+
 def test_a_plan_from_what_was_seen_since(plan, server, write):
     before = write("before.json", [{"customizedMetadata": {**Management.metadata, "seen": [[[10], 500]]}}])
     asked = ["--server", server, "--model", "minilm", "--token", TOKEN, "--buckets", "2", "--json"]

@@ -33,7 +33,7 @@ def main() -> int:
         from benchmarks.zoo.texts.trial import attempt
 
         warnings.simplefilter("ignore")
-        forks.run_all(wanted, attempt, FOUND, SECONDS, WORK / "zoo-texts")
+        forks.run_all(wanted, attempt, FOUND, SECONDS, WORK / "zoo-texts", {"state": page.state()})
     found = {kind: one for kind, one in runner.read(FOUND).items() if kind in known}
     for kind, reason in UNTRIED.items():
         if found.get(kind, {}).get("verdict") == "failed":
@@ -54,8 +54,8 @@ def section(found: page.Found) -> str:
     ):
         tried = {kind: found[kind] for kind in kinds if kind in found}
         later = len(kinds) - len(tried)
-        parts += [f"### {heading}", page.summary(tried, about, later), page.tables(tried)]
-    return "\n\n".join(parts)
+        parts += [f"### {heading}", page.summary(tried, about, later), page.states(tried), page.tables(tried)]
+    return "\n\n".join(part for part in parts if part)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from benchmarks.zoo import forks, page
 from benchmarks.zoo.runner import read
 
 FOUND = {
-    "bert": {"verdict": "exact", "deviation": 3e-7, "how": ""},
+    "bert": {"verdict": "exact", "deviation": 3e-7, "how": "", "state": "1a2b3c4"},
     "fnet": {"verdict": "exact", "deviation": 2e-7, "how": "`buckets: every length to 12`"},
     "jetmoe": {"verdict": "refused", "reason": "it reads a | value"},
 }
@@ -30,6 +30,8 @@ def test_a_section_takes_the_place_of_the_one_before(tmp_path: Path) -> None:
     assert "| fnet | 2e-07 | `buckets: every length to 12` |" in text
     assert "| jetmoe | it reads a \\| value |" in text
     assert "old" not in text
+    assert page.states(FOUND) == "Tried 1 with 1a2b3c4."
+    assert page.states({"albert": {"verdict": "refused"}}) == ""
     assert text.endswith("<!-- end of zoo texts -->\n\nafter\n")
     with pytest.raises(SystemExit, match="no marks <!-- zoo sounds -->"):
         page.write("sounds", "", written)
@@ -52,6 +54,8 @@ def test_a_model_that_raises_dies_or_hangs_is_one_that_was_not_tried(
 ) -> None:
     results = tmp_path / "found.json"
     monkeypatch.setattr(forks, "PATIENCE", 3)
+    forks.run_all(["runs"], attempt, results, 1, tmp_path / "logs", {"state": "1a2b3c4"})
+    assert read(results) == {"runs": {"verdict": "exact", "deviation": 0.0, "state": "1a2b3c4"}}
     forks.run_all(["raises", "dies", "hangs", "computes", "runs"], attempt, results, 1, tmp_path / "logs")
     found = read(results)
     assert found["raises"] == {"verdict": "failed", "reason": "ValueError: no such config"}
