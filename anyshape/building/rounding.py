@@ -6,13 +6,14 @@ order, differs from the unpadded one by as much as that one from itself in float
 
 from __future__ import annotations
 
-from typing import Any, Callable, Dict, List, Sequence
+from typing import Dict, List, Sequence
 
 import torch
 
 from anyshape.backends.base import as_tuple
 from anyshape.buckets import Bucket, contains
 from anyshape.building.calls import calls_to_check, items_to_check
+from anyshape.building.deviation import deviation
 from anyshape.building.tasks.base import TaskBuilder
 from anyshape.items import Item, Row
 from anyshape.model import BucketedModel
@@ -21,14 +22,12 @@ from anyshape.padding import PaddingBuffers
 
 SAME = 1e-6  # outputs come as float32: two that are one in float64 differ by a last bit at most
 ORDERS = 8.0  # the sums of several orders round this much more than those of one
-Deviation = Callable[[Any, Any], float]
 
 
 def roundings(
     model: BucketedModel,
     builder: TaskBuilder,
     reference: torch.nn.Module,
-    deviation: Deviation,
     buckets: Sequence[Bucket],
 ) -> Dict[Bucket, float]:
     """How far `reference` is from itself in float64, for the buckets whose answers deviate for that alone.
@@ -48,26 +47,22 @@ def roundings(
         calls = {rows: calls_to_check(model.layout, [i.size for i in items], bucket, rows) for rows in counts}
         several = min([rows for rows in counts if rows > 1], default=counts[0])
         same = max(
-            _largest(_rows(model, padded, call, [items[i] for i in call.items]), right, call.items, deviation)
+            _largest(_rows(model, padded, call, [items[i] for i in call.items]), right, call.items)
             for call in calls[several]
         )
         if not same <= SAME:
             continue
         plain = [_rows(model, reference, Call(item.size, 1, (0,)), [item])[0] for item in items]
-        own = _largest(plain, right, range(len(items)), deviation)
-        served = max(
-            _served(model, call, items, right, deviation) for each in calls.values() for call in each
-        )
+        own = _largest(plain, right, range(len(items)))
+        served = max(_served(model, call, items, right) for each in calls.values() for call in each)
         if served <= max(model.index.tolerance, ORDERS * own):
             found[bucket] = own
     return found
 
 
-def _served(
-    model: BucketedModel, call: Call, items: Sequence[Item], right: Sequence[Row], deviation: Deviation
-) -> float:
+def _served(model: BucketedModel, call: Call, items: Sequence[Item], right: Sequence[Row]) -> float:
     outputs = model.run_call(call, [items[i] for i in call.items])
-    return _largest([output.row for output in outputs], right, call.items, deviation)
+    return _largest([output.row for output in outputs], right, call.items)
 
 
 def _rows(model: BucketedModel, module: torch.nn.Module, call: Call, items: Sequence[Item]) -> List[Row]:
@@ -79,6 +74,6 @@ def _rows(model: BucketedModel, module: torch.nn.Module, call: Call, items: Sequ
     ]
 
 
-def _largest(rows: Sequence[Row], right: Sequence[Row], places: Sequence[int], deviation: Deviation) -> float:
+def _largest(rows: Sequence[Row], right: Sequence[Row], places: Sequence[int]) -> float:
     """`places`: which of the right answers are those of the rows."""
     return max(deviation(a, b) for row, i in zip(rows, places) for a, b in zip(row, right[i]))

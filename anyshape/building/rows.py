@@ -8,6 +8,7 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 import torch
 from torch import nn
 
+from anyshape.building.deviation import deviation
 from anyshape.building.errors import BuildError, first_line
 from anyshape.building.pooling import SentenceModel, first_tensor
 from anyshape.building.segments import apart, members, pool
@@ -73,7 +74,7 @@ def in_rows(model: nn.Module, names: Sequence[str], vocabulary: int) -> InRows:
             if output.dim() != 3 or output.shape[:2] != (1, sum(TRIED)):
                 raise _refused(kind, f"gives no output per token, but {list(output.shape)} for {sum(TRIED)}")
             parts = [output[:, : TRIED[0]], output[:, TRIED[0] :]]
-            found.setdefault(round(max(map(_deviation, parts, expected)), 2), rows)
+            found.setdefault(_apart(parts, expected), rows)
     if min(found) > WRONG:
         raise _refused(
             kind, f"mixes them or counts their positions in its own way: it deviates by {min(found):g}"
@@ -191,8 +192,7 @@ def classifier_rows(
             raise _refused(kind, f"has a head that does not run by itself ({first_line(error)})") from error
         if scores.shape[2:] != expected[0].shape[1:]:
             raise _refused(kind, "has a head that needs whole texts")
-        deviations = [_deviation(scores[:, i], wanted) for i, wanted in enumerate(expected)]
-        found.setdefault(round(max(deviations), 2), tried)
+        found.setdefault(_apart([scores[:, i] for i in range(len(expected))], expected), tried)
     if min(found) > WRONG:
         raise _refused(
             kind, "has a head that picks neither the first token nor the last nor the mean of a text"
@@ -250,10 +250,10 @@ def _parameters(model: nn.Module) -> Mapping[str, Any]:
     return inspect.signature(model.forward).parameters
 
 
-def _deviation(found: torch.Tensor, expected: torch.Tensor) -> float:
-    scale = float(expected.float().abs().max()) or 1.0
-    difference = float((found.float() - expected.float()).abs().max()) / scale
-    return difference if difference == difference else float("inf")
+def _apart(found: Sequence[torch.Tensor], expected: Sequence[torch.Tensor]) -> float:
+    """The largest deviation, rounded: of two ways that are both right the first is taken."""
+    pairs = zip(found, expected)
+    return round(max(deviation(one.float().numpy(), other.float().numpy()) for one, other in pairs), 2)
 
 
 def _refused(kind: str, why: str) -> ConfigError:

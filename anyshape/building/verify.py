@@ -13,6 +13,7 @@ from anyshape.archive import program_name
 from anyshape.backends.base import as_tuple
 from anyshape.buckets import Bucket, bucket_name, contains, largest_sides, volume
 from anyshape.building.calls import calls_to_check, items_to_check
+from anyshape.building.deviation import deviation
 from anyshape.building.errors import BuildError, last_line
 from anyshape.building.progress import Progress
 from anyshape.building.rounding import roundings
@@ -65,7 +66,7 @@ def _rounded(
         for b in buckets
         if all(np.isfinite(p.deviation or 0) for p in model.index.programs if p.bucket == b)
     ]
-    return roundings(model, builder, reference, deviation, finite)
+    return roundings(model, builder, reference, finite)
 
 
 def _to_try(task: Task, section: Section) -> str:
@@ -200,15 +201,3 @@ def _unpadded(model: BucketedModel, reference: torch.nn.Module, item: Item) -> S
             f"handler.model: its outputs for one item of {bucket_name(item.size)} have the shapes {shapes}: "
             f"every output needs a row per input, and {model.task.name} the dimensions of its own kind"
         ) from error
-
-
-def deviation(found: Any, expected: Any) -> float:
-    """The largest absolute difference relative to the largest magnitude; infinite if shapes differ or NaN."""
-    if np.shape(found) != np.shape(expected):
-        return float("inf")
-    if np.size(expected) == 0:
-        return 0.0
-    difference = np.max(np.abs(np.asarray(found, np.float64) - np.asarray(expected, np.float64)))
-    scale = float(np.max(np.abs(expected))) or 1.0
-    result = float(difference) / scale
-    return result if np.isfinite(result) else float("inf")

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 import torch
 
+from anyshape.building.deviation import deviation
 from anyshape.building.source import Source
 from anyshape.building.tasks import create_builder
 from anyshape.building.tasks.base import TaskBuilder
-from anyshape.building.verify import deviation, deviations
+from anyshape.building.verify import deviations
 from anyshape.model import BucketedModel
 from anyshape.recipe import Section
 from tests.conftest import BUCKETS

@@ -43,7 +43,6 @@ class JobFailed(Exception):
 class Compiler:
     """Compiles a model for a fixed shape and saves what its backend loads.
 
-    shares_weights: the programs of an archive hold one copy of the weights.
     in_place: tensors may be written to where they are; compilers that know only whole tensors say no.
     runs_here: programs can run on the machine that compiles them, so that the build can check them.
     freezes_values: what the model's Python code reads of a tensor stays as it was when it was compiled;
@@ -51,7 +50,6 @@ class Compiler:
     casts: the model is given in the recipe's dtype; otherwise in float32, and the compiler sees to it.
     """
 
-    shares_weights: ClassVar[bool] = False
     in_place: ClassVar[bool] = True
     freezes_values: ClassVar[bool] = True
     casts: ClassVar[bool] = True

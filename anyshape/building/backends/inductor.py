@@ -34,7 +34,6 @@ class Library:
 class InductorCompiler(Compiler):
     """torch.export, then AOTInductor with frozen weights; one shared library per bucket."""
 
-    shares_weights = True
     freezes_values = False
 
     def __init__(self, backend: Backend) -> None:

@@ -30,8 +30,6 @@ class Container(torch.nn.Module):
 class TorchScriptCompiler(Compiler):
     """torch.jit.trace, one trace per bucket, all in one scripted container."""
 
-    shares_weights = True
-
     def compile(self, model: torch.nn.Module, example: Tensors, bucket: Bucket) -> Any:
         with torch.no_grad(), quiet(), functions_traced():
             return torch.jit.trace(model, example, check_trace=False, strict=False)  # type: ignore[no-untyped-call]

@@ -11,9 +11,9 @@ import torch
 
 from anyshape.archive import ASSETS
 from anyshape.buckets import Size, bucket_name, volume
+from anyshape.building.deviation import deviation
 from anyshape.building.tasks.image import ImageBuilder
 from anyshape.building.tasks.tiles import measure_tiling
-from anyshape.building.verify import deviation
 from anyshape.errors import ConfigError
 from anyshape.items import Item, Parts
 from anyshape.padding import PaddingBuffers
