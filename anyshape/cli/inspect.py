@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import time
 from pathlib import Path
 from typing import Any, Dict
 
@@ -69,10 +70,11 @@ def run(args: argparse.Namespace) -> int:
 
 def memory(path: Path) -> Dict[str, Any]:
     """Load and warm the archive in this process, and say what that took and what the buckets share."""
-    before = resident_bytes()
+    before, started = resident_bytes(), time.perf_counter()
     model = BucketedModel.load(path, warm=False)
     loaded = resident_bytes()
     model.warm_up()
+    seconds = time.perf_counter() - started
     storages = {
         parameter.data_ptr()
         for program in model.programs.loaded.values()
@@ -83,6 +85,7 @@ def memory(path: Path) -> Dict[str, Any]:
         "bytes_before_loading": before,
         "bytes_after_loading": loaded,
         "bytes_after_warm_up": resident_bytes(),
+        "seconds_to_load_and_warm": round(seconds, 1),
         "programs": len(model.programs.loaded),
         "distinct_parameter_tensors": len(storages),
         "cores": cores(),

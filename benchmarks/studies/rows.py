@@ -1,15 +1,18 @@
 """Rows of whole texts against one text to a row: programs, memory, padding and time by the depth of a batch.
 
-The same sentence encoder (MiniLM), compiled three ways for each backend that is asked:
+The same sentence encoder (MiniLM), compiled in several ways for each backend that is asked:
 
     items-25   the 25 buckets of recipes/minilm.yaml, one text to a row
     items-6    six buckets, one text to a row
-    rows-2     two lengths of rows, whole texts beside each other
+    rows-2     rows of two lengths, whole texts beside each other
+    rows-3     rows of three
     dynamic    one program for every length (inductor alone)
 
 Every round runs every way on every batch, one after the other, so that what disturbs the machine disturbs
 all of them; the figures are medians over rounds. Packing is part of the time. On a busy machine `--clock cpu`
 counts processor time, of one thread. Compare figures of one run only.
+
+`--memory` loads and warms each archive in a process of its own, and says what it took.
 
 `--modelled` runs nothing: batches are packed as for an accelerator, where each length and batch size is a
 program and a call costs its positions and 32 more; with rows of lengths that are planned for the data, too.
@@ -21,8 +24,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import subprocess
+import sys
 import tempfile
-from collections import Counter
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -33,28 +37,25 @@ import yaml
 
 from anyshape.buckets import volume
 from anyshape.building.build import build
-from anyshape.building.planning.rows import draw, plan_depths, waste
 from anyshape.costs import CostTable
 from anyshape.items import Item
-from anyshape.layouts import ITEMS, ROWS
 from anyshape.model import BucketedModel
 from anyshape.packing import Call
 from anyshape.padding import blank
 from anyshape.process import keep_freed_memory
 from benchmarks.paths import ROOT
-from benchmarks.serving import workloads
-from benchmarks.serving.models import text_model_folder
 from benchmarks.studies import timing
 from benchmarks.studies.packing import DEPTHS, read
+from benchmarks.studies.rows_modelled import SEGMENTS, SIX, THREE, TWO, modelled, show_modelled
 
 DATA = ("short", "paragraphs", "mrpc")
 WAYS: dict[str, dict[str, Any]] = {
     "items-25": {},
-    "items-6": {"buckets": [16, 32, 64, 128, 256, 512]},
-    "rows-2": {"buckets": [128, 512], "layout": "rows", "segments": 32},
+    "items-6": {"buckets": SIX},
+    "rows-2": {"buckets": TWO, "layout": "rows", "segments": SEGMENTS},
+    "rows-3": {"buckets": THREE, "layout": "rows", "segments": SEGMENTS},
     "dynamic": {"buckets": [8, 16, 32, 64, 128, 256, 512], "backend_options": {"shapes": "dynamic"}},
 }
-SEGMENTS = 32
 CALL = {"batch_sizes": "dynamic", "largest_batch": 32, "largest_call": 1024, "threads": 1}
 
 
@@ -71,18 +72,21 @@ def run(argv: Sequence[str]) -> int:
     parser.add_argument("--modelled", action="store_true", help="run nothing: padding and programs alone")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", action="store_true", help="print the figures as JSON and nothing else")
+    parser.add_argument("--memory", action="store_true", help="what each archive takes, and no times")
     args = parser.parse_args(argv)
+    if args.memory:
+        results = [taken(backend, way) for backend, way in compiled(args)]
+        print(json.dumps(results)) if args.json else show_memory(results)
+        return 0
     if args.modelled:
-        results = [figures for data in args.data for figures in modelled(data, args)]
+        results = [figures for data in args.data for figures in modelled(data, args.depths, args.seed)]
         print(json.dumps(results)) if args.json else show_modelled(results)
         return 0
     torch.set_num_threads(1)
     keep_freed_memory()
     models = {
         f"{backend} {way}": BucketedModel.load(archive(backend, way), warm=False)
-        for backend in args.backends
-        for way in args.ways
-        if way != "dynamic" or backend == "inductor"
+        for backend, way in compiled(args)
     }
     for model in models.values():
         model.costs = measured(model, timing.CLOCKS[args.clock])
@@ -94,6 +98,11 @@ def run(argv: Sequence[str]) -> int:
     ]
     print(json.dumps(results)) if args.json else show(results)
     return 0
+
+
+def compiled(args: argparse.Namespace) -> list[tuple[str, str]]:
+    """The backends and ways that are asked for."""
+    return [(b, way) for b in args.backends for way in args.ways if way != "dynamic" or b == "inductor"]
 
 
 def archive(backend: str, way: str) -> Path:
@@ -153,6 +162,46 @@ def run_batches(model: BucketedModel, batches: list[list[Item]]) -> float:
     return executed / sum(volume(item.size) for batch in batches for item in batch)
 
 
+def taken(backend: str, way: str) -> dict[str, Any]:
+    """What an archive takes to build, on disk, and loaded and warm in a process of its own."""
+    path = archive(backend, way)
+    command = [sys.executable, "-m", "anyshape", "inspect", str(path), "--memory", "--json"]
+    told = json.loads(subprocess.run(command, cwd=ROOT, capture_output=True, check=True).stdout)
+    memory = told["memory"]
+    return {
+        "way": f"{backend} {way}",
+        "programs": len(told["programs"]),
+        "compile_seconds": sum(program["seconds"] for program in told["programs"]),
+        "archive_bytes": told["archive_bytes"],
+        "warm_seconds": memory["seconds_to_load_and_warm"],
+        "loaded_bytes": memory["bytes_after_loading"] - memory["bytes_before_loading"],
+        "warm_bytes": memory["bytes_after_warm_up"] - memory["bytes_before_loading"],
+    }
+
+
+def show_memory(results: list[dict[str, Any]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title="What an archive takes: to build, on disk, to start, and in memory")
+    for column in (
+        "way",
+        "programs",
+        "compiled in, s",
+        "archive, MB",
+        "ready in, s",
+        "loaded, MB",
+        "warm, MB",
+    ):
+        table.add_column(column, justify="left" if column == "way" else "right")
+    for found in results:
+        megabytes = [f"{found[key] / 1e6:.0f}" for key in ("archive_bytes", "loaded_bytes", "warm_bytes")]
+        seconds = [f"{found[key]:.0f}" for key in ("compile_seconds", "warm_seconds")]
+        cells = [found["way"], str(found["programs"]), seconds[0], megabytes[0], seconds[1], *megabytes[1:]]
+        table.add_row(*cells)
+    Console(width=120).print(table)
+
+
 def show(results: list[dict[str, Any]]) -> None:
     from rich.console import Console
     from rich.table import Table
@@ -173,52 +222,3 @@ def show(results: list[dict[str, Any]]) -> None:
             cells.append(f"{ratio:.2f} ({found[way]['executed_over_real']:.2f})")
         table.add_row(data, str(depth), *cells)
     Console().print(table)
-
-
-def modelled(data: str, args: argparse.Namespace) -> list[dict[str, Any]]:
-    """Programs, and positions executed ÷ tokens by depth, of plans for this data and of the ways above."""
-    from tokenizers import Tokenizer
-
-    tokenizer = Tokenizer.from_file(str(text_model_folder() / "tokenizer.json"))
-    tokenizer.no_padding()
-    tokenizer.no_truncation()
-    bodies = workloads.load_bodies(data, args.seed, 512)
-    encoded = tokenizer.encode_batch([body.decode() for body in bodies])
-    histogram = Counter(len(encoding.ids) for encoding in encoded)
-    dynamic = yaml.safe_load((ROOT / "recipes" / "minilm.yaml").read_text(encoding="utf-8"))["handler"][
-        "buckets"
-    ]
-    results = []
-    for sizes in ([1], [1, 8]):
-        batches = {depth: draw(histogram, depth) for depth in args.depths}
-        ways = {"items-25": (ITEMS, dynamic), "items-6": (ITEMS, WAYS["items-6"]["buckets"])}
-        ways["rows-2"] = (ROWS, WAYS["rows-2"]["buckets"])
-        planned = plan_depths(histogram, 32, sizes, SEGMENTS, count=2)[0]
-        ways["rows-2, planned"] = (ROWS, planned.lengths)
-        for way, (layout, lengths) in ways.items():
-            wastes = {n: waste(layout, lengths, sizes, SEGMENTS, drawn) for n, drawn in batches.items()}
-            programs = len(lengths) * len(sizes)
-            results.append(
-                {"data": data, "way": way, "lengths": lengths, "batch_sizes": sizes, "programs": programs}
-                | {"executed_over_real": wastes}
-            )
-    return results
-
-
-def show_modelled(results: list[dict[str, Any]]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    depths = list(results[0]["executed_over_real"])
-    table = Table(title="Executed ÷ real by the number of texts in a batch, modelled")
-    for column in ("data", "way", "batch sizes", "programs", *map(str, depths)):
-        table.add_column(column, justify="left" if column in ("data", "way") else "right")
-    for result in results:
-        way = result["way"] if "25" in result["way"] else f"{result['way']}: {_joined(result['lengths'])}"
-        wastes = [f"{result['executed_over_real'][depth]:.3f}" for depth in depths]
-        table.add_row(result["data"], way, _joined(result["batch_sizes"]), str(result["programs"]), *wastes)
-    Console(width=120).print(table)
-
-
-def _joined(numbers: list[int]) -> str:
-    return " ".join(map(str, numbers))
