@@ -11,13 +11,14 @@ from torch import nn
 from anyshape.building.deviation import deviation
 from anyshape.building.errors import BuildError, first_line
 from anyshape.building.pooling import SentenceModel, first_tensor
-from anyshape.building.segments import apart, members, pool
+from anyshape.building.segments import apart, last_word, members, pool, words
 from anyshape.errors import ConfigError
 from anyshape.tasks.text import POOLING_MASK
 
 SEGMENTS, POSITIONS = "segment_ids", "position_ids"
 Named = Mapping[str, torch.Tensor]
-PICKS = ("cls", "last_token", "mean")  # what a classifier's head may look at
+LAST_WORD = "last token that is no padding"
+PICKS = ("cls", "last_token", LAST_WORD, "mean")  # what a classifier's head may look at
 TRIED = (9, 5)  # tokens of the texts by which it is found out how a model takes rows
 WRONG = 0.1  # relative: no rounding of any dtype deviates by so much
 
@@ -25,13 +26,15 @@ WRONG = 0.1  # relative: no rounding of any dtype deviates by so much
 class InRows(nn.Module):
     """A transformer run on rows of several texts, each as if it were alone; gives its first output.
 
-    Positions start anew in each text, at `first`; None for a model that is not told positions.
+    Positions start anew in each text, at `first`; None for a model that is not told positions. padding: the
+    token of padding, if the model does not count it where it stands in a text, as RoBERTa and its kin.
     """
 
-    def __init__(self, model: nn.Module, first: Optional[int]) -> None:
+    def __init__(self, model: nn.Module, first: Optional[int], padding: Optional[int] = None) -> None:
         super().__init__()
         self.model = model
         self.first = first
+        self.padding = padding
         self.takes_mask = "attention_mask" in _parameters(model)
 
     def forward(self, named: Named) -> torch.Tensor:
@@ -43,7 +46,9 @@ class InRows(nn.Module):
         given = {name: named[name] for name in ("input_ids", "token_type_ids") if name in named}
         if self.takes_mask:  # nothing is left out: the padding is a segment of its own
             given["attention_mask"] = torch.ones_like(named["input_ids"])
-        if self.first is not None:
+        if self.first is not None and self.padding is not None:
+            given[POSITIONS] = words(named["input_ids"] != self.padding, named[SEGMENTS]) + self.padding
+        elif self.first is not None:
             given[POSITIONS] = named[POSITIONS] + self.first
         with apart(self.model, named[SEGMENTS]) as made:
             return first_tensor(self.model(**given)), made
@@ -55,13 +60,12 @@ def in_rows(model: nn.Module, names: Sequence[str], vocabulary: int) -> InRows:
     Raises ConfigError, which names the model, if it cannot be.
     """
     kind = type(model).__name__
-    if getattr(getattr(model, "config", None), "is_encoder_decoder", False):
-        raise _refused(kind, "has a decoder besides its encoder, whose texts would see each other")
+    _one_stack(model)
     texts, expected = _alone(model, names, vocabulary)
     found: Dict[float, InRows] = {}
     with torch.no_grad():
-        for first in _first_positions(model):
-            rows = InRows(model, first)
+        for first, padding in _ways_to_count(model):
+            rows = InRows(model, first, padding)
             try:
                 output, made = rows.run(side_by_side(texts))
             except BuildError:
@@ -121,23 +125,35 @@ class ClassifierRows(nn.Module):
     """Gives the classes' scores of each text: ``[rows, most, classes]``.
 
     The head is the model's own code: it is shown each text as a text of one token, by which it sees what it
-    picks out of a whole one (`pick`: the first token, the last, or their mean).
+    picks out of a whole one (`pick`: the first token, the last, the last that is not `padding`, or the mean).
     """
 
-    def __init__(self, head: nn.Module, rows: InRows, names: Sequence[str], most: int, pick: str) -> None:
+    def __init__(
+        self,
+        head: nn.Module,
+        rows: InRows,
+        names: Sequence[str],
+        most: int,
+        pick: str,
+        padding: Optional[int],
+    ) -> None:
         super().__init__()
         self.rows = rows
         self.head = head
         self.names = tuple(names)
         self.most = most
         self.pick = pick
+        self.padding = padding
         self.takes_mask = "attention_mask" in _parameters(head)
 
     def forward(self, *tensors: torch.Tensor) -> Tuple[torch.Tensor, ...]:
         named = dict(zip(self.names, tensors))
         segments = named[SEGMENTS]
         tokens = self.rows(named)
-        picked = pool([self.pick], tokens.float(), members(segments, self.most), segments)
+        own, pick = members(segments, self.most), self.pick
+        if pick == LAST_WORD:
+            own, pick = last_word(own, named["input_ids"].ne(self.padding or 0)), "cls"
+        picked = pool([pick], tokens.float(), own, segments)
         token = picked.to(tokens.dtype).flatten(0, 1).unsqueeze(1)  # [texts, 1, width]
         given = {"inputs_embeds": token}
         if self.takes_mask:
@@ -178,13 +194,22 @@ def classifier_rows(
     transformer = getattr(model, prefix, None) if prefix else None
     if not isinstance(transformer, nn.Module) or "inputs_embeds" not in _parameters(model):
         raise _refused(kind, "does not keep its head apart from its transformer")
+    _one_stack(model)
+    padding = _padding(model)
     texts, expected = _alone(model, own_names, vocabulary)
     rows = in_rows(transformer, [n for n in own_names if n in _parameters(transformer)], vocabulary)
     setattr(model, prefix, Given(transformer))
+    config = _text_config(model)
+    if config is not None and getattr(config, "pad_token_id", None) is None:
+        config.pad_token_id = (
+            0  # heads of decoders ask for one, and look for it in token ids alone: none here
+        )
     named = side_by_side(texts)
     found: Dict[float, ClassifierRows] = {}
     for pick in PICKS:
-        tried = ClassifierRows(model, rows, list(named), 2, pick)
+        if pick == LAST_WORD and padding is None:
+            continue
+        tried = ClassifierRows(model, rows, list(named), 2, pick, padding)
         try:
             with torch.no_grad():
                 (scores,) = tried(*named.values())
@@ -197,14 +222,21 @@ def classifier_rows(
         raise _refused(
             kind, "has a head that picks neither the first token nor the last nor the mean of a text"
         )
-    return ClassifierRows(model, rows, names, most, found[min(found)].pick)
+    return ClassifierRows(model, rows, names, most, found[min(found)].pick, padding)
+
+
+def _one_stack(model: nn.Module) -> None:
+    if getattr(getattr(model, "config", None), "is_encoder_decoder", False):
+        why = "has a decoder besides its encoder, whose texts would see each other"
+        raise _refused(type(model).__name__, why)
 
 
 def _alone(
     model: nn.Module, names: Sequence[str], vocabulary: int
 ) -> Tuple[List[Dict[str, torch.Tensor]], List[torch.Tensor]]:
     """The texts that are tried, and what the model gives for each of them alone."""
-    texts = [_text(names, length, vocabulary) for length in TRIED]
+    padding = _padding(model)
+    texts = [_text(names, length, vocabulary, padding) for length in TRIED]
     try:
         with torch.no_grad():
             return texts, [first_tensor(model(**text)) for text in texts]
@@ -225,9 +257,15 @@ def side_by_side(texts: Sequence[Named]) -> Dict[str, torch.Tensor]:
     return row
 
 
-def _text(names: Sequence[str], length: int, vocabulary: int) -> Dict[str, torch.Tensor]:
-    """One text of ids that are spread over the vocabulary."""
+def _text(
+    names: Sequence[str], length: int, vocabulary: int, padding: Optional[int]
+) -> Dict[str, torch.Tensor]:
+    """One text of ids that are spread over the vocabulary. Anybody can write the token of padding into a
+    text: here it stands in the middle and at the end."""
     ids = (torch.arange(length) + 1) * max(1, vocabulary // 17) % vocabulary
+    if padding is not None:
+        ids = torch.where(ids == padding, (ids + 1) % vocabulary, ids)
+        ids[[1, -1]] = padding
     values = {
         "input_ids": ids,
         "attention_mask": torch.ones(length, dtype=torch.int64),
@@ -236,14 +274,26 @@ def _text(names: Sequence[str], length: int, vocabulary: int) -> Dict[str, torch
     return {name: values[name].unsqueeze(0) for name in names if name in values}
 
 
-def _first_positions(model: nn.Module) -> List[Optional[int]]:
-    """The numbers that a model's positions may start with; RoBERTa and its kin count from the padding's."""
+def _padding(model: nn.Module) -> Optional[int]:
+    """The token of padding, if the model knows one; some keep it in a config of their own for text."""
+    found = getattr(_text_config(model), "pad_token_id", None)
+    return found if isinstance(found, int) and found >= 0 else None
+
+
+def _text_config(model: nn.Module) -> Any:
+    config = getattr(model, "config", None)
+    return config.get_text_config() if hasattr(config, "get_text_config") else config
+
+
+def _ways_to_count(model: nn.Module) -> List[Tuple[Optional[int], Optional[int]]]:
+    """How a model may count its positions: from which on, and which token it leaves out."""
     if POSITIONS not in _parameters(model):
-        return [None]
+        return [(None, None)]
     paddings = {
         getattr(part, "padding_idx", None) for part in model.modules() if not isinstance(part, nn.Embedding)
     }
-    return [0, *sorted(padding + 1 for padding in paddings if isinstance(padding, int))]
+    known = sorted(padding for padding in paddings if isinstance(padding, int))
+    return [(0, None), *((padding + 1, leaves) for padding in known for leaves in (None, padding))]
 
 
 def _parameters(model: nn.Module) -> Mapping[str, Any]:

@@ -68,6 +68,25 @@ def members(segments: torch.Tensor, most: int) -> torch.Tensor:
     return segments.unsqueeze(1) == numbers.view(1, -1, 1)
 
 
+def last_word(own: torch.Tensor, words: torch.Tensor) -> torch.Tensor:
+    """Of each text's tokens the last that is a word, and the first where none is: ``[rows, most, length]``.
+
+    words: true or false, ``[rows, length]``.
+    """
+    length = words.shape[1]
+    place = torch.arange(length, device=words.device)
+    rank = torch.where(words, length + 1 + place, length - place).unsqueeze(1) * own
+    return own & (rank == rank.amax(2, keepdim=True))
+
+
+def words(counted: torch.Tensor, segments: torch.Tensor) -> torch.Tensor:
+    """The number of each token that is `counted`, from 1 on in each text, and 0 of the others:
+    ``[rows, length]``."""
+    place = torch.arange(segments.shape[1], device=segments.device)
+    before = (segments.unsqueeze(1) == segments.unsqueeze(2)) & (place.unsqueeze(0) <= place.unsqueeze(1))
+    return (before & counted.unsqueeze(1)).sum(2) * counted
+
+
 def _sum(tokens: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
     """The sum over each text's tokens: ``[rows, most, width]``. A product of matrices, not a gather: some
     compilers do not know that one."""

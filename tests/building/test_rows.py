@@ -17,7 +17,7 @@ from anyshape.archive import Index
 from anyshape.building.build import build
 from anyshape.building.errors import BuildError
 from anyshape.building.pooling import MODES, first_tensor, takes
-from anyshape.building.rows import classifier_rows, in_rows
+from anyshape.building.rows import LAST_WORD, classifier_rows, in_rows
 from anyshape.building.segments import members, pool
 from anyshape.cli.main import main
 from anyshape.errors import ConfigError, InputTooLarge, ModelFailed, Refused
@@ -232,9 +232,9 @@ TAKEN: dict[str, tuple[str, dict[str, Any], str]] = {  # what is peculiar: confi
         {**SMALL, **TOKENS, "local_attention": 8, "classifier_pooling": "mean"},
         "mean",
     ),
-    "rotary, looking back": ("Qwen3", {**FEW_HEADS, "head_dim": 8}, "last_token"),
-    "looking back in windows": ("Mistral", FEW_HEADS, "last_token"),
-    "ALiBi": ("Bloom", SMALL, "last_token"),
+    "rotary, looking back": ("Qwen3", {**FEW_HEADS, "head_dim": 8}, LAST_WORD),
+    "looking back in windows": ("Mistral", FEW_HEADS, LAST_WORD),
+    "ALiBi": ("Bloom", SMALL, LAST_WORD),
     "T5's bias": ("T5", T5, ""),
 }
 REFUSED = {

@@ -26,7 +26,6 @@ class OpenVINOCompiler(Compiler):
     Weights stay float32 in the file; beside them is what to compute in, and OpenVINO casts when it loads.
     """
 
-    shares_weights = True
     freezes_values = False
     casts = False
 

@@ -30,6 +30,7 @@ from benchmarks.zoo.texts.configs import RECIPE, classifiers, config_of
 from benchmarks.zoo.texts.words import texts_of, tokenizer_of
 
 BUCKETS = [8, 32]
+ROWS: Dict[str, Any] = {"layout": "rows", "segments": 6, "buckets": [16, 48]}
 LARGEST_BATCH = 3
 TOLERANCE = 1e-4
 SHORT = 4  # tokens; some models take no fewer
@@ -38,8 +39,11 @@ TASKS = {True: "text-classification", False: "sentence-embedding"}
 PARAMETERS: Dict[bool, Dict[str, Any]] = {True: {"top_k": None, "function_to_apply": "none"}, False: {}}
 
 
-def attempt(kind: str) -> Dict[str, Any]:
-    """What became of one type: `verdict` exact, wrong, refused or failed, and what belongs to it."""
+def attempt(kind: str, rows: bool = False) -> Dict[str, Any]:
+    """What became of one type: `verdict` exact, wrong, refused or failed, and what belongs to it.
+
+    rows: several texts to a row (docs/rows.md), instead of one.
+    """
     began = time.perf_counter()
     head = kind in classifiers()
     auto = AutoModelForSequenceClassification if head else AutoModel
@@ -54,24 +58,25 @@ def attempt(kind: str) -> Dict[str, Any]:
         tokenizer_of(kind, config).save_pretrained(folder / "tokenizer")
         plain = auto.from_pretrained(saved, dtype=torch.float32).eval()
         tokenizer = AutoTokenizer.from_pretrained(folder / "tokenizer")
-        expected, texts = plain_answers(plain, tokenizer, head, largest(kind))
+        expected, texts = plain_answers(plain, tokenizer, head, largest(kind, rows))
         recipe = folder / "zoo.yaml"
-        recipe.write_text(json.dumps(recipe_of(kind, saved, TASKS[head])), encoding="utf-8")
+        recipe.write_text(json.dumps(recipe_of(kind, saved, TASKS[head], rows)), encoding="utf-8")
         try:
             built = build(recipe, folder)
         except (BuildError, ConfigError) as error:
             found: Dict[str, Any] = {"verdict": "refused", "reason": " ".join(str(error).split())}
         else:
             try:
-                found = compare(BucketedModel.load(built.path), texts, expected, head)
+                found = compare(BucketedModel.load(built.path), texts, expected, head, 8 if rows else 1)
             except Refused as error:
                 reason = f"it was built and does not answer: {error}"
                 found = {"verdict": "wrong", "deviation": float("inf"), "reason": reason}
-        how = ", ".join(f"`{key}: {json.dumps(value)}`" for key, value in RECIPE.get(kind, {}).items())
+        own = {} if rows else RECIPE.get(kind, {})
+        how = ", ".join(f"`{key}: {json.dumps(value)}`" for key, value in own.items())
     return {**found, "how": how.replace('"', ""), "seconds": round(time.perf_counter() - began, 1)}
 
 
-def recipe_of(kind: str, folder: Path, task: str) -> Dict[str, Any]:
+def recipe_of(kind: str, folder: Path, task: str, rows: bool) -> Dict[str, Any]:
     handler = {
         "task": task,
         "model": str(folder),
@@ -79,14 +84,14 @@ def recipe_of(kind: str, folder: Path, task: str) -> Dict[str, Any]:
         "buckets": BUCKETS,
         "largest_batch": LARGEST_BATCH,
         "threads": 1,
-        **RECIPE.get(kind, {}),
+        **(ROWS if rows else RECIPE.get(kind, {})),
     }
     return {"minWorkers": 1, "maxWorkers": 1, "batchSize": 8, "maxBatchDelay": 1, "handler": handler}
 
 
-def largest(kind: str) -> int:
+def largest(kind: str, rows: bool) -> int:
     """The most tokens that a type's buckets take."""
-    buckets = RECIPE.get(kind, {}).get("buckets", BUCKETS)
+    buckets = ROWS["buckets"] if rows else RECIPE.get(kind, {}).get("buckets", BUCKETS)
     return int(buckets.split()[-1]) if isinstance(buckets, str) else int(max(buckets))
 
 
@@ -135,17 +140,17 @@ def plain_answers(model: nn.Module, tokenizer: Any, head: bool, most: int) -> An
     return expected, texts
 
 
-def compare(archive: BucketedModel, texts: List[Any], expected: List[Any], head: bool) -> Dict[str, Any]:
-    """All texts in one batch, in another order, and each alone."""
+def compare(
+    archive: BucketedModel, texts: List[Any], expected: List[Any], head: bool, orders: int
+) -> Dict[str, Any]:
+    """All texts in one batch, in so many other orders, and each alone."""
     asked = PARAMETERS[head]
     inputs = [t if isinstance(t, str) else {"text": t[0], "text_pair": t[1]} for t in texts]
-    order = np.random.default_rng(0).permutation(len(inputs))
-    shuffled = dict(zip(order, archive([inputs[i] for i in order], **asked)))
-    runs = [
-        archive(inputs, **asked),
-        [shuffled[i] for i in range(len(inputs))],
-        [archive([one], **asked)[0] for one in inputs],
-    ]
+    runs = [archive(inputs, **asked), [archive([one], **asked)[0] for one in inputs]]
+    for seed in range(orders):
+        order = np.random.default_rng(seed).permutation(len(inputs))
+        shuffled = dict(zip(order, archive([inputs[i] for i in order], **asked)))
+        runs.append([shuffled[i] for i in range(len(inputs))])
     scale = float(np.abs(expected).max())
     worst, where = 0.0, ""
     for run in runs:
