@@ -1,25 +1,50 @@
-"""Traces what is inside of functions with gradients of their own."""
+"""Helps torch.jit.trace over what it stumbles at: functions with gradients of their own, and truths that are
+written with `scatter`."""
 
 from __future__ import annotations
 
 import contextlib
-from typing import Any, Iterator
+from typing import Any, Callable, Dict, Iterator, Optional, Tuple
 
 import torch
+from torch.overrides import TorchFunctionMode
 
 
 @contextlib.contextmanager
 def functions_traced() -> Iterator[None]:
-    """Within, a torch.autograd.Function is what its `forward` does.
+    """Within, a torch.autograd.Function is what its `forward` does, and ``scatter(0, index, True)`` writes 1.
 
-    Without gradients it is nothing more, and a trace that holds a call of one, as Bloom's, cannot be saved.
+    Without gradients the first is nothing more, and a trace that holds a call of one, as Bloom's, cannot be
+    saved. The second is the same number to torch, but a trace has no operation that takes it as a truth.
     """
     usual = torch.autograd.Function.__dict__["apply"]
     torch.autograd.Function.apply = classmethod(_forward)  # type: ignore[assignment,method-assign]
     try:
-        yield
+        with _Numbers():
+            yield
     finally:
         torch.autograd.Function.apply = usual  # type: ignore[method-assign]
+
+
+class _Numbers(TorchFunctionMode):
+    """What `scatter` writes is a number where it is a truth."""
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Any,
+        args: Tuple[Any, ...] = (),
+        kwargs: Optional[Dict[str, Any]] = None,
+    ) -> Any:
+        kwargs = kwargs or {}
+        if getattr(func, "__name__", "") in ("scatter", "scatter_"):
+            args = tuple(map(_number, args))
+            kwargs = {key: _number(value) for key, value in kwargs.items()}
+        return func(*args, **kwargs)
+
+
+def _number(value: Any) -> Any:
+    return int(value) if isinstance(value, bool) else value
 
 
 def _forward(function: Any, *given: Any) -> Any:

@@ -316,7 +316,7 @@ def step_by_step() -> torch.nn.Module:
 
 
 class Marking(Words):
-    """Writes a truth with `scatter`, which torch.jit.trace has no operation for."""
+    """Keeps the first token alone, with a truth that is written with `scatter`."""
 
     def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
         first = torch.zeros_like(input_ids).bool().scatter(1, torch.zeros_like(input_ids), True)
