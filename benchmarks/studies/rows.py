@@ -12,6 +12,8 @@ Every round runs every way on every batch, one after the other, so that what dis
 all of them; the figures are medians over rounds. Packing is part of the time. On a busy machine `--clock cpu`
 counts processor time, of one thread. Compare figures of one run only.
 
+`--bits` compares a text's vector among neighbours with the same text's alone, bit by bit.
+
 `--memory` loads and warms each archive in a process of its own, and says what it took.
 
 `--modelled` runs nothing: batches are packed as for an accelerator, where each length and batch size is a
@@ -44,7 +46,7 @@ from anyshape.packing import Call
 from anyshape.padding import blank
 from anyshape.process import keep_freed_memory
 from benchmarks.paths import ROOT
-from benchmarks.studies import timing
+from benchmarks.studies import rows_bits, timing
 from benchmarks.studies.packing import DEPTHS, read
 from benchmarks.studies.rows_modelled import SEGMENTS, SIX, THREE, TWO, modelled, show_modelled
 
@@ -73,7 +75,16 @@ def run(argv: Sequence[str]) -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", action="store_true", help="print the figures as JSON and nothing else")
     parser.add_argument("--memory", action="store_true", help="what each archive takes, and no times")
+    parser.add_argument("--bits", action="store_true", help="what neighbours do to a vector, and no times")
     args = parser.parse_args(argv)
+    if args.bits:
+        ways = [(backend, way) for backend, way in compiled(args) if way.startswith("rows")]
+        bits = {
+            f"{backend} {way}": bits_of(BucketedModel.load(archive(backend, way), warm=False), args)
+            for backend, way in ways
+        }
+        print(json.dumps(bits)) if args.json else rows_bits.show(bits)
+        return 0
     if args.memory:
         results = [taken(backend, way) for backend, way in compiled(args)]
         print(json.dumps(results)) if args.json else show_memory(results)
@@ -98,6 +109,13 @@ def run(argv: Sequence[str]) -> int:
     ]
     print(json.dumps(results)) if args.json else show(results)
     return 0
+
+
+def bits_of(model: BucketedModel, args: argparse.Namespace) -> dict[str, tuple[float, float]]:
+    """What neighbours do to texts of all data, an equal part of each."""
+    count = args.items // len(args.data)
+    items = [item for data in args.data for item in read(model, data, count, args.seed)]
+    return rows_bits.compare(model, items)
 
 
 def compiled(args: argparse.Namespace) -> list[tuple[str, str]]:
