@@ -21,11 +21,13 @@ from rich.table import Table
 
 from anyshape.buckets import Bucket, Size, call_shapes
 from anyshape.costs import CostTable
-from anyshape.packing import pack
+from anyshape.packing import Call, Policy, pack
+from anyshape.row_packing import pack_rows
 from benchmarks.paths import DATA
 from benchmarks.studies.timing import once
 
 LENGTHS = [(length,) for length in (16, 32, 64, 128, 256, 512)]
+ROWS = [(128,), (512,)]
 SQUARES = [(side, side) for side in (500, 600, 640)]
 PICTURES = [(375, 500), (500, 375), (428, 640), (481, 640), (640, 428), (640, 481), (640, 640)]
 
@@ -42,26 +44,32 @@ def pictures() -> Tuple[List[Size], List[int]]:
     return [(height, width) for width, height, _ in rows], [count for *_, count in rows]
 
 
-CASES: List[Tuple[str, Tuple[List[Size], List[int]], Sequence[Bucket]]] = [
-    ("MRPC pairs, 6 lengths", lengths(), LENGTHS),
-    ("COCO, 3 squares", pictures(), SQUARES),
-    ("COCO, 7 rectangles", pictures(), PICTURES),
+def in_rows(sizes: Sequence[Size], costs: CostTable) -> List[Call]:
+    """Whole texts in rows, at most 32 in each."""
+    return pack_rows(sizes, costs, 32)
+
+
+CASES: List[Tuple[str, Tuple[List[Size], List[int]], Sequence[Bucket], Policy]] = [
+    ("MRPC pairs, 6 lengths", lengths(), LENGTHS, pack),
+    ("MRPC pairs, rows of 128 and 512", lengths(), ROWS, in_rows),
+    ("COCO, 3 squares", pictures(), SQUARES, pack),
+    ("COCO, 7 rectangles", pictures(), PICTURES, pack),
 ]
 
 
 def measure(repeat: int) -> Iterator[Dict[str, Any]]:
     """One row per kind of data, batch sizes and depth (number of items in the batch)."""
     rng = random.Random(0)
-    for name, (sizes, weights), buckets in CASES:
+    for name, (sizes, weights), buckets, policy in CASES:
         for batch_sizes, dynamic in (((1, 4, 16), False), ((1, 8, 64), True)):
             costs = CostTable.by_volume(call_shapes(buckets, batch_sizes), dynamic)
             for depth in (1, 8, 32, 64):
                 batches = [rng.choices(sizes, weights, k=depth) for _ in range(repeat + 20)]
                 for batch in batches[:20]:
-                    pack(batch, costs)
+                    policy(batch, costs)
                 times = []
                 for batch in batches[20:]:
-                    times.append(once(partial(pack, batch, costs)) * 1e3)
+                    times.append(once(partial(policy, batch, costs)) * 1e3)
                 yield {
                     "data": name,
                     "batch_sizes": "1 to 64" if dynamic else "1, 4, 16",

@@ -126,14 +126,19 @@ def waste(
     segments: int,
     batches: Sequence[Sequence[Tuple[int]]],
 ) -> float:
-    costs = CostTable(
-        {((length,), n): float(OVERHEAD + length * n) for length in lengths for n in batch_sizes}
-    )
+    costs = by_tokens(lengths, batch_sizes)
     executed = 0
     for batch in batches:
         calls = pack_rows(batch, costs, segments) if layout == ROWS else pack(batch, costs)
         executed += sum(volume(call.bucket) * call.batch_size for call in calls)
     return executed / sum(length for batch in batches for (length,) in batch)
+
+
+def by_tokens(lengths: Sequence[int], batch_sizes: Sequence[int]) -> CostTable:
+    """What a call costs before it is measured, in tokens."""
+    return CostTable(
+        {((length,), n): float(OVERHEAD + length * n) for length in lengths for n in batch_sizes}
+    )
 
 
 def draw(histogram: Mapping[int, int], depth: int) -> List[List[Tuple[int]]]:
