@@ -106,6 +106,10 @@ class NeuronBackend(Backend):
                 f"requirements/{self.name}-sdk.txt, which says from where"
             ) from None
 
+    def namespace(self) -> Any:
+        """Where the SDK documents what is neither its compiler nor placement."""
+        return self.sdk()
+
     def load(self, folder: Path, files: Mapping[str, str]) -> Dict[str, Run]:
         sdk = self.sdk()
         programs: Dict[str, Run] = {}
@@ -132,7 +136,7 @@ class NeuronBackend(Backend):
         rows = rows_of(name)
         if rows_per_core(rows, self.cores) == rows:
             return program  # type: ignore[no-any-return]
-        return OverCores(sdk, program, self.cores)
+        return OverCores(self.namespace(), program, self.cores)
 
     def versions(self) -> Dict[str, str]:
         """torch, the SDK's package, and the compiler where there is one."""
@@ -156,6 +160,10 @@ class Neuron(NeuronBackend):
     package = "neuron-cc"
     bytes_per_core = 2 * 2**30
     options = {**OPTIONS, "fallback": True, "separate_weights": False}
+
+    def namespace(self) -> Any:
+        self.sdk()
+        return torch.neuron  # type: ignore[attr-defined]
 
 
 def package_version(name: str) -> Optional[str]:

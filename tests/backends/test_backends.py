@@ -72,10 +72,17 @@ def neuron(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def inductor(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An unpacked archive of the inductor backend."""
+    """An unpacked archive of the inductor backend.
+
+    The C++ around its loops is compiled without optimisation, and torch does not try the processor's
+    instructions with a compilation each: what takes long and decides no answer.
+    """
     pytest.importorskip("torch._inductor.cpp_builder", reason="this torch has no AOTInductor")
+    from torch._inductor import config
+
     folder = tmp_path_factory.mktemp("inductor")
-    built = build(recipe(folder, "fixed", backend="inductor"), folder)
+    with config.patch({"cpp.vec_isa_ok": True, "aot_inductor.compile_wrapper_opt_level": "O0"}):
+        built = build(recipe(folder, "fixed", backend="inductor"), folder)
     (folder / "archive").mkdir()
     unpack(built.path, folder / "archive")
     return folder / "archive"

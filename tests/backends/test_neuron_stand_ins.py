@@ -13,7 +13,7 @@ import pytest
 import torch
 
 STAND_INS = Path(__file__).parent / "neuron_stand_ins"
-INPUT = (torch.ones(2, 4),)
+INPUT, LARGE = (torch.ones(2, 4),), torch.tensor([2**40])
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -56,6 +56,11 @@ X_TRACES: dict[str, tuple[Callable[[Any, Any], Any], str]] = {
         "unrecognized arguments",
     ),
     "a list of inputs": (lambda x, m: x.trace(m, list(INPUT)), "tuple of CPU tensors"),
+    "a model that trains": (lambda x, m: x.trace(m.train(), INPUT), "evaluation mode"),
+    "integers of more than 32 bits": (
+        lambda x, m: x.trace(lambda a: a + LARGE, INPUT),
+        "a constant of 1099511627776",
+    ),
     "an unknown operator": (lambda x, m: x.trace(torch.sort, INPUT), "aten::sort"),
     "a partitioner that is none": (
         lambda x, m: x.trace(m, INPUT, partitioner_config={}),
@@ -138,8 +143,9 @@ def test_oversize_programs_are_refused(sdk: Any, model: Any, monkeypatch: pytest
 
 
 def test_calls_are_as_strict_as_a_device(sdk: Any, model: torch.nn.Module) -> None:
+    expected = model(*INPUT)
     program = sdk.trace(model, INPUT)
-    assert torch.equal(program(*INPUT)[0], model(*INPUT))
+    assert torch.equal(program(*INPUT), expected), "one tensor where the model gives one"
     for wrong, match in (
         (torch.ones(3, 4), "compiled for"),
         (torch.ones(2, 4, dtype=torch.float64), "compiled for"),
@@ -148,6 +154,14 @@ def test_calls_are_as_strict_as_a_device(sdk: Any, model: torch.nn.Module) -> No
     ):
         with pytest.raises(RuntimeError, match=match):
             program(wrong)
+
+
+def test_a_traced_model_is_left_on_the_device(sdk: Any, model: torch.nn.Module) -> None:
+    expected = model(*INPUT)
+    sdk.trace(model, INPUT)
+    with pytest.raises(RuntimeError, match="on XLA's device"):
+        model(*INPUT)
+    assert torch.equal(model.to("cpu")(*INPUT), expected)
 
 
 def test_separated_weights_that_were_not_moved_are_told(sdk: Any, model: torch.nn.Module) -> None:

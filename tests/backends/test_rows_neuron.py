@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 import yaml
 
 from tests.backends.test_backends_neuron import (
@@ -16,16 +15,16 @@ from tests.backends.test_backends_neuron import (
     BUILD,
     TEXTS,
     environment,
+    plain,
     python,
     recipe,
     unpacked,
     worker,
 )
-from tests.tiny_models import bert
 
 ROOT = Path(__file__).parent.parent.parent
 SHARED = ("layout", "segments", "batch_sizes")  # what the recipes that ship say of rows
-ROWS = [32, 64]
+ROWS = [16, 32]
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -46,8 +45,4 @@ def test_the_recipe_that_ships_packs_whole_texts(backend: str, tokenizer: Any, t
     found = json.loads(done.stdout)
     assert set(found["describe"]["deviations"]) == {f"{n}_b{b}" for n in ROWS for b in shipped["batch_sizes"]}
     assert max(found["describe"]["deviations"].values()) < 1e-5
-    model = bert()
-    for text, vector in zip(TEXTS, found["answers"]):
-        with torch.inference_mode():
-            mean = model(**tokenizer(text, return_tensors="pt")).last_hidden_state[0].mean(0)
-        np.testing.assert_allclose(vector, (mean / mean.norm()).numpy(), atol=1e-5)
+    np.testing.assert_allclose(found["answers"], [plain(text, tokenizer) for text in TEXTS], atol=1e-5)

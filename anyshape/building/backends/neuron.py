@@ -22,6 +22,9 @@ from anyshape.building.cache import Cache, Kept, graph_digest, key_of, weights_d
 from anyshape.building.errors import BuildError
 from anyshape.errors import ConfigError
 
+# Of the environment, what decides how a program comes out.
+READ_BY_COMPILERS = ("NEURON_CC_FLAGS", "NEURON_LOGICAL_NC_CONFIG", "XLA_USE_BF16", "XLA_DOWNCAST_BF16")
+
 
 class NeuronFiles(Compiler):
     """One program per bucket and batch size, each compiled in a process of its own and kept in the cache.
@@ -71,15 +74,8 @@ class NeuronFiles(Compiler):
         self.check_weights(model)
         weights = weights_digest(model, self.weights_inside())
         waiting: List[Tuple[Job, str]] = []
-        for job in jobs:
+        for job, graph in self.prepared(model, jobs):
             started = time.perf_counter()
-            try:
-                job = self.checked(model, job)
-                graph = graph_digest(model, job.example)
-                if self.operators is None:
-                    self.operators = self.examined(model, job, graph)
-            except Exception as error:
-                raise JobFailed(job.name) from error
             key = key_of({**self.facts(job), "graph": graph, "weights": weights})
             kept = self.cache.find(key)
             if kept is None:
@@ -90,6 +86,26 @@ class NeuronFiles(Compiler):
         at_once = min(self.processes or most_processes(self.needs_core()), len(waiting))
         for job, kept, seconds in compile_in_processes(self, model, waiting, at_once):
             yield self._done(job, kept, seconds)
+
+    def prepared(self, model: torch.nn.Module, jobs: Iterable[Job]) -> List[Tuple[Job, str]]:
+        """Every job, checked, with its graph's digest. Raises JobFailed for one that cannot be compiled.
+
+        The SDK is asked of the operators when all are there, and compiles afterwards: it may leave the model
+        on a device of its own, where nothing else can run it.
+        """
+        found: List[Tuple[Job, str]] = []
+        for job in jobs:
+            try:
+                job = self.checked(model, job)
+                found.append((job, graph_digest(model, job.example)))
+            except Exception as error:
+                raise JobFailed(job.name) from error
+        first, graph = found[0]
+        try:
+            self.operators = self.examined(model, first, graph)
+        except Exception as error:
+            raise JobFailed(first.name) from error
+        return found
 
     def _done(self, job: Job, kept: Kept, seconds: float) -> Compiled:
         self.on_device[job.name] = int(kept.facts["device_parts"])
@@ -141,8 +157,11 @@ class NeuronFiles(Compiler):
             return Operators(asked=False)
         key = key_of({"analyze": graph, "versions": self.sdk_versions()})
         path = self.cache.folder / f"{key}.operators.json"
-        operators = Operators.read(path) or self.analyze(model, job.example)
-        operators.write(path)
+        operators = Operators.read(path)
+        if operators is None:
+            operators = self.analyze(model, job.example)
+            model.to("cpu")  # whatever the SDK did with it
+            operators.write(path)
         operators.check(self.backend.name, fallback=self.settings["fallback"])
         return operators
 
@@ -152,6 +171,7 @@ class NeuronFiles(Compiler):
             "backend": self.backend.name,
             "shapes": shapes,
             "versions": self.sdk_versions(),
+            "environment": {key: os.environ[key] for key in READ_BY_COMPILERS if key in os.environ},
             **self.trace_options(),
         }
 
@@ -203,7 +223,7 @@ class NeuronCompiler(NeuronFiles):
         }
 
     def analyze(self, model: torch.nn.Module, example: Tensors) -> Operators:
-        return analyze_neuron(self.backend.sdk(), model, example)
+        return analyze_neuron(self.backend.namespace(), model, example)
 
     def needs_core(self) -> bool:
         return self.runs_here

@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import tempfile
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Optional
@@ -65,8 +66,8 @@ def analyze_neuronx(sdk: Any, model: torch.nn.Module, example: Tensors) -> Opera
     """torch_neuronx.analyze, which compiles each operator by itself."""
     theirs = any(type(part).__module__.startswith("transformers.") for part in model.modules())
     try:
-        with torch.no_grad(), quiet():
-            found = sdk.analyze(model, example, is_hf_transformers=theirs)
+        with torch.no_grad(), quiet(), tempfile.TemporaryDirectory(prefix="anyshape-analyze-") as work:
+            found = sdk.analyze(model, example, compiler_workdir=work, is_hf_transformers=theirs)
         unknown = [
             {
                 "kind": str(entry["kind"]),
@@ -82,7 +83,7 @@ def analyze_neuronx(sdk: Any, model: torch.nn.Module, example: Tensors) -> Opera
 
 
 def analyze_neuron(sdk: Any, model: torch.nn.Module, example: Tensors) -> Operators:
-    """torch_neuron.analyze_model, which tells its logger alone."""
+    """torch.neuron.analyze_model, which tells its logger alone."""
     operators = Operators()
     try:
         with _overheard() as lines, torch.no_grad(), quiet():

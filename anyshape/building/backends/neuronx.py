@@ -18,7 +18,7 @@ from anyshape.building.backends.base import Compiled, Job, JobFailed
 from anyshape.building.backends.neuron import NeuronFiles
 from anyshape.building.backends.neuron_buckets import bucket_model, model_builder
 from anyshape.building.backends.neuron_operators import Operators, analyze_neuronx, refuse_known
-from anyshape.building.cache import Kept, graph_digest, key_of, weights_digest
+from anyshape.building.cache import Kept, key_of, weights_digest
 from anyshape.building.errors import BuildError
 from anyshape.building.parts import write_parts
 from anyshape.errors import ConfigError
@@ -132,18 +132,11 @@ class NeuronXCompiler(NeuronFiles):
             return
         self.check_weights(model)
         started = time.perf_counter()
-        wanted: List[Job] = []
-        graphs: List[str] = []
-        for job in jobs:
-            wanted.append(job)
-            try:
-                graphs.append(graph_digest(model, job.example))
-                if self.operators is None:
-                    self.operators = self.examined(model, job, graphs[0])
-            except Exception as error:
-                raise JobFailed(job.name) from error
         weights = weights_digest(model, self.weights_inside())
-        key = key_of({"programs": [self.facts(job) for job in wanted], "graphs": graphs, "weights": weights})
+        prepared = self.prepared(model, jobs)
+        wanted = [job for job, _ in prepared]
+        programs = [{**self.facts(job), "graph": graph} for job, graph in prepared]
+        key = key_of({"programs": programs, "weights": weights})
         kept = self.cache.find(key)
         if kept is None:
             kept = self._compile_together(model, wanted, key)

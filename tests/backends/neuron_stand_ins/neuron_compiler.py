@@ -9,11 +9,13 @@ NEURON_STAND_IN_SECONDS      how long a compilation takes at least
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import linecache
 import os
 import time
+import weakref
 import zlib
 from typing import List
 
@@ -45,10 +47,55 @@ def checked_inputs(example):
     return example
 
 
+@contextlib.contextmanager
+def on_device(model):
+    """While the SDK works on a model. It may leave the model on its own device, as XLA's tensors: nothing
+    runs it there until it is moved back."""
+    if not isinstance(model, torch.nn.Module):
+        yield
+        return
+    if model.training:
+        raise ValueError("the model is not in evaluation mode: call eval() first")
+    _away.pop(id(model), None)
+    try:
+        yield
+    finally:
+        _away[id(model)] = weakref.ref(model)
+
+
+_away = {}  # by id: the models that the SDK has
+_to = getattr(torch.nn.Module.to, "plain", torch.nn.Module.to)
+
+
+def _back(self, *args, **kwargs):
+    _away.pop(id(self), None)
+    return _to(self, *args, **kwargs)
+
+
+def _refuse_away(module, inputs):
+    if id(module) in _away and _away[id(module)]() is module:
+        raise RuntimeError("bridge.cpp: the inputs are on the CPU, and the model's weights on XLA's device")
+
+
+_back.plain = _to
+torch.nn.Module.to = _back
+torch.nn.modules.module.register_module_forward_pre_hook(_refuse_away)
+
+
+def check_integers(graph):
+    """64-bit integers are cast to 32 bits without a word: what they do not hold is refused here."""
+    for node in graph.findAllNodes("prim::Constant", True):
+        if node.hasAttribute("value") and node.kindOf("value") == "t":
+            value = node.t("value")
+            if value.dtype == torch.int64 and value.numel() and int(value.abs().max()) >= 2**31:
+                raise ValueError(f"a constant of {int(value.abs().max())}: compilers cast int64 to int32")
+
+
 def operators(model, example):
     """How often the model asks for each operator."""
     with torch.no_grad():
         graph = torch.jit.trace(model, example, check_trace=False, strict=False).inlined_graph
+    check_integers(graph)
     counted = {}
     for node in graph.nodes():
         if not node.kind().startswith(CPU_ONLY):
@@ -83,6 +130,7 @@ class Program(torch.nn.Module):
         super().__init__()
         with torch.no_grad():
             inner = torch.jit.trace(model, example, check_trace=False, strict=False)
+            self.single = isinstance(inner(*example), torch.Tensor)
         parameters = [(name, tensor.detach().clone()) for name, tensor in inner.named_parameters()]
         written = io.BytesIO()
         if not inline:
@@ -110,7 +158,7 @@ class Program(torch.nn.Module):
     def forward(self, *tensors):
         weights = list(self.weights.parameters())
         outputs = torch.ops.neuron.forward_1(list(tensors), weights, self.neff, self.state, self.written)
-        return tuple(outputs)
+        return outputs[0] if self.single else tuple(outputs)
 
 
 class Function(torch.nn.Module):
@@ -155,7 +203,7 @@ def routed(kernel, scripts, outputs):
     lines += ["        return answer"]
     for i in range(len(scripts)):
         taken = ", ".join(f"padded[{k}]" for k in range(count))
-        given = ", ".join(f"found_{i}[{k}]" for k in range(outputs))
+        given = ", ".join(f"found_{i}[{k}]" for k in range(outputs)) if outputs else f"found_{i}"
         lines += [f"    if which == {i}:", f"        found_{i} = self.program_{i}({taken})"]
         lines += [f"        answer = [{given}]"]
     source = "\n".join([*lines, "    return answer", ""])

@@ -5,11 +5,11 @@ NEURON_STAND_IN_NO_SEPARATION  a compiler too old for separate_weights
 """
 
 import logging
+import types
 
 import neuron_compiler
 import neuron_runtime
 import torch
-from neuron_runtime import DataParallel as _DataParallel
 
 from torch_neuron import experimental  # noqa: F401
 
@@ -56,7 +56,7 @@ def trace(
     return script
 
 
-def analyze_model(model, example_inputs):
+def _analyze_model(model, example_inputs):
     """Tells the logger; gives nothing back that is documented."""
     counted = neuron_compiler.operators(model, tuple(example_inputs))
     unknown = neuron_compiler.unsupported(counted)
@@ -73,7 +73,7 @@ def analyze_model(model, example_inputs):
     logger.info(f"{known / total:.2%} of arithmetic operations ({known} of {total}) are supported")
 
 
-class DataParallel(_DataParallel):
+class _DataParallel(neuron_runtime.DataParallel):
     def __init__(self, model, device_ids=None, dim=0):
         super().__init__(model, device_ids, dim)
 
@@ -83,4 +83,5 @@ def _check_rows(model, example):
         raise RuntimeError("dynamic_batch_size: dimension 0 differs between inputs")
 
 
-torch.neuron = __import__("sys").modules[__name__]
+# Documented under these names alone.
+torch.neuron = types.SimpleNamespace(trace=trace, analyze_model=_analyze_model, DataParallel=_DataParallel)

@@ -70,6 +70,14 @@ def trace(
         raise RuntimeError(f"the platform is {_override}, and --target says {target}")
     if not cpu_backend:
         neuron_runtime.take_cores()
+    with neuron_compiler.on_device(func):
+        script = _traced(func, example, compiler_args, partitioner_config, inline_weights_to_neff)
+    if not cpu_backend:
+        neuron_runtime._hold(script)
+    return script
+
+
+def _traced(func, example, compiler_args, partitioner_config, inline_weights_to_neff):
     counted = neuron_compiler.operators(func, example)
     unknown = neuron_compiler.unsupported(counted)
     if partitioner_config is not None:
@@ -82,10 +90,7 @@ def trace(
             raise ValueError("with a partitioner, compiler_args belong into its trace_kwargs")
     elif unknown:
         raise RuntimeError(f"neuronx-cc terminated abnormally: {unknown[0]} is not supported")
-    script = neuron_compiler.compiled(func, example, inline_weights_to_neff)
-    if not cpu_backend:
-        neuron_runtime._hold(script)
-    return script
+    return neuron_compiler.compiled(func, example, inline_weights_to_neff)
 
 
 def _check_words(words):
@@ -111,7 +116,8 @@ def analyze(
     is_hf_transformers=False,
     cleanup=False,
 ):
-    counted = neuron_compiler.operators(func, neuron_compiler.checked_inputs(example_inputs))
+    with neuron_compiler.on_device(func):
+        counted = neuron_compiler.operators(func, neuron_compiler.checked_inputs(example_inputs))
     unknown = neuron_compiler.unsupported(counted)
     neuron_runtime.log("analyze")
     known = {kind: count for kind, count in counted.items() if kind not in unknown}
@@ -220,5 +226,5 @@ def bucket_model_trace(func, example_inputs, bucket_config, compiler_workdir=Non
         scripts.append(neuron_compiler.compiled(made[0], inputs))
         with torch.no_grad():
             found = made[0](*inputs)
-        outputs = 1 if isinstance(found, torch.Tensor) else len(found)
+        outputs = 0 if isinstance(found, torch.Tensor) else len(found)
     return neuron_compiler.routed(bucket_config.kernel, scripts, outputs)
