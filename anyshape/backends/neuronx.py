@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import os
 from pathlib import Path
-from typing import Any, Dict, Mapping, Optional, Tuple
+from typing import Any, Dict, Mapping, Optional, Sequence, Tuple
 
 import torch
 
@@ -16,6 +16,7 @@ from anyshape.backends.parts import Parts
 from anyshape.errors import ConfigError
 
 TARGETS = ("inf2", "trn1", "trn1n", "trn2")
+DISTRIBUTED = "neuronx_distributed"
 WEIGHTS = "weights.pt"  # of an archive whose programs have theirs apart
 LOADING = {
     "now": (),
@@ -93,6 +94,15 @@ class NeuronX(NeuronBackend):
             # Where there is no device, the SDK asks for the platform before it is imported.
             os.environ.setdefault("NEURON_PLATFORM_TARGET_OVERRIDE", str(self.target))
         return super().sdk()
+
+    def versions(self) -> Dict[str, str]:
+        versions = super().versions()
+        if self.weights == MODEL_BUILDER:
+            versions[DISTRIBUTED] = str(getattr(distributed(), "__version__", "unknown"))
+        return versions
+
+    def must_match(self) -> Sequence[str]:
+        return (*super().must_match(), DISTRIBUTED)  # absent on both sides where it is not used
 
     def check_versions(self, built: Mapping[str, str]) -> None:
         super().check_versions(built)

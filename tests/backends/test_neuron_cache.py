@@ -157,6 +157,18 @@ def test_other_software_compiles_anew(
     assert compiled(log, backend) == 1
 
 
+def test_another_neuronx_distributed_compiles_anew_what_it_made(
+    log: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import neuronx_distributed
+
+    for weights, again in (("inline", 0), ("model_builder", 1)):
+        assert compiled(log, "neuronx", weights=weights, target=None) == 1
+        with monkeypatch.context() as patch:
+            patch.setattr(neuronx_distributed, "__version__", "0.18.0")
+            assert compiled(log, "neuronx", weights=weights, target=None) == again
+
+
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_what_decides_nothing_is_no_part_of_it(
     backend: str, log: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

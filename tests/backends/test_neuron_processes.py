@@ -97,6 +97,23 @@ def test_a_model_that_no_other_process_can_read_is_compiled_here(tmp_path: Path,
     assert compiled_by(log) == [os.getpid()] * 2
 
 
+@pytest.mark.parametrize(("cores", "elsewhere"), [(2, False), (3, True)])
+def test_compilers_that_take_a_core_each_leave_this_process_its_own(
+    cores: int, elsewhere: bool, tmp_path: Path, log: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Asking which operators the SDK knows has taken one before anything is compiled."""
+    command = tmp_path / "neuron-ls"
+    command.write_text(f'#!/bin/sh\n[ -n "$1" ] && echo \'[{{"nc_count": {cores}}}]\'\n')
+    command.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("NEURON_STAND_IN_CORES", str(cores))
+    options = {"target": None, "analyze": True, "fallback": True}
+    built = build(recipe(tmp_path, "tests.tiny_models:bert", [8, 16], **options), tmp_path / "store", jobs=2)
+    assert built.index.exact
+    assert len(compiled_by(log)) == 2
+    assert (os.getpid() not in compiled_by(log)) == elsewhere
+
+
 def test_what_the_compiler_says_in_another_process_is_told(tmp_path: Path, log: Path) -> None:
     with pytest.raises(BuildError, match=r"does not compile: .*aten::sort is not supported"):
         made(tmp_path, "models_of_processes:sorting")

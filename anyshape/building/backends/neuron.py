@@ -83,7 +83,7 @@ class NeuronFiles(Compiler):
                 continue
             self.found += 1
             yield self._done(job, kept, time.perf_counter() - started)
-        at_once = min(self.processes or most_processes(self.needs_core()), len(waiting))
+        at_once = min(most_processes(self.processes, self.needs_core()), len(waiting))
         for job, kept, seconds in compile_in_processes(self, model, waiting, at_once):
             yield self._done(job, kept, seconds)
 

@@ -20,11 +20,11 @@ import tempfile
 import threading
 import time
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Dict, Iterator, List, Sequence, Tuple
+from typing import IO, TYPE_CHECKING, Any, Dict, Iterator, List, Optional, Sequence, Tuple
 
 import torch
 
-from anyshape.backends.neuron_cores import NUM_CORES, VISIBLE_CORES, visible_cores
+from anyshape.backends.neuron_cores import NUM_CORES, VISIBLE_CORES, own_cores, visible_cores
 from anyshape.building.backends.base import Job, JobFailed
 from anyshape.building.cache import Kept
 from anyshape.building.errors import BuildError, last_line
@@ -38,13 +38,14 @@ BYTES_EACH = 4 * 2**30  # of memory that a compiler may take
 SETUP, MODEL = "setup.json", "model.pt"
 
 
-def most_processes(needs_core: bool) -> int:
-    """How many compilers this machine bears at once. needs_core: each takes a NeuronCore."""
+def most_processes(wanted: Optional[int], needs_core: bool) -> int:
+    """How many compilers run at once: `wanted`, or as many as this machine bears. needs_core: each takes a
+    NeuronCore, of which this process may hold its own by then."""
     import psutil
 
-    bearable = min(cores(), int(psutil.virtual_memory().available) // BYTES_EACH)
+    bearable = wanted or min(cores(), int(psutil.virtual_memory().available) // BYTES_EACH)
     if needs_core:
-        bearable = min(bearable, visible_cores() or 1)
+        bearable = min(bearable, (visible_cores() or 1) - own_cores())
     return max(bearable, 1)
 
 

@@ -116,6 +116,8 @@ def analyze(
     is_hf_transformers=False,
     cleanup=False,
 ):
+    if neuron_runtime.device_cores():
+        neuron_runtime.take_cores()  # XLA's device
     with neuron_compiler.on_device(func):
         counted = neuron_compiler.operators(func, neuron_compiler.checked_inputs(example_inputs))
     unknown = neuron_compiler.unsupported(counted)
