@@ -210,7 +210,7 @@ def test_the_stand_in_runs_the_compiled_shape_and_dtype_alone(built: Path, tmp_p
     assert done.stdout.split() == ["runs", "refused", "refused", "refused"], done.stderr
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", [pytest.param("neuron", marks=pytest.mark.slow), "neuronx"])
 def test_dynamic_batches_take_one_program_per_bucket(backend: str, tmp_path: Path) -> None:
     options = {"dynamic_batch": True}
     path = recipe(backend, tmp_path, buckets=[16], batch_sizes="dynamic", backend_options=options)

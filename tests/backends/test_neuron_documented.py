@@ -123,8 +123,10 @@ CHOICES: dict[str, tuple[str, dict[str, Any], list[str]]] = {
 }
 
 
-@pytest.mark.parametrize("kind", [Model, One])
-@pytest.mark.parametrize("choice", CHOICES)
+@pytest.mark.parametrize(
+    ("choice", "kind"),
+    [*((choice, Model) for choice in CHOICES), *((choice, One) for choice in ("separate", "bucket_model"))],
+)
 def test_calls_are_the_documented_ones(
     choice: str, kind: type[Model], documented: list[str], tmp_path: Path
 ) -> None:

@@ -11,7 +11,6 @@ import pytest
 import yaml
 
 from tests.backends.test_backends_neuron import (
-    BACKENDS,
     BUILD,
     TEXTS,
     environment,
@@ -27,7 +26,7 @@ SHARED = ("layout", "segments", "batch_sizes")  # what the recipes that ship say
 ROWS = [16, 32]
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", [pytest.param("neuron", marks=pytest.mark.slow), "neuronx"])
 def test_the_recipe_that_ships_packs_whole_texts(backend: str, tokenizer: Any, tmp_path: Path) -> None:
     """The recipe for Inf2, with a small model and shorter rows: what it says of rows holds for both devices.
 

@@ -123,7 +123,9 @@ def test_model_answers_as_for_the_image_alone_over_200_sizes(name: str) -> None:
 
 @pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")  # the model's own checks of shapes
 @pytest.mark.filterwarnings("ignore::FutureWarning:transformers.*")
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=pytest.mark.slow if n == "ResNet-50" else []) for n in CASES]
+)
 def test_trace_of_a_full_bucket_serves_smaller_images(name: str) -> None:
     case = CASES[name]
     model = case.build()

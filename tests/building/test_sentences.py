@@ -21,7 +21,7 @@ from tests.conftest import TextOf, save_bert, write_recipe
 SentenceTransformer = pytest.importorskip("sentence_transformers").SentenceTransformer
 from sentence_transformers.sentence_transformer import modules as parts  # noqa: E402
 
-BUCKETS = [4, 9, 24]
+BUCKETS = [9, 24]
 LENGTHS = [2, 3, 4, 5, 8, 9, 10, 17, 24]  # tokens, special ones included
 ALL_MODES = ["cls", "max", "mean", "mean_sqrt_len_tokens", "weightedmean", "lasttoken"]
 CLOSE = 1e-5  # relative to the largest magnitude
@@ -85,7 +85,10 @@ def layer_norm(width: int) -> Any:
 # Folders as sentence-transformers writes them
 
 
-@pytest.mark.parametrize("mode", ALL_MODES)
+# Below all ways at once; one by one are read in much the same way: the quick tests take two.
+@pytest.mark.parametrize(
+    "mode", [pytest.param(m, marks=[] if m in ("mean", "lasttoken") else pytest.mark.slow) for m in ALL_MODES]
+)
 def test_every_way_of_pooling(mode: str, save: Save, tmp_path: Path, texts: list[str]) -> None:
     folder = save(pooling=mode)
     assert_encodes(load(folder, tmp_path, buckets=[4, 9]), folder, texts[:6])
@@ -118,7 +121,17 @@ AFTER = {
 }
 
 
-@pytest.mark.parametrize(("after", "include_prompt"), list(zip(AFTER, [True, False] * 3)))
+# The quick tests take those that hold what is in the others.
+SLOW = ("all modes joined", "normalised", "dense")
+
+
+@pytest.mark.parametrize(
+    ("after", "include_prompt"),
+    [
+        pytest.param(after, prompt, marks=pytest.mark.slow if after in SLOW else [])
+        for after, prompt in zip(AFTER, [True, False] * 3)
+    ],
+)
 def test_all_ways_joined_and_what_follows(
     after: str, include_prompt: bool, save: Save, tmp_path: Path, texts: list[str], text_of: TextOf
 ) -> None:
