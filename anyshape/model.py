@@ -130,6 +130,7 @@ class BucketedModel:
             "task": self.index.task,
             "backend": self.index.backend,
             "dtype": self.index.dtype,
+            "quality": self.index.quality,
             "versions": self.index.versions,
             "buckets": [list(bucket) for bucket in self.buckets],
             "layout": self.layout.name,

@@ -152,9 +152,17 @@ class Section(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     ] = "torchscript"
     backend_options: Annotated[Dict[str, Any], _key("Options of the backend.", "a mapping")] = {}
     dtype: Annotated[
-        Literal["float32", "bfloat16", "float16"],
-        _key("What the compiled model computes in.", "one of float32, bfloat16, float16"),
+        Literal["float32", "bfloat16", "float16", "int8"],
+        _key("What the compiled model computes in.", "one of float32, bfloat16, float16, int8"),
     ] = "float32"
+    calibration: Annotated[
+        Optional[Text],
+        _key(
+            "For int8: a file of texts, one a line (or .jsonl), a folder of pictures, or `module:function` "
+            "that returns a list. Most give the ranges of numbers; every fifth is held out, to judge by.",
+            "the name of a file, a folder or a function",
+        ),
+    ] = None
     buckets: Annotated[
         Union[List[Bucket], BucketPlan, EveryLength],
         _key(

@@ -26,7 +26,7 @@ class OpenVINO(Backend):
 
     name = "openvino"
     dynamic_batch = True
-    dtypes = ("float32", "bfloat16")
+    dtypes = ("float32", "bfloat16", "int8")
     options = {"shapes": "fixed"}
 
     def __init__(self, options: Mapping[str, Any]) -> None:

@@ -28,11 +28,13 @@ from anyshape.building.own import check_own, copy_own
 from anyshape.building.pack import check_names, pack
 from anyshape.building.process import restored
 from anyshape.building.progress import Progress, Silent
+from anyshape.building.quality import calibration, judge
 from anyshape.building.source import Source
 from anyshape.building.tasks import create_builder
 from anyshape.building.tasks.base import TaskBuilder
 from anyshape.building.verify import verify
 from anyshape.errors import ConfigError
+from anyshape.items import Item
 from anyshape.layouts import ROWS
 from anyshape.model import BucketedModel
 from anyshape.packed import INDEX, RECIPE
@@ -105,6 +107,10 @@ def _build(path: Path, store: Path, version: str, progress: Progress, jobs: Opti
         weights = sum(parameter.numel() for parameter in model.parameters())
         model = _adapt(builder, model, compiler)
         _examine(builder, model, reference, folder)
+        held_out: List[Item] = []
+        if settings.dtype == "int8":
+            compiler.inputs = builder.task.inputs
+            compiler.calibration, held_out = calibration(builder, path.parent)
         programs = compile_programs(compiler, model, builder, settings, folder, progress)
         del model  # the programs hold its weights now
         index = Index(
@@ -131,6 +137,8 @@ def _build(path: Path, store: Path, version: str, progress: Progress, jobs: Opti
         if compiler.runs_here:
             engine = BucketedModel(folder, settings)
             verify(engine, builder, reference, recipe.handler, progress)
+            if held_out:
+                index.quality = judge(engine, builder, reference, held_out)
             index.exact = engine.index.exact
             for program, checked in zip(index.programs, engine.index.programs):
                 program.deviation, program.rounding = checked.deviation, checked.rounding

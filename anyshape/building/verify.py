@@ -106,11 +106,11 @@ def deviations(
     sizes = builder.sizes_to_check(max(model.buckets, key=volume), [])
     largest = builder.sample(max(sizes, key=volume), 0)
     smallest = builder.sample(min(builder.sizes_to_check(model.buckets[0], []), key=volume), 0)
-    fresh = [(smallest, _unpadded(model, _untouched(reference), smallest))]
-    fresh.append((largest, _unpadded(model, reference, largest)))
+    fresh = [(smallest, unpadded(model, _untouched(reference), smallest))]
+    fresh.append((largest, unpadded(model, reference, largest)))
     for bucket in model.buckets:
         items = items_to_check(builder, bucket, [b for b in done if contains(bucket, b)])
-        expected = [_unpadded(model, reference, item) for item in items]
+        expected = [unpadded(model, reference, item) for item in items]
         for batch_size in (rows for shape, rows in model.index.shapes if shape == bucket):
             name = program_name(bucket, None if backend.dynamic_batch else batch_size)
             for call in calls_to_check(model.layout, [item.size for item in items], bucket, batch_size):
@@ -125,7 +125,7 @@ def deviations(
         if progress is not None:
             progress(bucket)
     for item, answer in fresh:
-        changed = max(map(deviation, _unpadded(model, reference, item), answer))
+        changed = max(map(deviation, unpadded(model, reference, item), answer))
         if np.isfinite(changed) and changed > model.index.tolerance:  # else it deviates in any case
             raise BuildError(
                 f"handler.model: it changes when it runs: its answer for an item of {bucket_name(item.size)} "
@@ -182,7 +182,8 @@ def _read(model: BucketedModel, output: Output, item: Item) -> None:
         ) from error
 
 
-def _unpadded(model: BucketedModel, reference: torch.nn.Module, item: Item) -> Sequence[Any]:
+def unpadded(model: BucketedModel, reference: torch.nn.Module, item: Item) -> Sequence[Any]:
+    """What the unpadded model gives for an item. Raises BuildError if it does not run."""
     tensors = PaddingBuffers(model.task.inputs).fill(item.size, 1, [item])
     try:
         with torch.no_grad():

@@ -5,12 +5,14 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Dict, Iterable, Iterator, Mapping, Optional
+from typing import Any, ClassVar, Dict, Iterable, Iterator, Mapping, Optional, Sequence
 
 import torch
 
 from anyshape.backends.base import Backend, Tensors
 from anyshape.buckets import Bucket
+from anyshape.items import Item
+from anyshape.padding import InputSpec
 from anyshape.settings import Settings
 
 
@@ -61,6 +63,8 @@ class Compiler:
         self.settings = backend.settings
         self.processes: Optional[int] = None  # to compile in at once; None: as many as this machine bears
         self.serving: Optional[Settings] = None  # what is to be served
+        self.calibration: Sequence[Item] = ()  # for int8: items to choose ranges by ...
+        self.inputs: Sequence[InputSpec] = ()  # ... and what the model takes of each
 
     def compile(self, model: torch.nn.Module, example: Tensors, bucket: Bucket) -> Any:
         """Compile `model` for `bucket`: for the shapes and dtypes of `example`."""

@@ -17,7 +17,7 @@ from anyshape.building.backends.base import Compiler
 from anyshape.building.backends.exported import Positional, open_dimensions
 from anyshape.errors import ConfigError
 
-PRECISIONS = {"float32": "f32", "bfloat16": "bf16"}
+PRECISIONS = {"float32": "f32", "bfloat16": "bf16", "int8": "bf16"}  # with int8, between the products
 
 
 class OpenVINOCompiler(Compiler):
@@ -47,6 +47,11 @@ class OpenVINOCompiler(Compiler):
             except Exception:  # exporters refuse in many ways, and then there is a program per bucket
                 if self.backend.dynamic_shapes:
                     raise
+        if self._open is None and self.serving.dtype == "int8":
+            raise ConfigError(
+                "handler.dtype: int8 needs a model that torch.export takes with open sides, and this one is "
+                "compiled bucket by bucket: choose bfloat16"
+            )
         return self._open or self._convert(model, example, bucket)
 
     def _convert(
@@ -64,6 +69,10 @@ class OpenVINOCompiler(Compiler):
         frontend = FrontEndManager().load_by_framework("pytorch")
         converted = frontend.convert(frontend.load(decoder))
         assert self.serving is not None
+        if self.serving.dtype == "int8" and largest:
+            from anyshape.building.backends.openvino_int8 import quantize
+
+            converted = quantize(converted, self.inputs, self.calibration)
         converted.set_rt_info(PRECISIONS[self.serving.dtype], list(PRECISION))
         return converted
 

@@ -72,6 +72,13 @@ def text_systems() -> list[System]:
             build="recipes/minilm-openvino-bf16.yaml",
             dtype="bfloat16",
         ),
+        Bucketed(
+            "bucketed-openvino-int8",
+            "this project, OpenVINO int8",
+            archive="minilm-openvino-int8.mar",
+            build="recipes/minilm-openvino-int8.yaml",
+            dtype="int8",
+        ),
         TorchServe(
             "traced-512",
             "TorchServe, one trace padded to 512, one by one",

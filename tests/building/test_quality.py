@@ -1,0 +1,136 @@
+"""What int8 costs is measured and judged; the quantisation itself needs the extra `int8`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from anyshape import archive
+from anyshape.building import quality
+from anyshape.building.build import build
+from anyshape.building.errors import BuildError
+from anyshape.building.quality import LEAST, labels, read_inputs, vectors
+from anyshape.model import BucketedModel
+from anyshape.packed import unpack
+from tests.backends.test_backends import TEXTS, WORDS, expected, recipe  # noqa: F401  # a fixture
+
+CHANCE = np.random.default_rng(0)
+
+
+def texts(count: int = 60) -> list[str]:
+    return [" ".join(CHANCE.choice(WORDS, 1 + i % 13)) for i in range(count)]
+
+
+def int8(folder: Path, **handler: Any) -> Path:
+    """A recipe of a small model, calibrated by a file of its texts."""
+    (folder / "texts.txt").write_text("\n".join(texts()), encoding="utf-8")
+    section = {"dtype": "int8", "calibration": "texts.txt", "tolerance": 0.5, **handler}
+    return recipe(folder, "eight", backend="openvino", **section)
+
+
+def rows(values: np.ndarray) -> list[tuple[np.ndarray]]:
+    return [(value,) for value in values.astype(np.float32)]
+
+
+def test_the_same_vectors_cost_nothing() -> None:
+    values = CHANCE.normal(size=(30, 16))
+    assert vectors(rows(values), rows(3 * values)) == pytest.approx({"cosine": 1, "retrieval": 1})
+
+
+@pytest.mark.parametrize("noise", [0.05, 0.3, 1])
+def test_vectors_are_judged_as_scikit_learn_and_numpy_do(noise: float) -> None:
+    metrics = pytest.importorskip("sklearn.metrics")
+    values = CHANCE.normal(size=(30, 16)) + 0.5
+    other = values + noise * CHANCE.normal(size=values.shape)
+    found = vectors(rows(other), rows(values))
+    true, ours = metrics.pairwise.cosine_similarity(values), metrics.pairwise.cosine_similarity(other)
+    away = ~np.eye(len(values), dtype=bool)
+    gains, scores = (each[away].reshape(len(values), -1) for each in (np.clip(true, 0, None), ours))
+    assert found["retrieval"] == pytest.approx(metrics.ndcg_score(gains, scores, k=10), abs=1e-4)
+    cosines = metrics.pairwise.paired_cosine_distances(other, values)
+    assert found["cosine"] == pytest.approx(1 - cosines.mean(), abs=1e-6)
+    assert found["retrieval"] < 1
+
+
+def test_labels_are_counted_by_input_or_by_token() -> None:
+    logits = [np.eye(3)[[0]], np.eye(3)[[1]], np.eye(3)[[2]], np.eye(3)[[2]]]
+    turned = [*logits[:3], np.eye(3)[[0]]]
+    assert labels([(a[0],) for a in turned], [(a[0],) for a in logits]) == {"labels": 0.75}
+    tokens = [(np.eye(4),), (np.eye(4)[:1],)]
+    assert labels([(np.eye(4)[[0, 1, 2, 0]],), tokens[1]], tokens) == {"labels": 0.8}
+
+
+def test_inputs_come_from_lines_json_lines_and_folders(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("one\n\n two words\n", encoding="utf-8")
+    (tmp_path / "b.jsonl").write_text('"one"\n{"text": "a", "text_pair": "b"}\n', encoding="utf-8")
+    (tmp_path / "pictures").mkdir()
+    (tmp_path / "pictures" / "1.png").write_bytes(b"png")
+    assert read_inputs("a.txt", tmp_path) == ["one", " two words"]
+    assert read_inputs("b.jsonl", tmp_path) == ["one", {"text": "a", "text_pair": "b"}]
+    assert read_inputs("pictures", tmp_path) == [b"png"]
+    assert read_inputs("tests.building.test_quality:texts", tmp_path)[0] in WORDS
+
+
+@pytest.mark.parametrize("name", ["missing.txt", "broken.jsonl", "no_such_module:f", "json:nothing"])
+def test_inputs_that_cannot_be_read_are_named(tmp_path: Path, name: str) -> None:
+    (tmp_path / "broken.jsonl").write_text("{", encoding="utf-8")
+    with pytest.raises(BuildError, match=f"handler.calibration: {name} cannot be read"):
+        read_inputs(name, tmp_path)
+
+
+@pytest.mark.parametrize("backend", ["torchscript", "inductor"])
+def test_other_backends_have_no_int8(tmp_path: Path, backend: str) -> None:
+    with pytest.raises(BuildError, match=f"handler.dtype: {backend} has no int8"):
+        build(recipe(tmp_path, "eight", backend=backend, dtype="int8"), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("handler", "message"),
+    [
+        ({"calibration": None}, "handler.calibration is missing"),
+        ({"task": "feature-extraction"}, "not for feature-extraction: choose another dtype"),
+        ({"calibration": "few.txt"}, f"few.txt has 12 inputs that fit a bucket, and {LEAST} are the least"),
+        ({"buckets": [3]}, "inputs that fit a bucket"),
+    ],
+)
+def test_what_cannot_be_calibrated_or_judged_is_refused(
+    tmp_path: Path, handler: dict[str, Any], message: str
+) -> None:
+    pytest.importorskip("openvino", reason="the extra `openvino` is not installed: make openvino")
+    (tmp_path / "few.txt").write_text("\n".join(texts(12)), encoding="utf-8")
+    with pytest.raises(BuildError, match=message):
+        build(int8(tmp_path, **handler), tmp_path)
+    assert not list(tmp_path.glob("*.mar"))
+
+
+@pytest.mark.slow
+def test_int8_is_built_judged_and_described(expected: list[Any], tmp_path: Path) -> None:  # noqa: F811
+    pytest.importorskip("nncf", reason="the extra `int8` is not installed: make int8")
+    built = build(int8(tmp_path), tmp_path)
+    unpack(built.path, tmp_path / "archive")
+    graph = (tmp_path / "archive" / "models" / "model.xml").read_text()
+    assert "FakeQuantize" in graph
+    weights = (tmp_path / "archive" / "models" / "model.bin").stat().st_size
+    assert weights < 4 * archive.read_index(tmp_path / "archive").weights
+    model = BucketedModel.load(tmp_path / "archive")
+    described = json.loads(json.dumps(model.describe()))
+    assert described["dtype"] == "int8"
+    assert described["quality"]["cosine"] >= 0.99
+    assert described["quality"]["retrieval"] >= 0.995
+    for found, wanted in zip(model(TEXTS), expected):
+        assert float(found @ wanted) >= 0.98
+
+
+@pytest.mark.slow
+def test_int8_that_costs_too_much_is_not_packed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("nncf", reason="the extra `int8` is not installed: make int8")
+    monkeypatch.setitem(quality.LIMITS, "cosine", 0.9999999)
+    with pytest.raises(BuildError, match=r"int8 costs too much on the 12 inputs held out: cosine 0\.9"):
+        build(int8(tmp_path), tmp_path)
+    assert not list(tmp_path.glob("*.mar"))
+    built = build(int8(tmp_path, allow_inexact=True), tmp_path)
+    assert not built.index.exact
