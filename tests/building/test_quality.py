@@ -111,6 +111,7 @@ def test_what_cannot_be_calibrated_or_judged_is_refused(
 def test_int8_is_built_judged_and_described(expected: list[Any], tmp_path: Path) -> None:  # noqa: F811
     pytest.importorskip("nncf", reason="the extra `int8` is not installed: make int8")
     built = build(int8(tmp_path), tmp_path)
+    (tmp_path / "archive").mkdir()
     unpack(built.path, tmp_path / "archive")
     graph = (tmp_path / "archive" / "models" / "model.xml").read_text()
     assert "FakeQuantize" in graph
@@ -128,8 +129,8 @@ def test_int8_is_built_judged_and_described(expected: list[Any], tmp_path: Path)
 @pytest.mark.slow
 def test_int8_that_costs_too_much_is_not_packed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("nncf", reason="the extra `int8` is not installed: make int8")
-    monkeypatch.setitem(quality.LIMITS, "cosine", 0.9999999)
-    with pytest.raises(BuildError, match=r"int8 costs too much on the 12 inputs held out: cosine 0\.9"):
+    monkeypatch.setitem(quality.LIMITS, "cosine", 1.1)
+    with pytest.raises(BuildError, match=r"int8 costs too much on the 12 inputs held out: cosine \S+ < 1\.1"):
         build(int8(tmp_path), tmp_path)
     assert not list(tmp_path.glob("*.mar"))
     built = build(int8(tmp_path, allow_inexact=True), tmp_path)
