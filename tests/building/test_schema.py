@@ -65,7 +65,7 @@ def test_what_the_builder_takes_is_valid(recipe: Dict[str, Any], validator: Draf
         with_key(buckets=[0, 16]),
         with_key(buckets={"count": 4}),
         with_key(batch_sizes="all"),
-        with_key(dtype="int8"),
+        with_key(dtype="int4"),
         with_key(tolerance=0),
         with_key(over_max="cut"),
         with_key(max_items=0),
