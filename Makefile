@@ -21,7 +21,7 @@ MEASURED := $(patsubst %,model_store/%.mar,minilm minilm-inductor minilm-inducto
 CHECKED := anyshape handler benchmarks
 
 .DEFAULT_GOAL := help
-.PHONY: help venv audio openvino int8 weights lock serve front demo test test-slow test-faults test-oldest test-browser test-clients test-cluster cluster zoo-text zoo-pictures bench bench-quick docs sbom audit schema lint format clean distclean
+.PHONY: help venv audio openvino int8 weights lock serve front demo test test-slow test-faults test-oldest test-browser test-clients test-cluster test-prometheus cluster zoo-text zoo-pictures bench bench-quick docs sbom audit schema lint format clean distclean
 .DELETE_ON_ERROR:
 
 help:  ## show this list
@@ -130,7 +130,7 @@ demo: $(RUNTIME)  ## send texts of many lengths to the running server; show buck
 
 # Side by side on up to four cores: much of the time is waiting for servers that start.
 test: $(DEV) $(AUDIO) $(OPENVINO) $(FRONT) $(WEIGHTS)  ## run the tests that take seconds, a real TorchServe included
-	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadgroup -m "not slow and not browser and not clients and not cluster and not faults" $(ARGS)
+	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadgroup -m "not slow and not browser and not clients and not cluster and not faults and not prometheus" $(ARGS)
 
 test-slow: $(DEV) $(AUDIO) $(INT8) $(WEIGHTS)  ## run the tests that take minutes
 	$(BIN)/python -m pytest -m slow $(ARGS)
@@ -147,7 +147,7 @@ $(OLDEST)/done: tests/oldest/requirements.txt requirements/minilm.txt
 
 test-oldest: $(OLDEST)/done  ## run what the worker runs on Python 3.9 and torch 1.13, the oldest that Inf1 needs
 	$(OLDEST)/bin/python -m compileall -q handler anyshape/*.py anyshape/tasks anyshape/backends
-	$(OLDEST)/bin/python -m pytest -p no:cacheprovider -m "not slow and not browser and not clients and not cluster and not faults" $(ARGS) \
+	$(OLDEST)/bin/python -m pytest -p no:cacheprovider -m "not slow and not browser and not clients and not cluster and not faults and not prometheus" $(ARGS) \
 	  $(patsubst %,tests/test_%.py,archive buckets concurrency model packing padding process recipe registry threads) \
 	  $(patsubst %,tests/handler/test_%.py,bucketed_handler requests responses neighbours) \
 	  tests/tasks/test_text.py tests/backends/test_backends.py
@@ -158,6 +158,9 @@ test-faults: $(DEV) $(FRONT) $(WEIGHTS)  ## kill, fill and flood real servers un
 
 test-browser: $(DEV) $(WEIGHTS)  ## run the tests that need Chromium
 	$(BIN)/python -m pytest -m browser $(ARGS)
+
+test-prometheus: $(DEV)  ## run the tests that need Prometheus (Debian's package of that name)
+	$(BIN)/python -m pytest -m prometheus tests/server/test_dashboard.py $(ARGS)
 
 CLIENTS := .venv/clients
 

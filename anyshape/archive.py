@@ -27,6 +27,7 @@ from anyshape.recipe import Recipe
 from anyshape.settings import Settings
 
 MODELS, ASSETS = "models", "assets"
+SAMPLES = "samples.json"  # requests and answers that prove the archive where it is served
 FORMAT = 1
 Count = Annotated[int, Meta(ge=1)]
 

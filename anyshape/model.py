@@ -10,8 +10,9 @@ The same engine serves in TorchServe, works in a notebook, and checks itself whe
 from __future__ import annotations
 
 import tempfile
+import time
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Sequence, Union
+from typing import Any, Callable, Dict, List, Optional, Sequence, Union
 
 import torch
 from msgspec import to_builtins
@@ -31,6 +32,9 @@ from anyshape.running import Runner
 from anyshape.settings import Settings
 from anyshape.tasks import load_task
 from anyshape.tasks.base import Parameters
+
+# Told of every call that has run: what was called, with which items, what came out, how many seconds it took.
+Observe = Callable[[Call, Sequence[Item], Sequence[Output], float], None]
 
 
 class BucketedModel:
@@ -53,6 +57,7 @@ class BucketedModel:
         if list(self.layout.inputs(self.task.inputs)) != self.index.inputs:
             raise ConfigError("the task's inputs differ from buckets.json: build the archive again")
         self.programs = Programs(folder, self.index, self.layout)
+        self.observe: Optional[Observe] = None
         self.costs = CostTable.by_volume(
             self.index.shapes, dynamic_batch=self.index.dynamic_batch, unpadded=self.index.unpadded
         )
@@ -118,11 +123,15 @@ class BucketedModel:
 
     def run_call(self, call: Call, items: Sequence[Item]) -> List[Output]:
         """Run one call and cut the padding off. Raises ConfigError for a shape that was not compiled."""
+        started = time.perf_counter()
         rows = self.programs.run(call, items)
-        return [
+        outputs = [
             Output(self.task.unpad(row, item), call.bucket, call.batch_size, executed)
             for row, item, executed in zip(rows, items, self.layout.executed(call, items))
         ]
+        if self.observe is not None:
+            self.observe(call, items, outputs, time.perf_counter() - started)
+        return outputs
 
     def describe(self) -> Dict[str, Any]:
         """What is served, for people and for the planner: buckets, costs, limits, versions."""

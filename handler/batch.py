@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import List
+from dataclasses import dataclass, field
+from typing import List, Tuple
 
 from anyshape.items import Read
 from handler.apis.base import Request
+from handler.responses import Response
 
 
 @dataclass
@@ -16,3 +17,17 @@ class Batch:
     requests: List[Request]
     items: List[Read]
     places: List[slice]
+
+
+@dataclass
+class Answered:
+    """Responses, one for each request, what their inputs had become, and the seconds spent on them: reading,
+    running, answering."""
+
+    responses: List[Response]
+    read: List[Read] = field(default_factory=list)
+    stages: Tuple[float, float, float] = (0.0, 0.0, 0.0)
+
+    def __add__(self, other: Answered) -> Answered:
+        read, run, answer = (mine + its for mine, its in zip(self.stages, other.stages))
+        return Answered(self.responses + other.responses, self.read + other.read, (read, run, answer))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from pathlib import Path
-from typing import Any, Dict, List, Sequence, Union
+from typing import Any, Dict, List, Optional, Sequence, Union
 
 from anyshape.buckets import bucket_name
 from anyshape.errors import ModelFailed
@@ -23,11 +23,13 @@ from anyshape.settings import Settings
 from handler.answering import Answering
 from handler.apis.base import Request, Served
 from handler.base_handler import BaseHandler
-from handler.context import Context, Metrics, header, url_path
+from handler.batch import Answered
+from handler.context import Context, header, url_path
 from handler.logs import keep_short
-from handler.metrics import report
+from handler.metrics import WorkerMetrics, waits
 from handler.requests import Sent
 from handler.responses import JSON, Response, error_response
+from handler.tracing import create_tracing
 from handler.traffic import Traffic
 
 logger = logging.getLogger(__name__)
@@ -60,6 +62,9 @@ class BucketedHandler(Answering, BaseHandler):  # type: ignore[misc]  # TorchSer
         )
         self.answer_for(Served(context.model_name, model, int(given.get("jobQueueSize", Served.queue))))
         self.traffic = Traffic(folder, len(self.model.buckets[0]))
+        self.metrics = WorkerMetrics(context, self.model)
+        self.metrics.counts.start()
+        self.tracing = create_tracing(*self.metrics.labels)
         self.context = context
         self.initialized = True
         logger.info("ready after %.1f s: %s", time.perf_counter() - started, self.model.describe())
@@ -68,35 +73,48 @@ class BucketedHandler(Answering, BaseHandler):  # type: ignore[misc]  # TorchSer
         """Answer a batch. Never raises for a prediction: whatever escaped would fail the whole batch."""
         if _is_description(data, context):
             return self.describe_handle()
+        waited = waits(context, len(data))
+        self.metrics.took(len(data))
         started = time.perf_counter()
-        requests = self._read(data, context)
-        responses = self._respond(requests, context.metrics, started)
+        answered = self._respond(self._read(data, context), started)
+        self._count(answered, waited, context)
+        responses = answered.responses
         self._send(responses, context)
         return [response.body for response in responses]
 
-    def _respond(self, requests: Sequence[Request], metrics: Metrics, started: float) -> List[Response]:
-        """One response per request. If something fails that nobody thought of, each is answered alone."""
+    def _respond(self, requests: Sequence[Request], started: float) -> Answered:
+        """One response per request. If something fails that nobody thought of, each is answered alone.
+
+        started: when the batch began, by time.perf_counter.
+        """
         try:
             batch = self.preprocess(requests)
             read = time.perf_counter()
             outputs = self.inference(batch)
             ran = time.perf_counter()
             responses = self.postprocess(batch, outputs)
+            stages = (read - started, ran - read, time.perf_counter() - ran)
+            return Answered(responses, batch.items, stages)
         except EXITS:
             raise
         except BaseException as error:
             log_failure(f"a batch of {len(requests)} failed", error)
+            spent = Answered([], [], (time.perf_counter() - started, 0.0, 0.0))
             if len(requests) == 1:
                 failed = ModelFailed("the request failed; the server's log says why")
-                return [error_response(failed, requests[0].api)]
-            each = [self._respond([request], metrics, time.perf_counter()) for request in requests]
-            return [response for (response,) in each]
+                return spent + Answered([error_response(failed, requests[0].api)])
+            return sum((self._respond([request], time.perf_counter()) for request in requests), spent)
+
+    def _count(self, answered: Answered, waited: Sequence[Optional[float]], context: Context) -> None:
+        """Whatever fails here fails no answer. waited: seconds of each request in front of this worker, None
+        where that is not known."""
         with survived("the sizes of a batch were not counted"):
-            self.traffic.record(item.size for item in items_of(batch.items))
+            self.traffic.record(item.size for item in items_of(answered.read))
         with survived("the metrics of a batch were not counted"):
-            seconds = time.perf_counter() - started
-            report(metrics, batch.items, outputs, responses, ran - read, seconds)
-        return responses
+            self.metrics.answered(answered, waited)
+        if self.tracing is not None:
+            with survived("the traces of a batch were not made"):
+                self.tracing.record(answered, waited, context)
 
     def _read(self, data: Sequence[Sent], context: Context) -> List[Request]:
         """The rows of the batch as requests, some with the error that they deserve."""

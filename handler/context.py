@@ -8,13 +8,14 @@ from typing import Any, Dict, Mapping, Optional, Protocol
 class Metrics(Protocol):
     """TorchServe's metrics of one model."""
 
-    def add_metric(self, name: str, value: float, unit: str, **options: Any) -> None: ...
+    def get_metric(self, metric_name: str, metric_type: Any) -> Any: ...
 
 
 class Context(Protocol):
     """The context of a worker (in `initialize`) and of a batch (in `handle`)."""
 
     model_name: str
+    manifest: Optional[Dict[str, Any]]
     system_properties: Mapping[str, Any]
     model_yaml_config: Optional[Dict[str, Any]]
     metrics: Metrics

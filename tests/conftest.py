@@ -51,8 +51,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if not config.pluginmanager.hasplugin("xdist"):
         return
     for item in items:
-        shared = "server" in getattr(item, "fixturenames", ())
-        item.add_marker(pytest.mark.xdist_group("server" if shared else str(item.path)))
+        names = getattr(item, "fixturenames", ())
+        shared = next((name for name in ("server", "operated") if name in names), str(item.path))
+        item.add_marker(pytest.mark.xdist_group(shared))
     items.sort(key=lambda item: "server" not in item.path.parts)
 
 

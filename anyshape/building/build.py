@@ -15,7 +15,7 @@ import torch
 import yaml
 
 from anyshape import archive
-from anyshape.archive import ASSETS, MODELS, Index
+from anyshape.archive import ASSETS, MODELS, SAMPLES, Index
 from anyshape.backends import create_backend
 from anyshape.buckets import Bucket, bucket_name
 from anyshape.building.backends import create_compiler
@@ -26,9 +26,12 @@ from anyshape.building.exact import ExactPadding, UnknownOperation
 from anyshape.building.fold import fold_batch_norms, has_batch_norms
 from anyshape.building.own import check_own, copy_own
 from anyshape.building.pack import check_names, pack
+from anyshape.building.planning.errors import PlanError
+from anyshape.building.planning.plan import PlanResult, plan_buckets
 from anyshape.building.process import restored
 from anyshape.building.progress import Progress, Silent
 from anyshape.building.quality import calibration, judge
+from anyshape.building.samples import write_samples
 from anyshape.building.source import Source
 from anyshape.building.tasks import create_builder
 from anyshape.building.tasks.base import TaskBuilder
@@ -60,25 +63,33 @@ def build(
     version: str = "1.0",
     progress: Optional[Progress] = None,
     jobs: Optional[int] = None,
+    planned: Optional[PlanResult] = None,
 ) -> Built:
     """Build the archive that `recipe` describes into `store`, named after the recipe's file.
 
     jobs: how many programs to compile at once, where the compiler can (Neuron); default: as many as this
-    machine bears.
+    machine bears. planned: buckets in the place of the recipe's.
 
     Raises BuildError or ConfigError, and leaves nothing in the store then: what deviates from the unpadded
     model by more than the recipe's tolerance is not packed. The process is left as it was found.
     """
     check_names(recipe.stem, store)
     with restored(recipe.parent):
-        return _build(recipe, store, version, progress or Silent(), jobs)
+        return _build(recipe, store, version, progress or Silent(), jobs, planned)
 
 
-def _build(path: Path, store: Path, version: str, progress: Progress, jobs: Optional[int]) -> Built:
+def _build(
+    path: Path,
+    store: Path,
+    version: str,
+    progress: Progress,
+    jobs: Optional[int],
+    planned: Optional[PlanResult],
+) -> Built:
     written = read_yaml(path)
     recipe = Recipe.from_mapping(written)
     sys.path[:0] = [str(path.parent.resolve()), str(Path.cwd())]  # where a recipe's own modules may lie
-    settings, plan = _settled(recipe.handler, path.parent)
+    settings, plan = _settled(recipe.handler, path.parent, planned)
     prepare_process(settings, recipe.workers, path.parent)
     backend = create_backend(settings.backend, settings.backend_options, path.parent)
     compiler = create_compiler(settings.backend, backend, path.parent)
@@ -145,6 +156,8 @@ def _build(path: Path, store: Path, version: str, progress: Progress, jobs: Opti
             progress.stage("measuring", len(index.shapes))
             engine.warm_up(lambda b, rows, _: progress.step(f"{bucket_name(b)} × {rows}"))
             index.costs, index.measured_on = engine.costs.rows(), engine.conditions
+            write_samples(engine, builder, folder)
+            index.assets[SAMPLES] = archive.sha256(folder / SAMPLES)
         else:
             index.exact = False  # nobody has compared it
         _write(folder, index, path, written, settings.buckets)
@@ -154,17 +167,17 @@ def _build(path: Path, store: Path, version: str, progress: Progress, jobs: Opti
     return Built(packed, index, packed.stat().st_size, resident_bytes())
 
 
-def _settled(section: Section, folder: Path) -> Tuple[Settings, Optional[Dict[str, Any]]]:
-    """What serves; and the plan, where the recipe asks for one."""
+def _settled(
+    section: Section, folder: Path, planned: Optional[PlanResult]
+) -> Tuple[Settings, Optional[Dict[str, Any]]]:
+    """What serves; and the plan, where one is given or the recipe asks for one."""
     settings, plan = None, None
-    if isinstance(section.buckets, BucketPlan):
-        from anyshape.building.planning.errors import PlanError
-        from anyshape.building.planning.plan import plan_buckets
-
+    if planned is None and isinstance(section.buckets, BucketPlan):
         try:
             planned = plan_buckets(section.buckets, folder)
         except PlanError as error:
             raise BuildError(f"handler.buckets: {error}") from None
+    if planned is not None:
         settings, plan = Settings.of(section, planned.buckets), planned.to_json()
     settings = settings or Settings.of(section)
     check_own(settings, folder)

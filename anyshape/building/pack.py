@@ -67,7 +67,9 @@ def pack(folder: Path, name: str, version: str, store: Path) -> Path:
             shutil.copy(own, content)
         for part in (archive.MODELS, archive.ASSETS):
             shutil.copytree(folder / part, content / part, copy_function=_link)
-        shutil.copy(folder / INDEX, content / INDEX)
+        for part in (INDEX, archive.SAMPLES):
+            if (folder / part).is_file():
+                shutil.copy(folder / part, content / part)
         handler, recipe = handler_folder() / "bucketed_handler.py", folder / RECIPE
         packed = run_archiver(work, name, version, handler=handler, recipe=recipe, files=[content.name])
         final = store / f"{name}.mar"

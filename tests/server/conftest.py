@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -10,7 +12,7 @@ import pytest
 import torch
 import yaml
 
-from tests.conftest import ROOT
+from tests.conftest import ROOT, write_recipe
 from tests.server.harness import ECHO, Server, make_archive
 
 BUCKETS = [16, 64, 128, 512]
@@ -85,3 +87,39 @@ def text_of(tokenize: Callable[[str], dict[str, torch.Tensor]]) -> Callable[[int
         return text
 
     return text_of
+
+
+@pytest.fixture(scope="session")
+def versions(tmp_path_factory: pytest.TempPathFactory, encoder_folder: Path) -> Callable[..., Path]:
+    """versions("2.0"): an archive `tiny` of that version, with a plan, in a folder of its own."""
+    from anyshape.building.build import build
+
+    folder = tmp_path_factory.mktemp("versions")
+    (folder / "sizes.json").write_text("[8, 8, 16, 30]", encoding="utf-8")
+
+    @functools.cache
+    def version(number: str) -> Path:
+        plan = {"plan": "sizes.json", "count": 3}
+        path = write_recipe(
+            folder, "tiny", task="sentence-embedding", model=str(encoder_folder), buckets=plan
+        )
+        return build(path, folder / number, number).path
+
+    return version
+
+
+@pytest.fixture(scope="session")
+def operated(versions: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server whose one model, tiny 1.0, is exchanged by tests."""
+    store = tmp_path_factory.mktemp("operated-store")
+    shutil.copy(versions("1.0"), store / "tiny.mar")
+    with Server(tmp_path_factory.mktemp("operated"), store) as server:
+        server.register("tiny")
+        yield server
+
+
+def options(server: Server) -> list[str]:
+    """What tells a command of `anyshape` where a server of the tests is."""
+    served = server.torchserve
+    urls = {"--server": served.management, "--inference": served.inference, "--metrics": served.metrics}
+    return [word for pair in {**urls, "--key-file": str(served.key_file)}.items() for word in pair]

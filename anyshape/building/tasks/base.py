@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Callable, ClassVar, List, Optional, Sequence, Tuple
+from typing import Any, Callable, ClassVar, Dict, List, Optional, Sequence, Tuple
 
 import torch
 
@@ -89,6 +89,11 @@ class TaskBuilder:
     def sizes_to_check(self, bucket: Bucket, smaller: Sequence[Bucket]) -> List[Size]:
         """Item sizes that the build compares in `bucket`; `smaller` are the buckets before it."""
         raise NotImplementedError
+
+    def sample_request(self, bucket: Bucket) -> Optional[Dict[str, Any]]:
+        """A request whose input runs in this bucket, `{"inputs": ..., "parameters": {...}}`, a file as bytes;
+        None where the task makes none. With its answer it goes into the archive (`building.samples`)."""
+        return None
 
     def sample(self, size: Size, seed: int) -> Item:
         """A plausible item of exactly this size, the same for the same seed."""

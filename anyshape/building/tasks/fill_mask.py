@@ -32,6 +32,9 @@ class FillMaskBuilder(TextBuilder):
             "cleans_up": cleans_up,
         }
 
+    def request_of(self, text: str) -> Dict[str, Any]:
+        return {"inputs": f"{text} {self.task.mask}"}  # type: ignore[attr-defined]
+
     def _names(self) -> Sequence[str]:
         return [spec.name for spec in self.task.inputs if spec.name != ANSWERED]
 

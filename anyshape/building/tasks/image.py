@@ -14,6 +14,7 @@ import torch
 from anyshape.archive import ASSETS
 from anyshape.buckets import Bucket, Size, bucket_name, contains
 from anyshape.building.exact import ExactPadding
+from anyshape.building.sample_files import picture
 from anyshape.building.tasks.base import Exact, TaskBuilder
 from anyshape.building.tasks.image_modules import PaddedPictures, Pictures
 from anyshape.building.tasks.image_settings import image_settings
@@ -135,6 +136,11 @@ class ImageBuilder(TaskBuilder):
         wanted += [(h + step, w) for h, w in smaller[-1:]]
         sizes = [self.task.within(tuple(max(step, side // step * step) for side in size)) for size in wanted]
         return sorted({size for size in sizes if contains(bucket, size)}, reverse=True)
+
+    def sample_request(self, bucket: Bucket) -> Optional[Dict[str, Any]]:
+        size = self.task.within(tuple(max(1, side * 3 // 4) for side in bucket))
+        file = picture(size, self.task.channels)
+        return None if file is None else {"inputs": file}
 
     def sample(self, size: Size, seed: int) -> Item:
         noise = np.random.default_rng(seed)

@@ -24,6 +24,9 @@ class QuestionAnsweringBuilder(TextBuilder):
     def adapt(self, model: torch.nn.Module, exact: Exact) -> torch.nn.Module:
         return StartsAndEnds(model, [spec.name for spec in self.task.inputs])
 
+    def request_of(self, text: str) -> Dict[str, Any]:
+        return {"inputs": {"question": "how long?", "context": text}}
+
     def sample(self, size: Size, seed: int) -> Item:
         item, count = super().sample(size, seed), size[0]
         sequences = [self.task.context] * count  # type: ignore[attr-defined]

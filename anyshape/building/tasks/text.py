@@ -8,16 +8,18 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import torch
 
-from anyshape.buckets import Bucket, Size
+from anyshape.buckets import Bucket, Size, contains
 from anyshape.building.classifiers import end_token, fit, needs_padding
 from anyshape.building.rows import TokenRows, classifier_rows, in_rows
 from anyshape.building.sentence_folder import Sentence
 from anyshape.building.tasks.base import Exact, TaskBuilder
 from anyshape.building.text_assets import embeddings, save_text
 from anyshape.building.token_inputs import sampled
-from anyshape.errors import ConfigError
-from anyshape.items import Item
+from anyshape.errors import ConfigError, Refused
+from anyshape.items import Item, items_of
 from anyshape.tasks.text import TextTask
+
+WORDS = ["how", "long", "is", "a", "piece", "of", "string", "that", "was", "cut", "by", "two", "or", "three"]
 
 
 class TextBuilder(TaskBuilder):
@@ -70,6 +72,29 @@ class TextBuilder(TaskBuilder):
         middle = (start + length) // 2
         sizes = {least, start, middle, length - 1, length}
         return [(size,) for size in sorted(sizes) if least <= size <= length]
+
+    def request_of(self, text: str) -> Dict[str, Any]:
+        """A request about a text, as this task is asked."""
+        return {"inputs": text}
+
+    def sample_request(self, bucket: Bucket) -> Optional[Dict[str, Any]]:
+        """As many words as fit into the bucket."""
+        draw, (length,) = random.Random(bucket[0]), bucket
+        words = [draw.choice(WORDS) for _ in range(length)]
+        fitting, beyond = 0, length + 1  # numbers of words
+        while beyond - fitting > 1:
+            middle = (fitting + beyond) // 2
+            if self._fits(self.request_of(" ".join(words[:middle])), bucket):
+                fitting = middle
+            else:
+                beyond = middle
+        request = self.request_of(" ".join(words[:fitting]))
+        return request if self._fits(request, bucket) else None
+
+    def _fits(self, request: Dict[str, Any], bucket: Bucket) -> bool:
+        parameters = self.task.check_parameters(request.get("parameters", {}))
+        (read,) = self.task.read([request["inputs"]], [parameters])
+        return not isinstance(read, Refused) and all(contains(bucket, item.size) for item in items_of([read]))
 
     def sample(self, size: Size, seed: int) -> Item:
         task, draw = self.task, random.Random(seed)

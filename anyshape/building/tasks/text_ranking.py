@@ -20,6 +20,9 @@ class TextRankingBuilder(ClassifierBuilder):
     def described(self) -> Ranking:
         return cast(Ranking, with_options(self.source.ranking(), self.section.task_options))
 
+    def request_of(self, text: str) -> Dict[str, Any]:
+        return {"inputs": {"text": "how long?", "text_pair": text}}
+
     def more(self, tokenizer: Any, model: torch.nn.Module) -> Dict[str, Any]:
         config = getattr(model, "config", None)
         classes = getattr(config, "num_labels", 1)

@@ -23,3 +23,6 @@ class ZeroShotBuilder(ClassifierBuilder):
                 f"{', '.join(labels) or 'none'}: name its classes in handler.labels"
             )
         return {"entailment": found[0]}
+
+    def request_of(self, text: str) -> Dict[str, Any]:
+        return {"inputs": text, "parameters": {"candidate_labels": ["time", "space"]}}

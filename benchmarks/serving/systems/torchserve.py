@@ -103,12 +103,12 @@ def counted(port: int) -> dict[str, float] | None:
     """What the bucketed handler has counted: seconds in and around the model, items. None for a baseline."""
     text = get_text(port, "/metrics") or ""
     names = {
-        "model_seconds": "model_seconds_sum",
-        "handler_seconds": "handler_seconds_sum",
-        "items": "bucket_items",
+        "model_seconds": r'anyshape_stage_seconds_total\{stage="run"',
+        "handler_seconds": r'anyshape_stage_seconds_total\{stage="(?:read|answer)"',
+        "items": r"anyshape_items_total\{",
     }
     totals = {
-        key: sum(map(float, re.findall(rf"^{name}\{{.*\}} (\S+)$", text, flags=re.MULTILINE)))
+        key: sum(map(float, re.findall(rf"^{name}.*\}} (\S+)$", text, flags=re.MULTILINE)))
         for key, name in names.items()
     }
     return totals if totals["items"] else None

@@ -102,12 +102,12 @@ def test_figures_fill_the_page_and_draw_the_pictures(tmp_path, monkeypatch):
     }
 
 
-METRICS = b"""# TYPE model_seconds histogram
-model_seconds_bucket{ModelName="model",Level="Model",le="0.005",} 3.0
-model_seconds_sum{ModelName="model",Level="Model",} 1.5
-handler_seconds_sum{ModelName="model",Level="Model",} 0.25
-bucket_items{Bucket="16",ModelName="model",Level="Model",} 30.0
-bucket_items{Bucket="32",ModelName="model",Level="Model",} 20.0
+METRICS = b"""# TYPE anyshape_stage_seconds_total counter
+anyshape_stage_seconds_total{stage="read",model_name="model",} 0.125
+anyshape_stage_seconds_total{stage="run",model_name="model",} 1.5
+anyshape_stage_seconds_total{stage="answer",model_name="model",} 0.125
+anyshape_items_total{bucket="16",model_name="model",} 30.0
+anyshape_items_total{bucket="32",model_name="model",} 20.0
 """
 
 
