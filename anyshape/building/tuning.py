@@ -3,7 +3,7 @@
     tuned = tune(seen.histogram, seen.buckets, count=6)
     tuned.plan.buckets, tuned.saving           # [(7,), (19,), ..., (512,)], 0.12
 
-The largest of the present buckets are kept: what came yesterday may come tomorrow, and is not refused then.
+What fits the present buckets fits the new ones: what came yesterday may come tomorrow.
 """
 
 from __future__ import annotations
@@ -57,9 +57,9 @@ def tune(
     kept = outermost(present)
     count = count or len(present)
     if count < len(kept):
-        raise PlanError(f"{count} buckets are fewer than the {len(kept)} largest, which have to stay")
+        raise PlanError(f"{count} buckets are fewer than the {len(kept)} largest, which have to fit")
     forced = dict(seen)
-    for bucket in kept:  # one item of its size has each of them planned in, and changes nothing else
+    for bucket in kept:  # one item of its size has each of them fit in, and changes nothing else
         forced[bucket] = forced.get(bucket, 0) + 1
     plan = make_plan(forced, count, cost, align=align, curve_count=count)
     before, after = plan_waste(seen, present, cost), plan_waste(seen, plan.buckets, cost)

@@ -25,8 +25,8 @@ from anyshape.server.swap import swap
 
 HELP = """\
 Plan buckets from what a running server has seen, build the archive with them, swap it in, and say what that
-was to save and what it does save. As many buckets as there are, the largest ones kept: what was taken before
-is taken afterwards. RECIPE is the one that the served archive was built from; it is not written to.
+was to save and what it does save. There are as many buckets as before, and what was taken before is taken
+afterwards. RECIPE is the one that the served archive was built from; it is not written to.
 
   anyshape tune recipes/minilm.yaml --dry-run
   anyshape tune recipes/minilm.yaml --server http://127.0.0.1:8081 --measure 300

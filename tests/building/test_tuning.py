@@ -5,6 +5,7 @@ import random
 
 import pytest
 
+from anyshape.buckets import contains
 from anyshape.building.planning.cost_models import MeasuredCost
 from anyshape.building.planning.errors import PlanError
 from anyshape.building.planning.plan import plan_waste
@@ -31,7 +32,7 @@ def test_what_was_taken_before_is_taken_afterwards() -> None:
     present = [(100, 100), (200, 400), (400, 200)]
     tuned = tune({(90, 90): 50, (180, 120): 70, (999, 999): 3}, present)
     for bucket in outermost(present):
-        assert bucket in tuned.plan.buckets
+        assert any(contains(planned, bucket) for planned in tuned.plan.buckets)
     assert tuned.plan.histogram == {(90, 90): 50, (180, 120): 70}, "what fits nowhere is not planned for"
 
 
