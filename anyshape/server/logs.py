@@ -26,17 +26,17 @@ class ServerLogs:
                 parts.append("\n".join([f"--- the end of {self.folder / name}", *tail]))
         return "\n".join(parts) or f"The logs in {self.folder} say nothing."
 
-    def worker_died(self, model: str) -> bool:
-        """Whether a worker of the model failed to load it. (describe says UNLOADING in any case.)"""
+    def worker_died(self, model: str, version: str = "") -> bool:
+        """Whether a worker of the model, or of that version, failed to load it. (describe says UNLOADING.)"""
         text = self._text("model_log.log") + self._text("ts_log.log")
-        lines = [line for line in text.splitlines() if f"-{model}_" in line]  # W-9000-minilm_1.0
+        lines = [line for line in text.splitlines() if f"-{model}_{version}" in line]  # W-9000-minilm_1.0
         signs = ("Backend worker process died", "Auto recovery failed")
         return any(sign in line for line in lines for sign in signs)
 
-    def why_worker_died(self, model: str) -> str:
+    def why_worker_died(self, model: str, version: str = "") -> str:
         """The last error that a worker of the model raised, `Error: message`; "" where none is logged."""
         lines = self._text("model_log.log").splitlines()
-        found = [RAISED.search(line) for line in lines if f"-{model}_" in line]
+        found = [RAISED.search(line) for line in lines if f"-{model}_{version}" in line]
         raised = [match.group(1) for match in found if match]
         own = [error for error in raised if not OF_TORCHSERVE.match(error)]
         return (own or raised or [""])[-1]

@@ -122,9 +122,9 @@ def _register(client: Client, file: Path, packed: Packed, workers: int, tell: Te
         if len(states) >= workers and set(states) == {"READY"}:
             tell(f"{name} {version} is READY")
             return
-        if logs is not None and logs.worker_died(f"{name}_{version}"):
+        if logs is not None and logs.worker_died(name, version):
             time.sleep(0.5)  # the rest of the traceback
-            why = logs.why_worker_died(f"{name}_{version}")
+            why = logs.why_worker_died(name, version)
             raise ServeError(f"the worker of {name} {version} does not start{': ' + why if why else ''}")
         time.sleep(STEP)
     raise ServeError(
