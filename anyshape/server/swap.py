@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Optional
 
-from anyshape.archive import Packed, read_packed
+from anyshape.archive import Packed, read_packed, sha256
 from anyshape.errors import ConfigError
 from anyshape.recipe import parse_yaml
 from anyshape.server.checks import ServeError, check_archive
@@ -65,7 +65,8 @@ def swap(
             f"{archive} is version {version} of {name}, which is served already: build it with another "
             "--model-version"
         )
-    file = _into_store(archive, store, f"{name}-{version}.mar")
+    # Its hash in its name: what an earlier swap left in the server's own store must not stand for it.
+    file = _into_store(archive, store, f"{name}-{version}-{sha256(archive)[:8]}.mar")
     try:
         _register(client, file, packed, max(1, len(served[old].get("workers", []))), tell)
         _prove(client, packed, samples, len(served[old].get("workers", [])) or 1, tell)
