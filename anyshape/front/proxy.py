@@ -238,6 +238,7 @@ class Front:
             f"{request.method} {path} HTTP/1.1\r\nHost: {self._host}\r\n"
             f"Authorization: Bearer {self.watch.key}\r\nx-request-id: {request.id}\r\n"
             f"Content-Length: {len(request.body)}\r\n"
+            f"x-request-start: t={time.time() - time.perf_counter() + request.begun:.3f}\r\n"
         ).encode("ascii")
         for header in (b"content-type", b"traceparent"):
             if header in request.headers:

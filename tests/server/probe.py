@@ -36,6 +36,7 @@ class Probe:
             context.set_response_status(422, "Unprocessable Entity", i)
             return json.dumps({"code": 422, "type": "UnprocessableInput", "message": "as you say"})
         names = ("url_path", "x-request-id", "describe", "authorization", "content-type", "x-other")
+        names += ("x-request-start",)
         headers = {name: context.get_request_header(i, name) for name in names}
         headers["authorization"] = bool(headers["authorization"])
         return json.dumps({"sha256": hashlib.sha256(body).hexdigest(), "pid": os.getpid(), **headers})

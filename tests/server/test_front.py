@@ -52,7 +52,9 @@ def test_a_request_gets_through_whole_and_its_answer_back(front: Fronted) -> Non
 
 
 def test_what_a_client_sends_beside_the_body_stays_outside(front: Fronted) -> None:
-    seen = front.post("/predictions/probe", b"x", describe="True", X_Other="1").json()
+    before = time.time()
+    seen = front.post("/predictions/probe", b"x", describe="True", X_Other="1", X_Request_Start="t=1").json()
+    assert before - 0.01 <= float(seen["x-request-start"].removeprefix("t=")) <= time.time() + 0.01
     assert seen["describe"] is None
     assert seen["x-other"] is None
     assert seen["content-type"] == "text/plain"
