@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from opentelemetry.proto.collector.trace.v1 import trace_service_pb2
 
 from handler.tracing import create_tracing
 from tests.conftest import TextOf
 from tests.handler.frontend import Sent, Worker
 
-proto = pytest.importorskip("opentelemetry.proto.collector.trace.v1.trace_service_pb2")
 TRACE, PARENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 
 
@@ -31,7 +31,7 @@ class Collector(HTTPServer):
 class Take(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"]))
-        request = proto.ExportTraceServiceRequest.FromString(body)
+        request = trace_service_pb2.ExportTraceServiceRequest.FromString(body)
         assert isinstance(self.server, Collector)
         self.server.spans += [s for r in request.resource_spans for p in r.scope_spans for s in p.spans]
         self.send_response(200)
