@@ -28,6 +28,7 @@ QUERIES = {
     for target in panel["targets"]
 }
 OF_PROMETHEUS = {"up"}  # what a scrape adds
+ON_DEMAND = {"Requests5XX"}  # what TorchServe publishes from the first such answer on
 
 
 def send(server: Server, text_of: TextOf) -> None:
@@ -72,6 +73,8 @@ def test_every_metric_and_label_of_a_query_is_published(query: str, published: d
     asked = [pair for pair in selectors(plain(query)) if pair[0] not in OF_PROMETHEUS]
     assert asked or "up{" in query
     for name, labels in asked:
+        if name in ON_DEMAND - published.keys():
+            continue
         assert name in published, f"{name} in {query}"
         assert labels <= published[name] | {"le"}, f"{name} in {query}"
 
@@ -129,6 +132,8 @@ def asked(url: str, query: str) -> list[Any]:
 @pytest.mark.parametrize("name", QUERIES)
 def test_prometheus_answers_every_query_of_the_dashboard(name: str, prometheus: str) -> None:
     result = asked(prometheus, plain(QUERIES[name]))
+    if not result and any(metric in QUERIES[name] for metric in ON_DEMAND):
+        return  # it is understood, and there is none yet
     assert result, QUERIES[name]
     values = [float(series["value"][1]) for series in result]
     assert any(value == value for value in values), f"nothing but NaN: {QUERIES[name]}"
