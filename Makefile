@@ -99,6 +99,7 @@ lock: $(DEV)  ## write the requirements*.txt (everything, with hashes) from the 
 	$(LOCK) --python-version 3.11 --no-universal --python-platform linux \
 	    benchmarks/requirements-infinity.in -o benchmarks/requirements-infinity.txt
 	$(LOCK) --python-version 3.11 requirements/clients.in -o requirements/clients.txt
+	$(LOCK) --python-version 3.11 requirements/fuzz.in -o requirements/fuzz.txt
 	$(LOCK) --python-version 3.11 requirements/audit.in -o requirements/audit.txt
 	$(LOCK) --python-version 3.9 tests/oldest/requirements.in -o tests/oldest/requirements.txt
 
@@ -152,9 +153,16 @@ test-oldest: $(OLDEST)/done  ## run what the worker runs on Python 3.9 and torch
 	  $(patsubst %,tests/handler/test_%.py,bucketed_handler requests responses neighbours) \
 	  tests/tasks/test_text.py tests/backends/test_backends.py
 
-# FAULTS: pytest's choice among them. FAULTS_SEED, FAULTS_CLIENTS, FAULTS_BODIES and FAULTS_MINUTES say how, and how much.
-test-faults: $(DEV) $(FRONT) $(WEIGHTS)  ## kill, fill and flood real servers under honest clients that check every answer
-	FAULTS_CLIENTS=$${FAULTS_CLIENTS:-32} $(BIN)/python -m pytest tests/server/test_faults.py tests/server/faults $(ARGS)
+FUZZ := .venv/fuzz
+
+$(FUZZ)/done: requirements/fuzz.txt $(RUNTIME)
+	$(PYTHON) -m venv $(FUZZ)
+	$(subst $(BIN),$(FUZZ)/bin,$(INSTALL)) -r requirements/fuzz.txt
+	@touch $@
+
+# FAULTS_SEED, FAULTS_CLIENTS, FAULTS_BODIES, FAULTS_EXAMPLES and FAULTS_MINUTES say how, and how much.
+test-faults: $(DEV) $(FRONT) $(FUZZ)/done  ## kill, fill and flood real servers under honest clients that check every answer
+	FAULTS_CLIENTS=$${FAULTS_CLIENTS:-32} $(BIN)/python -m pytest -m faults tests/server $(ARGS)
 
 test-browser: $(DEV) $(WEIGHTS)  ## run the tests that need Chromium
 	$(BIN)/python -m pytest -m browser $(ARGS)

@@ -36,11 +36,14 @@ class AccessLog:
         if not self._lines:
             return
         lines, self._lines = self._lines, []
+        data = b"\n".join(lines) + b"\n"
         try:
             file = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
             try:
-                os.write(file, b"\n".join(lines) + b"\n")
                 size = os.fstat(file).st_size
+                if os.write(file, data) < len(data):  # the disk is full now: no half lines
+                    os.ftruncate(file, size)
+                    self.dropped += len(lines)
             finally:
                 os.close(file)
             if size > LARGEST:

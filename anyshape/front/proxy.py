@@ -33,7 +33,7 @@ from anyshape.front.errors import (
     headers_of,
 )
 from anyshape.front.meaning import RETRIED, meaning
-from anyshape.front.routes import Route, find_route
+from anyshape.front.routes import Route, find_route, words_of
 from anyshape.front.settings import FrontSettings
 from anyshape.front.tokens import Tokens
 from anyshape.front.upstream import Answer, Headers, HungUp, Upstream
@@ -134,10 +134,9 @@ class Front:
         """The answer to a request, whatever happens; logged and counted."""
         given = request.header(b"x-request-id")
         request.id = given if _ID.fullmatch(given) else new_id()
-        route = Route()
+        route = Route(words=words_of(request.path))
         try:
             if request.refused is not None:
-                route = _words_of(request)
                 raise request.refused
             route = find_route(request.method, request.path)
             reply = self._local(route) if route.local else await self._ask(request, route)
@@ -155,6 +154,8 @@ class Front:
     def _local(self, route: Route) -> Reply:
         if route.local == "live":
             return Reply(200, [JSON], b'{"status":"live"}')
+        if route.model and self._unknown(route.model):
+            raise NotFound(f"no model {route.model} is served here")
         missing = self.missing(route.model)
         if self.draining:
             raise NotReady("the front is shutting down", 5)
@@ -169,6 +170,10 @@ class Front:
         names = [model] if model else list(self.settings.models or self.watch.models) or ["any model"]
         found = {name: self.watch.find(name) for name in names}
         return [name for name, it in found.items() if it is None or not _ready(it.version())]
+
+    def _unknown(self, name: str) -> bool:
+        """Whether a model is neither registered nor expected."""
+        return self.watch.up and name not in self.watch.models and name not in self.settings.models
 
     async def _ask(self, request: Request, route: Route) -> Reply:
         """TorchServe's answer. Raises Refused for what its errors mean."""
@@ -232,6 +237,8 @@ class Front:
         path = f"/predictions/{name}"
         if route.version or route.behind:
             if not number:
+                if self._unknown(name):
+                    raise NotFound(f"no model {name} is served here")
                 raise NotReady(f"{name} is not there", self.watch.wait_seconds(None))
             path += f"/{number}" + (f"/{route.behind}" if route.behind else "")
         head = (
@@ -292,14 +299,6 @@ def new_id() -> str:
 
 def _ready(version: Optional[Version]) -> bool:
     return version is not None and version.ready > 0
-
-
-def _words_of(request: Request) -> Route:
-    """Whose words an error at a request's path is told in; ours where the path means nothing."""
-    try:
-        return find_route("POST", request.path)
-    except Refused:
-        return Route()
 
 
 def _type_of(body: bytes) -> str:

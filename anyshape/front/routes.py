@@ -93,6 +93,12 @@ def _find(path: str) -> Optional[Route]:
     return None
 
 
+def words_of(path: str) -> str:
+    """Whose clients ask at a path, also where nothing is there: errors are told in their words."""
+    match = _PREDICTIONS.fullmatch(path)
+    return _words((match[3] or "") if match else path[1:])
+
+
 def _words(behind: str) -> str:
     """Whose words the handler uses at a path behind a version."""
     if behind.startswith("v2/") or behind == "infer":

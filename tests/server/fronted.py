@@ -18,9 +18,19 @@ from tests.server.served import Served
 class Fronted(Served):
     """A server with the front before it; `options` as on the command line."""
 
-    def __init__(self, folder: Path, model: str, *options: str, environment: Optional[dict[str, str]] = None):
+    def __init__(
+        self,
+        folder: Path,
+        model: str,
+        *options: str,
+        environment: Optional[dict[str, str]] = None,
+        run: Optional[Path] = None,
+    ):
         (self.port,) = free_ports(1)
         super().__init__(folder, model, environment, "--front", "--front-port", str(self.port), *options)
+        if run is not None:
+            self.command[self.command.index("--run") + 1] = str(run)
+            self.run = run
         self.url = f"http://127.0.0.1:{self.port}"
         self.http = httpx.Client(timeout=90, limits=httpx.Limits(max_connections=128), trust_env=False)
 

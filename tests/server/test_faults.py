@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import shutil
 import signal
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +18,7 @@ import pytest
 
 from tests.server.fronted import Fronted
 from tests.server.honest import Honest, Told
+from tests.server.hostile import Hostile
 from tests.server.probe import make_probe
 
 CLIENTS = int(os.environ.get("FAULTS_CLIENTS", "16"))
@@ -71,6 +75,7 @@ def test_with_two_workers_a_killed_one_costs_nobody_an_answer(front: Fronted) ->
     assert honest.told.longest < 20
 
 
+@pytest.mark.faults
 def test_where_the_only_worker_dies_nobody_waits_for_it(tmp_path: Path) -> None:
     make_probe(tmp_path, workers=1)
     with Fronted(tmp_path, "probe", environment={**os.environ, "PROBE_LOAD_SECONDS": "6"}) as front:
@@ -90,6 +95,7 @@ def test_where_the_only_worker_dies_nobody_waits_for_it(tmp_path: Path) -> None:
         assert longest < took / 2, "somebody waited for the worker instead of being told"
 
 
+@pytest.mark.faults
 def test_workers_come_and_go_without_a_loss(front: Fronted) -> None:
     with Honest(front, clients=CLIENTS, seed=SEED) as honest:
         for workers in (1, 3, 2):
@@ -103,6 +109,7 @@ def test_workers_come_and_go_without_a_loss(front: Fronted) -> None:
     assert set(honest.told.statuses) == {200}, honest.told
 
 
+@pytest.mark.faults
 def test_a_new_version_takes_over_and_the_old_one_goes_without_a_loss(front: Fronted) -> None:
     """Also for paths that name no version, which the front sends to the default one."""
     make_probe(front.store.parent, workers=2, version="2.0", queue=200)
@@ -141,6 +148,7 @@ def test_torchserve_is_started_again_and_tokens_stay_good(front: Fronted) -> Non
     assert [process for process in before if process.is_running()] == []
 
 
+@pytest.mark.faults
 def test_the_front_itself_is_started_again(front: Fronted) -> None:
     family(front, "anyshape front")[0].kill()
     time.sleep(0.5)
@@ -154,6 +162,87 @@ def test_the_front_itself_is_started_again(front: Fronted) -> None:
             time.sleep(0.1)
     wait_ready(front)
     assert front.post("/predictions/probe", b"x").status_code == 200
+
+
+@pytest.mark.faults
+def test_of_two_models_in_one_server_one_that_fails_leaves_the_other_alone(tmp_path: Path) -> None:
+    make_probe(tmp_path, queue=200)
+    make_probe(tmp_path, "other", queue=200)
+    with Fronted(tmp_path, "probe", "--model", "other", "--front-model", "probe") as front:
+        with Honest(front, clients=CLIENTS, seed=SEED) as honest:
+            for _ in range(5):
+                honest.wait_for(50)
+                died = front.post("/predictions/other", b"die")
+                assert died.status_code == 503, died.text
+                assert "retry-after" in died.headers
+                assert front.http.get(f"{front.url}/readyz/probe").status_code == 200
+            honest.wait_for(50)
+        none_lost(honest.told)
+        assert set(honest.told.statuses) == {200}, honest.told
+
+
+@pytest.mark.faults
+def test_a_disk_that_fills_up_while_serving_costs_no_answer(tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(disk)]
+    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True, check=False).returncode != 0:
+        pytest.skip("only root mounts a small disk, and not everywhere")
+    try:
+        make_probe(tmp_path, workers=2, queue=200)
+        with Fronted(tmp_path, "probe", run=disk / "run") as front:
+            with Honest(front, clients=CLIENTS, seed=SEED) as honest:
+                honest.wait_for(50)
+                filler = disk / "filler"
+                with filler.open("wb") as out, contextlib.suppress(OSError):
+                    while True:
+                        out.write(bytes(1 << 16))
+                        out.flush()
+                assert shutil.disk_usage(disk).free == 0
+                honest.wait_for(300)
+                filler.unlink()
+                honest.wait_for(50)
+            none_lost(honest.told)
+            assert set(honest.told.statuses) == {200}, honest.told
+            assert front.logged(status=200)
+    finally:
+        subprocess.run(["umount", "-l", str(disk)], check=True)
+
+
+@pytest.mark.faults
+def test_memory_and_descriptors_stay_flat(front: Fronted) -> None:
+    """For FAULTS_MINUTES, with hostile clients beside honest ones."""
+    seconds = 60 * float(os.environ.get("FAULTS_MINUTES", "2"))
+    with Honest(front, clients=CLIENTS, seed=SEED) as honest:
+        samples = []
+        warmed, ends = time.monotonic() + seconds / 2, time.monotonic() + seconds
+        number = 0
+        while time.monotonic() < ends:
+            number += 1
+            sent = Hostile(front.port, "probe", front.token, count=200, seed=SEED + number).run()
+            assert [bad for bad in sent.bad if bad[1] != 503] == []
+            if time.monotonic() > warmed:
+                samples.append(usage(front))
+    none_lost(honest.told)
+    assert set(honest.told.statuses) == {200}, honest.told
+    for name in samples[0]:
+        memory, files = zip(*(sample[name] for sample in samples))
+        half = len(samples) // 2
+        early, late = max(memory[:half] or memory), max(memory[half:])
+        print(f"{name}: {early / 1e6:.1f} MB, then {late / 1e6:.1f} MB; files {min(files)} to {max(files)}")
+        assert max(files[half:]) <= max(files[:half] or files) + 2 * CLIENTS
+        if name != "java":  # its heap grows to what it was allowed, and is collected when it likes
+            assert late <= early * 1.02 + 1e6
+
+
+def usage(front: Fronted) -> dict[str, tuple[int, int]]:
+    """{process: (resident bytes, open files)} of the front, the frontend and the workers together."""
+    names = {"front": "anyshape front", "java": "org.pytorch.serve", "workers": "model_service_worker"}
+    found = {name: family(front, command) for name, command in names.items()}
+    return {
+        name: (sum(p.memory_info().rss for p in processes), sum(p.num_fds() for p in processes))
+        for name, processes in found.items()
+    }
 
 
 def test_at_sigterm_every_request_in_hand_is_answered(front: Fronted) -> None:

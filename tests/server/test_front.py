@@ -81,7 +81,7 @@ def test_health_needs_no_token_and_speaks_of_the_model(front: Fronted) -> None:
     ):
         assert httpx.get(front.url + path).status_code == 200, path
     missing = httpx.get(f"{front.url}/readyz/nosuch")
-    assert error_of(missing) == (503, "NotReady")
+    assert error_of(missing) == (404, "NotFound")
     assert "nosuch" in missing.json()["message"]
     assert httpx.head(f"{front.url}/livez").content == b""
 
@@ -131,6 +131,9 @@ def test_tokens_overlap_and_end_without_a_restart(front: Fronted) -> None:
 
 def test_errors_of_the_frontend_are_told_as_the_projects_own(front: Fronted) -> None:
     assert error_of(front.post("/predictions/nosuch", b"x")) == (404, "NotFound")
+    assert front.post("/v2/models/nosuch/infer", b"{}").json() == {"error": "no model nosuch is served here"}
+    assert front.post("/v2/models/no such/infer", b"{}").status_code == 404
+    assert "error" in front.post("/v1/nothing", b"{}").json()["error"]["type"]
     assert error_of(front.post("/predictions/probe/9.0", b"x")) == (404, "VersionNotFound")
     assert error_of(front.post("/nowhere", b"x")) == (404, "NotFound")
     for path in (
