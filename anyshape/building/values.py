@@ -98,6 +98,12 @@ def place_of(error: Exception) -> str:
     return _line(*found[-1]) if found else "its code"
 
 
+def model_line() -> str:
+    """The innermost line of other people's code that is running, "" for none."""
+    frame = _model_frame()
+    return _line(frame) if frame is not None else ""
+
+
 def _frozen(place: str, what: str) -> BuildError:
     return BuildError(
         f"handler.model: {place} reads {what} in Python, and every input would get what one example got: "

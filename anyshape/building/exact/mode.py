@@ -29,7 +29,7 @@ H = TypeVar("H", bound=Handler)
 HANDLERS: Dict[str, Handler] = {}
 
 # Operations that know what to do with a height or width; for others it is a number like any other.
-_FOLLOWS = {
+FOLLOWS = {
     *(
         "adaptive_avg_pool2d",
         "expand",
@@ -44,7 +44,6 @@ _FOLLOWS = {
     *("empty", "full", "new_full", "ones", "zeros"),
     *("new_zeros", "repeat", "reshape", "setitem", "unflatten", "upsample", "view"),
 }
-_NUMBERS = {"as_tensor", "scalar_tensor", "tensor"}  # make a number a tensor
 
 
 def handles(*operations: str) -> Callable[[H], H]:
@@ -147,12 +146,14 @@ class ExactMode(TorchFunctionMode):
 
     What no handler knows is noted in ``space.unknown`` and run as it is, so that one pass names all.
     releases: the model takes a pixel mask itself; flattening space into a sequence hands over to it.
+    done: called with each operation, its arguments and its result.
     """
 
     def __init__(self, space: Space, releases: bool) -> None:
         super().__init__()
         self.space = space
         self.releases = releases
+        self.done: Optional[Callable[..., Any]] = None
         space.flattens = not releases
 
     def __torch_function__(
@@ -162,15 +163,20 @@ class ExactMode(TorchFunctionMode):
         args: Tuple[Any, ...] = (),
         kwargs: Optional[Dict[str, Any]] = None,
     ) -> Any:
-        kwargs = kwargs or {}
+        result = self._called(func, args, kwargs or {})
+        if self.done is not None:
+            self.done(func, args, kwargs or {}, result)
+        return result
+
+    def _called(self, func: Callable[..., Any], args: Tuple[Any, ...], kwargs: Dict[str, Any]) -> Any:
         operands = list(tensors_in([*args, *kwargs.values()]))
         if not any(map(reads.from_picture, operands)):
             if _is_shape_of_weight(func, args, kwargs):  # torch.jit.trace would give tensors, and sizes lose
                 return torch.Size(shape_of(args[0]))  # themselves in arithmetic with those
             if names.name_of(func) in SIZED and any(map(_by_size, (*args, *kwargs.values()))):
                 return self._run(names.name_of(func), func, args, kwargs, operands)
-            if getattr(func, "__name__", "") in _NUMBERS:
-                args = frozen(args)
+            if names.name_of(func) not in FOLLOWS:  # a value made of a size: ones(1) * height, arange(height)
+                args, kwargs = frozen(args), {key: frozen(value) for key, value in kwargs.items()}
             return func(*args, **kwargs)
         given = str(getattr(func, "__name__", ""))
         self.space.seen += 1
@@ -200,7 +206,7 @@ class ExactMode(TorchFunctionMode):
         kwargs: Dict[str, Any],
         operands: List[Tensor],
     ) -> Any:
-        if name not in _FOLLOWS:
+        if name not in FOLLOWS:
             args = frozen(args)
             kwargs = {key: frozen(value) for key, value in kwargs.items()}
         sized = name in SIZED and any(map(_by_size, (*args, *kwargs.values())))
@@ -209,6 +215,8 @@ class ExactMode(TorchFunctionMode):
         if name in reads.VALUES_OF_FIRST and name not in HANDLERS and region_of(operands[0]) is None:
             return func(*args, **kwargs)  # a weight in the picture's dtype, say
         try:
+            if any(region.space is not self.space for region in map(region_of, operands) if region):
+                raise NotExact("the model keeps a tensor of another picture")
             if kwargs.get("out") is not None:
                 raise NotExact("out= is not followed")
             if name in HANDLERS:

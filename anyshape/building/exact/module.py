@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from contextlib import contextmanager, nullcontext
-from typing import Any, ContextManager, Dict, Iterator, List, NamedTuple, Optional, Tuple
+from contextlib import nullcontext
+from typing import Any, ContextManager, Dict, List, NamedTuple, Optional, Sequence, Set, Tuple
 
 import torch
 from torch import Tensor, nn
@@ -24,7 +24,8 @@ from anyshape.building.exact import (
 )
 from anyshape.building.exact.mode import ExactMode
 from anyshape.building.exact.region import Flat, Region, Space, region_of, shape_of
-from anyshape.building.exact.replaced import replaced
+from anyshape.building.exact.replaced import as_traced, replaced
+from anyshape.building.exact.steps import Alike, Step, step
 from anyshape.building.exact.unseen import UnseenMode
 from anyshape.building.outputs import tensors_of
 
@@ -67,10 +68,13 @@ class ExactPadding(nn.Module):
     uncut: the outputs that cannot be cut to the picture, by their number, and why; likewise.
     heights, widths: the valid sizes that the unpadded model takes within this bucket, likewise; for
     others (an odd side in a UNet, say) there is no unpadded answer to compare with.
+    decided: lines of the model's code that compute something else for other sizes, and how many sizes were
+    left for each.
     in_place: padding is overwritten in place and only as far as the next window looks; set it to False
     for compilers that know whole tensors only.
     handed_over, noise: the operations that hand over to the model's own mask, known likewise, and how
     large the noise is that padding is given there: an answer that changes with it shows a mask that leaks.
+    steps: a list to which the operations of the next forward pass are written, as `unlike` needs them.
     """
 
     spatial: Tuple[Tuple[int, ...], ...]
@@ -87,6 +91,8 @@ class ExactPadding(nn.Module):
         self.widths = ()
         self.handed_over: Tuple[str, ...] = ()
         self.noise = 0.0
+        self.steps: Optional[List[Step]] = None
+        self.decided: Dict[str, int] = {}
         self._takes_mask = "pixel_mask" in inspect.signature(model.forward).parameters
 
     def forward(self, pixel_values: Tensor, valid_size: Tensor) -> Tuple[Tensor, ...]:
@@ -120,7 +126,8 @@ class ExactPadding(nn.Module):
             extra["pixel_mask"] = space.attach(mask, region)
         try:
             modes = ExactMode(space, releases=self._takes_mask)
-            with _watching(space, pixel_values), _as_traced(), modes, replaced():
+            modes.done = self._note if self.steps is not None else None
+            with _watching(space, pixel_values), as_traced(), modes, replaced():
                 answer = self.model(pixels, **extra)
         except Exception as error:
             if space.unknown:
@@ -134,24 +141,40 @@ class ExactPadding(nn.Module):
         self.spatial = tuple(cut.places for cut in cuts)
         self.uncut = {index: cut.reason for index, cut in enumerate(cuts) if cut.reason}
         space.settle()
+        self.decided = dict(space.decided)
         self.heights, self.widths = (
             tuple(size for size, taken in enumerate(accepted) if taken and size)
             for accepted in space.accepted
         )
         return (*(cut.output for cut in cuts), *(cut.size for cut in cuts if cut.size is not None))
 
+    def _note(self, func: Any, args: Any, kwargs: Dict[str, Any], result: Any) -> None:
+        done = step(func, args, kwargs, result)
+        if done is not None and self.steps is not None:
+            self.steps.append(done)
 
-@contextmanager
-def _as_traced() -> Iterator[None]:
-    """What asks whether it is traced gets the answer that it gets when it is compiled: libraries then take
-    the path that is right for every size, as an interpolation of positions that one size could do without."""
-    jit: Any = torch.jit  # which does not say that it exports this
-    asked = jit.is_tracing
-    jit.is_tracing = lambda: True
-    try:
-        yield
-    finally:
-        jit.is_tracing = asked
+    def unlike(self, shape: Sequence[int], dtype: Any) -> Tuple[Set[int], Set[int]]:
+        """Of the `heights` and `widths` of the forward pass whose `steps` were written, those for which the
+        model does something else than in this bucket, of pixels of that shape. Raises UnknownOperation where
+        height and width decide it together, or where hardly a size is left."""
+        sides = (self.heights, self.widths)
+        if self.steps is None or self._takes_mask or len(shape) != 4:
+            return (set(), set())
+        compared = Alike(self.model, self.steps, shape, dtype)
+        *found, both = compared.unlike(*sides)
+        for side, bad in enumerate(found):
+            if 2 * len(bad) > len(sides[side]):
+                example = (max(bad), shape[3]) if side == 0 else (shape[2], max(bad))
+                both[compared.differs(*example) or ""] = len(bad)
+        if both:
+            raise UnknownOperation(
+                [
+                    f"{name} (what it is given depends on the picture's size by way of a function that is "
+                    "not followed, such as math.sqrt or range, or by a height and a width together)"
+                    for name in both
+                ]
+            )
+        return (found[0], found[1])
 
 
 def _watching(space: Space, pixels: Tensor) -> ContextManager[Any]:

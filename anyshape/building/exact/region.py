@@ -22,6 +22,7 @@ from anyshape.building.exact.axis import NotExact as NotExact
 from anyshape.building.exact.axis import Table as Table
 from anyshape.building.exact.axis import formula_of
 from anyshape.building.exact.side import Area, Known, area, known
+from anyshape.building.values import model_line
 
 _ATTRIBUTE = "_valid_region"
 LONG = 4096  # tables beyond this are worked out where that is possible, and not looked up
@@ -43,6 +44,7 @@ class Region:
         self.batch = batch
         self.own = own
         self.mask = mask
+        self.space: Optional[Space] = None  # the forward pass that it belongs to
         self._fill: Optional[float] = None
         self._filled_at = 0
         self._writes = [0]  # shared by all views of one memory: how often it was written in place
@@ -116,7 +118,9 @@ class Space:
         self.seen = 0  # above 0 while an operation runs that the mode has seen
         self.reading = False  # while one runs that was named as a read
         self.read: Dict[Tuple[int, int], Axis] = {}  # what int() made plain, by side and number
+        self._places: Dict[Tuple[int, int], str] = {}  # the lines of the model's code that did
         self.used: Set[Tuple[int, int]] = set()  # those that an operation was then given
+        self.decided: Dict[str, int] = {}  # lines of the model's code, and how many sizes were left for them
         self.accepted = ([True] * (height + 1), [True] * (width + 1))
         self._noted: Dict[int, Table] = {}  # by id: the tables that `accepted` knows, kept alive here
         self._valid = (valid_size[:, 0], valid_size[:, 1])
@@ -127,6 +131,7 @@ class Space:
         """A number that the model made plain with int(); later ones that equal it are taken for it."""
         if len(set(table)) > 1:
             known = self.read.setdefault((side, table[-1]), Axis(side, table))
+            self._places.setdefault((side, table[-1]), model_line())
             self.keep(side, table, known.table)  # where two give one number, later ones could be either
 
     def followed(self, side: int, number: Any) -> Optional[Axis]:
@@ -143,12 +148,23 @@ class Space:
         they are the same."""
         for key, axis in self.read.items():
             if key not in self.used:
-                self.keep(axis.side, axis.table, [axis.length] * len(axis.table))
+                same = [number == axis.length for number in axis.table]
+                self.leave(axis.side, same, self._places[key])
 
     def keep(self, side: int, table: Sequence[Any], numbers: Sequence[Any]) -> None:
         """Accept only the pictures for which a table has these numbers."""
+        self.leave(side, [a == b for a, b in zip(table, numbers)])
+
+    def leave(self, side: int, same: Sequence[bool], place: str = "") -> None:
+        """Accept no picture of a size for which the model would have computed something else here, or at
+        the line of its code that is given."""
         accepted = self.accepted[side]
-        accepted[:] = [before and a == b for before, a, b in zip(accepted, table, numbers)]
+        kept = [before and now for before, now in zip(accepted, same)]
+        lost = sum(accepted) - sum(kept)
+        if lost:
+            place = place or model_line()
+            self.decided[place] = self.decided.get(place, 0) + lost
+            accepted[:] = kept
 
     def side(self, axis: Any) -> int:
         """How far an axis reaches, as the model sees it: a number that knows where it comes from."""
@@ -201,6 +217,7 @@ class Space:
             d: a for d, a in region.axes.items() if any(set(p.table) - {0} != {p.length} for p in a.parts)
         }
         forget(tensor)
+        region.space = self
         if region.axes:
             setattr(tensor, _ATTRIBUTE, region)
         return tensor
@@ -288,7 +305,7 @@ class Space:
             other = torch.full((), value, dtype=tensor.dtype, device=tensor.device)
             result = torch.where(inside, tensor, other)
         region = Region(region.axes, region.batch, own=True, mask=region.mask)
-        region.fill = value
+        region.fill, region.space = value, self
         setattr(result, _ATTRIBUTE, region)
         return result
 

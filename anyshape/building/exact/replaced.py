@@ -10,6 +10,7 @@ import sys
 from contextlib import contextmanager
 from typing import Any, Dict, Iterator, List, Tuple
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -30,6 +31,19 @@ REPLACED: Dict[Tuple[str, str], Any] = {
     (f"transformers.models.{family}.modeling_{family}", "apply_tf_padding"): same_padding
     for family in _FAMILIES
 }
+
+
+@contextmanager
+def as_traced() -> Iterator[None]:
+    """What asks whether it is traced gets the answer that it gets when it is compiled: libraries then take
+    the path that is right for every size, as an interpolation of positions that one size could do without."""
+    jit: Any = torch.jit  # which does not say that it exports this
+    asked = jit.is_tracing
+    jit.is_tracing = lambda: True
+    try:
+        yield
+    finally:
+        jit.is_tracing = asked
 
 
 @contextmanager

@@ -36,8 +36,7 @@ class Known:
         return self.plain()
 
     def keep(self, same: Sequence[bool]) -> None:
-        accepted = self.space.accepted[self.side]
-        accepted[:] = [before and now for before, now in zip(accepted, same)]
+        self.space.leave(self.side, same)
 
     def others(self, other: Any) -> Optional[Sequence[Number]]:
         """The other operand for every size; None where it belongs to the other side of the picture."""
@@ -107,8 +106,8 @@ class Area(int):
     extra: int
 
     def freeze(self) -> int:
-        for accepted, table in zip(self.space.accepted, self.sides):
-            accepted[:] = [before and number == table[-1] for before, number in zip(accepted, table)]
+        for side, table in enumerate(self.sides):
+            self.space.leave(side, [number == table[-1] for number in table])
         return int(self)
 
     def keep(self, same: Callable[[Number], bool]) -> None:
@@ -125,7 +124,7 @@ class Area(int):
         shares = [sum(kept[side]) / max(1, sum(self.space.accepted[side])) for side in (0, 1)]
         side = 0 if shares[0] >= shares[1] else 1
         if kept[side][-1]:
-            self.space.accepted[side][:] = kept[side]
+            self.space.leave(side, kept[side])
         else:  # not even the bucket's own height goes with every width, or its width with every height
             self.freeze()
 

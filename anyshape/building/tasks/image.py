@@ -64,18 +64,28 @@ class ImageBuilder(TaskBuilder):
         exact: Any = model.exact
         sides: Tuple[Dict[int, bool], Dict[int, bool]] = ({}, {})
         cuts: List[List[int]] = [[0, 0] for _ in range(self.task.outputs)]
+        decided: Dict[str, int] = {}
         for bucket in self.task.buckets:
             tensors = PaddingBuffers(self.task.inputs).fill(bucket, 1, [self.sample(bucket, 0)])
+            exact.steps = []
             with torch.no_grad():
                 model(*tensors)
+            dtype = next((p.dtype for p in exact.parameters()), torch.float32)
+            unlike = exact.unlike(tuple(tensors[0].shape), dtype)
+            exact.steps = None
+            decided.update(exact.decided)
             for cut, places in zip(cuts, exact.spatial):
                 cut[:] = [
                     max(pair) for pair in zip(cut, places or (0, 0))
                 ]  # one that is whole here is cut there
-            for known, limit, taken in zip(sides, bucket, (set(exact.heights), set(exact.widths))):
+            likes = [set(each) - bad for each, bad in zip((exact.heights, exact.widths), unlike)]
+            for known, limit, taken in zip(sides, bucket, likes):
                 for side in range(self.task.multiple, limit + 1, self.task.multiple):
                     known[side] = known.get(side, True) and side in taken
         heights, widths = ([side for side in sorted(known) if known[side]] for known in sides)
+        for taken, least_side in zip((heights, widths), map(min, zip(*self.task.buckets))):
+            if not taken or taken[0] > least_side:
+                raise ConfigError(_decided(decided))
 
         def takes(side: int) -> bool:
             return _refusal(lambda pixels: reference(pixels, zeros), self.task.channels, (side, side)) is None
@@ -176,6 +186,16 @@ def _must_take(model: Callable[..., Any], channels: int, bucket: Bucket) -> None
         advice = f"try {nearest}, and handler.task_options.multiple_of: {step}"
     raise ConfigError(
         f"handler.buckets: the model takes no picture of {bucket_name(bucket)} ({refusal}): {advice}"
+    )
+
+
+def _decided(places: Dict[str, int]) -> str:
+    """What the build says where no size is left that all buckets take."""
+    place = max(places, key=lambda each: places[each]) if places else "it"
+    return (
+        f"handler.model: {place} makes something of the picture's size that is not followed, and is right in "
+        "one bucket for a size that is wrong in another. Give one bucket, of the size that all pictures "
+        "have, or let the model leave it to an interpolation, an adaptive pooling or a slice from the front"
     )
 
 

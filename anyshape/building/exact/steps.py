@@ -1,0 +1,200 @@
+"""What a model does, operation by operation: in a bucket it must be what it does for each picture alone.
+
+A size that is read by a function written in C (``math.sqrt``, ``range``, a look-up in a dict or a list) is
+the bucket's and nothing else, and what Python then decides goes unseen. So the operations that ran in the
+bucket are written down, with the shapes and numbers that they had and what the regions say of other sizes;
+and the plain model runs once more for other sizes, on tensors without memory. Where it does something else,
+its answers would be others.
+"""
+
+from __future__ import annotations
+
+import copy
+import random
+from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence, Set, Tuple
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from anyshape.building.exact import names, reads
+from anyshape.building.exact.mode import FOLLOWS, tensors_in
+from anyshape.building.exact.region import Flat, region_of, shape_of
+from anyshape.building.exact.replaced import as_traced, replaced
+from anyshape.building.exact.side import Area, Known
+
+SIZES = 128  # pairs of a height and a width that are tried in a bucket
+# Their numbers are places and sizes of the picture, which the result's shape shows.
+_SHAPED = FOLLOWS | {"setitem", "select", "index_select", "pad", "permute", "movedim"}
+
+
+class Step(NamedTuple):
+    """One operation. numbers: what it was given beside tensors; shapes: of its results, each dimension a
+    number or an axis of the picture."""
+
+    name: str
+    numbers: Tuple[Any, ...]
+    shapes: Tuple[Tuple[Any, ...], ...]
+
+
+def step(func: Any, args: Any, kwargs: Dict[str, Any], result: Any) -> Optional[Step]:
+    """None for a question, and a read of a value."""
+    name = names.name_of(func)
+    if names.is_question(name) or getattr(func, "__name__", "") in reads.READS:
+        return None
+    numbers = () if name in _SHAPED else tuple(_numbers([args, kwargs]))
+    return Step(name, numbers, tuple(map(_shape, tensors_in([result]))))
+
+
+def _numbers(values: Any) -> Iterator[Any]:
+    if isinstance(values, (bool, int, float, str)):
+        yield values
+    elif isinstance(values, (list, tuple)):
+        for value in values:
+            yield from _numbers(value)
+    elif isinstance(values, dict):
+        for name in sorted(values):
+            yield from _numbers(values[name])
+
+
+def _shape(tensor: Tensor) -> Tuple[Any, ...]:
+    region = region_of(tensor)
+    shape: List[Any] = list(shape_of(tensor))
+    for dim, axis in region.axes.items() if region is not None else ():
+        shape[dim] = axis
+    return tuple(shape)
+
+
+class Watching(TorchFunctionMode):
+    """Writes down the steps of a model that just runs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.steps: List[Step] = []
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: Tuple[Any, ...] = (),
+        kwargs: Optional[Dict[str, Any]] = None,
+    ) -> Any:
+        result = func(*args, **(kwargs or {}))
+        done = step(func, args, kwargs or {}, result)
+        if done is not None:
+            self.steps.append(done)
+        return result
+
+
+class Alike:
+    """Compares what `model` does for a picture alone with its steps in a bucket.
+
+    shape: of the pixels in the bucket, [1, C, H, W]. `None` is the answer to every question where the model
+    does not run without memory, or does something else there for the bucket's own size.
+    """
+
+    def __init__(self, model: nn.Module, steps: Sequence[Step], shape: Sequence[int], dtype: Any) -> None:
+        self._steps, self._shape, self._dtype = steps, list(shape), dtype
+        try:
+            self._model: Optional[nn.Module] = without_memory(model)
+            if self.differs(*shape[2:]) is not None:
+                self._model = None
+        except Exception:  # models refuse in many ways
+            self._model = None
+
+    def differs(self, height: int, width: int) -> Optional[str]:
+        """The operation that is another one, or is given something else, for a picture of this size."""
+        if self._model is None:
+            return None
+        watching = Watching()
+        pixels = torch.empty(*self._shape[:2], height, width, dtype=self._dtype, device="meta")
+        try:
+            with torch.no_grad(), torch.device("meta"), as_traced(), watching, replaced():
+                self._model(pixels)
+        except Exception:  # where it takes no picture of this size, there is nothing to be wrong
+            if (height, width) == tuple(self._shape[2:]):
+                raise
+            return None
+        for one, other in zip(self._steps, watching.steps):
+            if one.name != other.name or not _same(one, other, (height, width)):
+                return one.name
+        more = [*self._steps[len(watching.steps) :], *watching.steps[len(self._steps) :]]
+        return more[0].name if more else None
+
+    def unlike(
+        self, heights: Sequence[int], widths: Sequence[int]
+    ) -> Tuple[Set[int], Set[int], Dict[str, int]]:
+        """Heights and widths for which it differs, and by which operation how often where only both together
+        decide it."""
+        bad: Tuple[Set[int], Set[int]] = (set(), set())
+        both: Dict[str, int] = {}
+        if self._model is None or not heights or not widths:
+            return (*bad, both)
+        tall, wide = self._shape[2:]
+        for height, width in _pairs(heights, widths):
+            if height in bad[0] or width in bad[1]:
+                continue
+            found = self.differs(height, width)
+            if found is None:
+                continue
+            alone = (self.differs(height, wide), self.differs(tall, width))
+            if alone[0] is not None and not bad[0]:
+                bad[0].update(each for each in heights if self.differs(each, wide) is not None)
+            if alone[1] is not None and not bad[1]:
+                bad[1].update(each for each in widths if self.differs(tall, each) is not None)
+            if alone == (None, None):
+                both[found] = both.get(found, 0) + 1
+        return (*bad, both)
+
+
+def _pairs(heights: Sequence[int], widths: Sequence[int]) -> Iterator[Tuple[int, int]]:
+    """Every height and every width at least once, where that is not too often."""
+    draw = random.Random(0)
+    count = min(SIZES, max(len(heights), len(widths)))
+    drawn = []
+    for sides in (heights, widths):
+        ends = sorted({min(sides), max(sides)})
+        chosen = draw.sample(sorted(sides), min(count, len(sides)))
+        while len(chosen) < count:
+            chosen.append(draw.choice(sides))
+        chosen[: len(ends)] = ends if count > 2 else chosen[: len(ends)]
+        draw.shuffle(chosen)
+        drawn.append(chosen)
+    yield from zip(*drawn)
+
+
+def _same(one: Step, other: Step, size: Tuple[int, int]) -> bool:
+    """Whether a step in the bucket would have had these numbers and shapes for a picture of this size."""
+    numbers = len(one.numbers) == len(other.numbers) and all(
+        _at(mine, size) == its for mine, its in zip(one.numbers, other.numbers)
+    )
+    if not numbers or len(one.shapes) != len(other.shapes):
+        return False
+    for mine, its in zip(one.shapes, other.shapes):
+        if len(mine) != len(its) or any(_at(a, size) != b for a, b in zip(mine, its)):
+            return False
+    return True
+
+
+def _at(number: Any, size: Tuple[int, int]) -> Any:
+    """What a number or an axis of the bucket is for a picture of another size."""
+    if isinstance(number, Known):
+        return number.table[size[number.side]]
+    if isinstance(number, Area):
+        return number.sides[0][size[0]] * number.sides[1][size[1]] + number.extra
+    if isinstance(number, Flat):
+        rows, columns = (_at(part, size) for part in number.parts)
+        return rows * columns + number.before + number.after
+    return number.table[size[number.side]] if hasattr(number, "table") else number
+
+
+def without_memory(model: nn.Module) -> nn.Module:
+    """A copy whose weights have shapes and no values."""
+    known: Dict[int, Any] = {}
+    for module in model.modules():
+        values = [*module._parameters.values(), *module._buffers.values(), *vars(module).values()]
+        for value in values:
+            if isinstance(value, Tensor):
+                empty = value.detach().to("meta")
+                known[id(value)] = nn.Parameter(empty, False) if isinstance(value, nn.Parameter) else empty
+    return copy.deepcopy(model, known)
