@@ -50,10 +50,12 @@ def verify(
         bad = [program for program in bad if program.rounding is None]
     if bad and not section.allow_inexact:
         named = ", ".join(f"{p.name} by {p.deviation:.1e}" for p in bad)
+        first = builder.first_difference(reference, bad[0].bucket)
+        begins = f" It begins with the operation {first}." if first else ""
         raise BuildError(
             f"these buckets deviate from the unpadded model by more than {section.tolerance:g}: {named}. "
-            f"Nothing was packed. {_to_try(model.task, section)}; set handler.allow_inexact or a larger "
-            "handler.tolerance if that is meant"
+            f"Nothing was packed.{begins} {_to_try(model.task, section)}; set handler.allow_inexact or a "
+            "larger handler.tolerance if that is meant"
         )
     model.index.exact = not bad
 

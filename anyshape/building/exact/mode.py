@@ -146,7 +146,7 @@ class ExactMode(TorchFunctionMode):
 
     What no handler knows is noted in ``space.unknown`` and run as it is, so that one pass names all.
     releases: the model takes a pixel mask itself; flattening space into a sequence hands over to it.
-    done: called with each operation, its arguments and its result.
+    done: called with the space, each operation, its arguments and its result.
     """
 
     def __init__(self, space: Space, releases: bool) -> None:
@@ -165,7 +165,9 @@ class ExactMode(TorchFunctionMode):
     ) -> Any:
         result = self._called(func, args, kwargs or {})
         if self.done is not None:
-            self.done(func, args, kwargs or {}, result)
+            self.space.seen += 1
+            self.done(self.space, func, args, kwargs or {}, result)
+            self.space.seen -= 1
         return result
 
     def _called(self, func: Callable[..., Any], args: Tuple[Any, ...], kwargs: Dict[str, Any]) -> Any:

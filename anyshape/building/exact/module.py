@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from contextlib import nullcontext
-from typing import Any, ContextManager, Dict, List, NamedTuple, Optional, Sequence, Set, Tuple
+from typing import Any, Callable, ContextManager, Dict, List, NamedTuple, Optional, Sequence, Set, Tuple
 
 import torch
 from torch import Tensor, nn
@@ -25,7 +25,7 @@ from anyshape.building.exact import (
 from anyshape.building.exact.mode import ExactMode
 from anyshape.building.exact.region import Flat, Region, Space, region_of, shape_of
 from anyshape.building.exact.replaced import as_traced, replaced
-from anyshape.building.exact.steps import Alike, Step, step
+from anyshape.building.exact.steps import Alike, Step, is_operation, step
 from anyshape.building.exact.unseen import UnseenMode
 from anyshape.building.outputs import tensors_of
 
@@ -74,6 +74,7 @@ class ExactPadding(nn.Module):
     for compilers that know whole tensors only.
     handed_over, noise: the operations that hand over to the model's own mask, known likewise, and how
     large the noise is that padding is given there: an answer that changes with it shows a mask that leaks.
+    watch: called as watch(space, function, args, kwargs, result) after each operation.
     steps: a list to which the operations of the next forward pass are written, as `unlike` needs them.
     """
 
@@ -92,6 +93,7 @@ class ExactPadding(nn.Module):
         self.handed_over: Tuple[str, ...] = ()
         self.noise = 0.0
         self.steps: Optional[List[Step]] = None
+        self.watch: Optional[Callable[..., None]] = None
         self.decided: Dict[str, int] = {}
         self._takes_mask = "pixel_mask" in inspect.signature(model.forward).parameters
 
@@ -126,7 +128,7 @@ class ExactPadding(nn.Module):
             extra["pixel_mask"] = space.attach(mask, region)
         try:
             modes = ExactMode(space, releases=self._takes_mask)
-            modes.done = self._note if self.steps is not None else None
+            modes.done = self.watch or (self._note if self.steps is not None else None)
             with _watching(space, pixel_values), as_traced(), modes, replaced():
                 answer = self.model(pixels, **extra)
         except Exception as error:
@@ -148,10 +150,9 @@ class ExactPadding(nn.Module):
         )
         return (*(cut.output for cut in cuts), *(cut.size for cut in cuts if cut.size is not None))
 
-    def _note(self, func: Any, args: Any, kwargs: Dict[str, Any], result: Any) -> None:
-        done = step(func, args, kwargs, result)
-        if done is not None and self.steps is not None:
-            self.steps.append(done)
+    def _note(self, space: Space, func: Any, args: Any, kwargs: Dict[str, Any], result: Any) -> None:
+        if self.steps is not None and is_operation(func):
+            self.steps.append(step(func, args, kwargs, result))
 
     def unlike(self, shape: Sequence[int], dtype: Any) -> Tuple[Set[int], Set[int]]:
         """Of the `heights` and `widths` of the forward pass whose `steps` were written, those for which the

@@ -37,11 +37,13 @@ class Step(NamedTuple):
     shapes: Tuple[Tuple[Any, ...], ...]
 
 
-def step(func: Any, args: Any, kwargs: Dict[str, Any], result: Any) -> Optional[Step]:
-    """None for a question, and a read of a value."""
+def is_operation(func: Any) -> bool:
+    """Neither a question about a tensor nor a read of its value."""
+    return not names.is_question(names.name_of(func)) and getattr(func, "__name__", "") not in reads.READS
+
+
+def step(func: Any, args: Any, kwargs: Dict[str, Any], result: Any) -> Step:
     name = names.name_of(func)
-    if names.is_question(name) or getattr(func, "__name__", "") in reads.READS:
-        return None
     numbers = () if name in _SHAPED else tuple(_numbers([args, kwargs]))
     return Step(name, numbers, tuple(map(_shape, tensors_in([result]))))
 
@@ -80,9 +82,8 @@ class Watching(TorchFunctionMode):
         kwargs: Optional[Dict[str, Any]] = None,
     ) -> Any:
         result = func(*args, **(kwargs or {}))
-        done = step(func, args, kwargs or {}, result)
-        if done is not None:
-            self.steps.append(done)
+        if is_operation(func):
+            self.steps.append(step(func, args, kwargs or {}, result))
         return result
 
 

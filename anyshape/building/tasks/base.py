@@ -79,6 +79,11 @@ class TaskBuilder:
         `reference` holds; None for a task that does not say."""
         return None
 
+    def first_difference(self, reference: torch.nn.Module, bucket: Bucket) -> Optional[str]:
+        """The operation at which the padded model begins to differ from the unpadded one that `reference`
+        holds, for people; None where that is not known."""
+        return None
+
     def examine(self, model: torch.nn.Module, reference: torch.nn.Module, folder: Path) -> None:
         """Look at the adapted model before it is compiled, and add what came out of that to `folder`."""
 

@@ -14,6 +14,7 @@ import torch
 from anyshape.archive import ASSETS
 from anyshape.buckets import Bucket, Size, bucket_name, contains
 from anyshape.building.exact import ExactPadding
+from anyshape.building.exact.difference import first_difference
 from anyshape.building.sample_files import picture
 from anyshape.building.tasks.base import Exact, TaskBuilder
 from anyshape.building.tasks.image_modules import PaddedPictures, Pictures
@@ -112,6 +113,17 @@ class ImageBuilder(TaskBuilder):
     def in_double(self, reference: torch.nn.Module) -> Optional[Tuple[torch.nn.Module, torch.nn.Module]]:
         model: Any = copy.deepcopy(reference.model).double()
         return self.adapt(model, ExactPadding).eval(), self.reference(model).eval()
+
+    def first_difference(self, reference: torch.nn.Module, bucket: Bucket) -> Optional[str]:
+        model: Any = copy.deepcopy(reference.model).double()
+        for size in self.sizes_to_check(bucket, []):
+            items = [self.sample(size, 0), self.sample(self.task.within(bucket), 1)]
+            pixels, sizes = PaddingBuffers(self.task.inputs).fill(bucket, 2, items)
+            (alone, _) = PaddingBuffers(self.task.inputs).fill(items[0].size, 1, items[:1])
+            found = first_difference(model, pixels.double(), sizes, alone.double())
+            if found is not None:
+                return found
+        return None
 
     def _check_mask(self, model: torch.nn.Module) -> None:
         """Where the model's own pixel mask is relied on, its answer must not change with what is outside."""
