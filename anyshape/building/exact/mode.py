@@ -180,6 +180,13 @@ class ExactMode(TorchFunctionMode):
             if names.name_of(func) not in FOLLOWS:  # a value made of a size: ones(1) * height, arange(height)
                 args, kwargs = frozen(args), {key: frozen(value) for key, value in kwargs.items()}
             return func(*args, **kwargs)
+        for tensor in operands:
+            region = region_of(tensor)
+            if region is not None and region.space is not self.space:
+                self.space.unknown.append(
+                    f"{names.name_of(func)} (the model keeps a tensor of another picture)"
+                )
+                forget(tensor)
         given = str(getattr(func, "__name__", ""))
         self.space.seen += 1
         try:
@@ -217,8 +224,6 @@ class ExactMode(TorchFunctionMode):
         if name in reads.VALUES_OF_FIRST and name not in HANDLERS and region_of(operands[0]) is None:
             return func(*args, **kwargs)  # a weight in the picture's dtype, say
         try:
-            if any(region.space is not self.space for region in map(region_of, operands) if region):
-                raise NotExact("the model keeps a tensor of another picture")
             if kwargs.get("out") is not None:
                 raise NotExact("out= is not followed")
             if name in HANDLERS:

@@ -14,6 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from anyshape.building.exact.side import Area, Known
+
 
 def same_padding(features: Tensor, conv_layer: nn.Conv2d) -> Tensor:
     """TensorFlow's SAME padding before a convolution, as transformers' MobileNets have it."""
@@ -26,10 +28,40 @@ def same_padding(features: Tensor, conv_layer: nn.Conv2d) -> Tensor:
     return F.pad(features, amounts, "constant", 0.0)
 
 
+def padded_to_patches(embeddings: Any, pixel_values: Tensor, height: Any, width: Any) -> Tensor:
+    """Padding to whole patches, as transformers' models with windows have it: none is none of it, too."""
+    rows, columns = embeddings.patch_size
+    return F.pad(pixel_values, (0, -width % columns, 0, -height % rows))
+
+
+def _of_every_size(choose: Any) -> Any:
+    """max or min of numbers that are followed: a number that is followed, and no decision."""
+
+    def chosen(*values: Any, **options: Any) -> Any:
+        first = next((value for value in values if isinstance(value, Known)), None)
+        if first is None or options or len(values) == 1:
+            return choose(*values, **options)
+        tables = [first.others(value) if isinstance(value, (int, float)) else None for value in values]
+        if None in tables or any(isinstance(value, Area) for value in values):
+            return choose(*values)
+        return first.made([choose(row) for row in zip(*tables)])
+
+    return chosen
+
+
 _FAMILIES = ("mobilenet_v1", "mobilenet_v2")
+# By module and name there, or name of a class and of a method.
 REPLACED: Dict[Tuple[str, str], Any] = {
-    (f"transformers.models.{family}.modeling_{family}", "apply_tf_padding"): same_padding
-    for family in _FAMILIES
+    **{
+        (f"transformers.models.{family}.modeling_{family}", "apply_tf_padding"): same_padding
+        for family in _FAMILIES
+    },
+    (
+        "transformers.models.focalnet.modeling_focalnet",
+        "FocalNetPatchEmbeddings.maybe_pad",
+    ): padded_to_patches,
+    ("builtins", "max"): _of_every_size(max),
+    ("builtins", "min"): _of_every_size(min),
 }
 
 
@@ -50,12 +82,16 @@ def as_traced() -> Iterator[None]:
 def replaced() -> Iterator[None]:
     """While a model runs, for the libraries that are loaded."""
     before = []
-    for (module, name), function in REPLACED.items():
-        if module in sys.modules and hasattr(sys.modules[module], name):
-            before.append((sys.modules[module], name, getattr(sys.modules[module], name)))
-            setattr(sys.modules[module], name, function)
+    for (module, path), function in REPLACED.items():
+        *classes, name = path.split(".")
+        owner: Any = sys.modules.get(module)
+        for each in classes:
+            owner = getattr(owner, each, None)
+        if hasattr(owner, name):
+            before.append((owner, name, getattr(owner, name)))
+            setattr(owner, name, function)
     try:
         yield
     finally:
-        for loaded, name, function in before:
-            setattr(loaded, name, function)
+        for owner, name, function in before:
+            setattr(owner, name, function)
