@@ -43,6 +43,7 @@ def main() -> int:
         if asked.kind in (None, entry.kind)
         if name not in found or asked.again in ("all", found[name]["verdict"])
     ]
+    wanted.sort(key=lambda name: known[name].large)
     if not asked.page:
         os.environ.update(OMP_NUM_THREADS="1", HF_HUB_OFFLINE="1")
         warnings.simplefilter("ignore")

@@ -27,6 +27,7 @@ class Entry(NamedTuple):
     buckets: Tuple[Bucket, ...] = SMALL
     least: int = 32
     options: Dict[str, Any] = {}
+    large: bool = False  # tried last
 
 
 TORCHVISION = """
@@ -128,11 +129,15 @@ TRANSFORMERS_ATTENTION: Dict[str, Dict[str, Any]] = {
 STEP_32: Dict[str, Any] = {"options": {"multiple_of": 32}}
 NEEDS: Dict[str, Dict[str, Any]] = {
     **dict.fromkeys(("dla34", "dla60_res2net", "hrnet_w18_small"), STEP_32),
+    **dict.fromkeys(
+        ("dm_nfnet_f0", "nfnet_f0", "pnasnet5large", "wide_resnet50_2", "convmixer_768_32", "vgg11_bn"),
+        {"large": True},
+    ),
     "alexnet": {"least": 63},
     "inception_v3": {"least": 75, "buckets": LARGE},
     "inception_v4": {"least": 75, "buckets": LARGE},
-    "inception_resnet_v2": {"least": 75, "buckets": LARGE},
-    "nasnetalarge": {"least": 48},
+    "inception_resnet_v2": {"least": 75, "buckets": LARGE, "large": True},
+    "nasnetalarge": {"least": 48, "large": True},
     "DPTForSemanticSegmentation": {"options": {"multiple_of": 16}},
 }
 
