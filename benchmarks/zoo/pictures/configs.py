@@ -126,12 +126,12 @@ TRANSFORMERS_ATTENTION: Dict[str, Dict[str, Any]] = {
     "ViTForImageClassification": {"num_hidden_layers": 3},
 }
 # What some models need: the least side that they take, larger buckets, the multiples that they take.
+LAST: Dict[str, Any] = {"large": True}
 STEP_32: Dict[str, Any] = {"options": {"multiple_of": 32}}
 NEEDS: Dict[str, Dict[str, Any]] = {
     **dict.fromkeys(("dla34", "dla60_res2net", "hrnet_w18_small"), STEP_32),
     **dict.fromkeys(
-        ("dm_nfnet_f0", "nfnet_f0", "pnasnet5large", "wide_resnet50_2", "convmixer_768_32", "vgg11_bn"),
-        {"large": True},
+        ("dm_nfnet_f0", "nfnet_f0", "pnasnet5large", "wide_resnet50_2", "convmixer_768_32", "vgg11_bn"), LAST
     ),
     "alexnet": {"least": 63},
     "inception_v3": {"least": 75, "buckets": LARGE},
