@@ -36,11 +36,14 @@ def interpolate(
     if region is None:  # pooled to a few positions, or a table of positions; its own size is the same for all
         input = input.expand(space.batch.shape[0], -1, -1, -1)
         region = Region({})
-        for dim, side in zip((2, 3), _both(size)):
-            if isinstance(side, Known) and side.side != dim - 2:
-                raise NotExact("heights and widths change places")
-            if size is not None and space.followed(dim - 2, side) is not None:
-                region.axes[dim] = Axis(dim - 2, (0,) + (shape_of(input)[dim],) * space.sides[dim - 2])
+    region = Region(dict(region.axes), region.batch, own=region.own, mask=region.mask)
+    for dim, side in zip((2, 3), _both(size)):
+        if dim in region.axes or size is None:
+            continue
+        if isinstance(side, Known) and side.side != dim - 2:
+            raise NotExact("heights and widths change places")
+        if space.followed(dim - 2, side) is not None:  # as long for every picture, as its one row may be
+            region.axes[dim] = Axis(dim - 2, (0,) + (shape_of(input)[dim],) * space.sides[dim - 2])
     if antialias or mode not in (*_LINEAR, *_NEAREST, "bicubic"):
         raise NotExact(f"mode {mode}" + (", antialias" if antialias else ""))
     sizes, scales = _both(size), _both(scale_factor)
