@@ -115,6 +115,10 @@ def narrowed(x: Tensor) -> Tensor:
     return F.pad(x, (0, 2, 0, 1)).narrow(2, 0, x.shape[2]).narrow(3, 1, x.shape[3])
 
 
+def turned_if(decides: Callable[[Any, Any], Any]) -> Callable[[Tensor], Tensor]:
+    return lambda x: -x if decides(x.shape[2], x.shape[3]) else x
+
+
 Sides = Iterable[int]
 MODELS: dict[str, tuple[Callable[[Tensor], Tensor], Sides, Sides]] = {
     "one row": (gated_from_one_row, range(16, 25), range(2, 21)),
@@ -137,6 +141,13 @@ MODELS: dict[str, tuple[Callable[[Tensor], Tensor], Sides, Sides]] = {
     "slice": (halved_by_arithmetic, range(2, 25), range(2, 21)),
     "interpolation": (resized_by_arithmetic, range(1, 25), range(1, 21)),
     "after int()": (after_int, range(3, 25), range(3, 21)),
+    "twice as high as wide": (turned_if(lambda h, w: h > 2 * w), range(1, 25), range(12, 21)),
+    "as high as wide": (turned_if(lambda h, w: h == w), range(24, 25), range(20, 21)),
+    "height and width": (turned_if(lambda h, w: h + w < 9), range(24, 25), range(20, 21)),
+    "height by width": (turned_if(lambda h, w: h / w > 5), range(24, 25), range(20, 21)),
+    "root of the area": (turned_if(lambda h, w: (h * w) ** 0.5 < 4), range(24, 25), range(20, 21)),
+    "parts of the area": (turned_if(lambda h, w: h * w * 8 // 2 < 40), range(24, 25), range(20, 21)),
+    "int() of the area": (turned_if(lambda h, w: int(h * w) < 40), range(24, 25), range(20, 21)),
     "narrow": (narrowed, range(1, 25), range(1, 21)),
 }
 

@@ -200,7 +200,7 @@ def pad(
             limit = {"reflect": max(before, after), "circular": max(before, after) - 1}.get(mode, 0)
             table = tuple(max(0, size + before + after) if size > limit else 0 for size in axis.table)
             axes[dim] = Axis(axis.side, table)
-    amounts = [int(amount.plain()) if isinstance(amount, Known) else plain(amount) for amount in pad]
+    amounts = [int(amount.bare()) if isinstance(amount, Known) else plain(amount) for amount in pad]
     fill = 0.0 if value is None else float(value)
     if varying:
         result = _padded_by_size(space, input, fill, sides, varying, amounts)

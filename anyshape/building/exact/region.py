@@ -21,7 +21,8 @@ from anyshape.building.exact.axis import Flat as Flat
 from anyshape.building.exact.axis import NotExact as NotExact
 from anyshape.building.exact.axis import Table as Table
 from anyshape.building.exact.axis import formula_of
-from anyshape.building.exact.side import Area, Known, area, known
+from anyshape.building.exact.both import Followed, area
+from anyshape.building.exact.side import Known, known
 from anyshape.building.values import model_line
 
 _ATTRIBUTE = "_valid_region"
@@ -96,7 +97,7 @@ def shape_of(tensor: Tensor) -> List[int]:
 def plain(number: Any) -> int:
     """A size that the model computed; torch.jit.trace hands out tensors for them. It stays what it is in
     this bucket: pictures for which the model would compute another are not accepted from here on."""
-    if isinstance(number, (Known, Area)):
+    if isinstance(number, Followed):
         number = number.freeze()
     with _untraced():
         return int(number)

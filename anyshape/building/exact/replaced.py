@@ -14,7 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from anyshape.building.exact.side import Area, Known
+from anyshape.building.exact.both import Area, Mixed
+from anyshape.building.exact.side import Known
 
 
 def same_padding(features: Tensor, conv_layer: nn.Conv2d) -> Tensor:
@@ -42,7 +43,7 @@ def _of_every_size(choose: Any) -> Any:
         if first is None or options or len(values) == 1:
             return choose(*values, **options)
         tables = [first.others(value) if isinstance(value, (int, float)) else None for value in values]
-        if None in tables or any(isinstance(value, Area) for value in values):
+        if None in tables or any(isinstance(value, (Area, Mixed)) for value in values):
             return choose(*values)
         return first.made([choose(row) for row in zip(*tables)])
 

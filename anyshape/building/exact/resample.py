@@ -48,7 +48,7 @@ def interpolate(
         raise NotExact(f"mode {mode}" + (", antialias" if antialias else ""))
     sizes, scales = _both(size), _both(scale_factor)
     if size is not None:
-        size = [side.plain() if isinstance(side, Known) else side for side in sizes]
+        size = [side.bare() if isinstance(side, Known) else side for side in sizes]
     scale_factor, scales = frozen(scale_factor), frozen(scales)
     outs = {}
     fixed = {}  # the ratio, where no row has its own

@@ -12,10 +12,11 @@ from typing import Any, Callable, Dict, List, Tuple
 import torch
 from torch import Tensor
 
+from anyshape.building.exact.both import Area, Followed
 from anyshape.building.exact.mode import handles
 from anyshape.building.exact.moved import tracked
 from anyshape.building.exact.region import FLATTENED, Axis, Flat, NotExact, Region, Space, plain, shape_of
-from anyshape.building.exact.side import Area, Known
+from anyshape.building.exact.side import Known
 
 
 def reshaped(method: str) -> Callable[..., Tensor]:
@@ -118,7 +119,7 @@ def _given(method: str, sizes: Any, options: Any, before: int, after: int) -> Di
 def _check(space: Space, axes: Dict[int, Any], given: Dict[int, Any]) -> None:
     """Leave the pictures for which the sizes asked for are those of the tracked dimensions."""
     for dim, size in given.items():
-        if dim not in axes and isinstance(size, (Known, Area)):
+        if dim not in axes and isinstance(size, Followed):
             size.freeze()  # as high as a part of the picture, which is not followed
     for dim, axis in axes.items():
         size = given.get(dim, -1)

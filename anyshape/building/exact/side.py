@@ -11,29 +11,26 @@ from __future__ import annotations
 
 import math
 import operator
-from typing import TYPE_CHECKING, Any, Callable, Optional, Sequence, Union
+from typing import TYPE_CHECKING, Any, Callable, Optional, Sequence, Tuple
+
+from anyshape.building.exact.both import Area, Followed, Mixed, Number, area, mixed, together
 
 if TYPE_CHECKING:
     from anyshape.building.exact.region import Space
 
-Number = Union[int, float]
 
-
-class Known:
+class Known(Followed):
     """What whole numbers and fractions share. `side`: 0 height, 1 width; `table`: for every size."""
 
     space: Space
     side: int
     table: Sequence[Number]
 
-    def plain(self) -> Number:
-        """The number in this bucket, and nothing else."""
+    def bare(self) -> Number:
         return self.table[-1]
 
-    def freeze(self) -> Number:
-        """The number in this bucket; pictures for which it is another are not accepted from here on."""
-        self.keep([number == self.table[-1] for number in self.table])
-        return self.plain()
+    def sources(self) -> Sequence[Tuple[int, Sequence[Number]]]:
+        return [(self.side, self.table)]
 
     def keep(self, same: Sequence[bool]) -> None:
         self.space.leave(self.side, same)
@@ -83,7 +80,7 @@ class Known:
         return self.made([math.floor(number) for number in self.table])
 
     def __hash__(self) -> int:
-        return hash(self.plain())
+        return hash(self.bare())
 
 
 class Side(Known, int):  # type: ignore[misc]
@@ -92,77 +89,6 @@ class Side(Known, int):  # type: ignore[misc]
 
 class Part(Known, float):  # type: ignore[misc]
     """A fraction: half a height, or what a width is of another."""
-
-
-class Area(int):
-    """A height times a width, and `extra`: how many positions a picture has that was flattened.
-
-    Another number made of it is a plain one. Where it decides something, or is an argument where only this
-    bucket's number can stand, it leaves the pictures of this bucket's own size.
-    """
-
-    space: Space
-    sides: Sequence[Sequence[Number]]  # the tables of height and width
-    extra: int
-
-    def freeze(self) -> int:
-        for side, table in enumerate(self.sides):
-            self.space.leave(side, [number == table[-1] for number in table])
-        return int(self)
-
-    def keep(self, same: Callable[[Number], bool]) -> None:
-        """Accept only pictures whose number is decided alike: fewer heights or widths, what loses less."""
-        kept = []
-        for one, other in ((0, 1), (1, 0)):
-            taken = self.space.accepted[other]
-            others = {size for size, known in zip(self.sides[other], taken) if known and size}
-            alike = {
-                size: all(same(size * each + self.extra) for each in others) for size in set(self.sides[one])
-            }
-            accepted = self.space.accepted[one]
-            kept.append([before and alike[size] for before, size in zip(accepted, self.sides[one])])
-        shares = [sum(kept[side]) / max(1, sum(self.space.accepted[side])) for side in (0, 1)]
-        side = 0 if shares[0] >= shares[1] else 1
-        if kept[side][-1]:
-            self.space.leave(side, kept[side])
-        else:  # not even the bucket's own height goes with every width, or its width with every height
-            self.freeze()
-
-    def __add__(self, other: int) -> int:
-        return area(self.space, self.sides, self.extra + other) if type(other) is int else NotImplemented
-
-    __radd__ = __add__
-
-    def __sub__(self, other: int) -> int:
-        return self + -other if type(other) is int else NotImplemented
-
-
-def _compared(function: Callable[[Any, Any], Any]) -> Callable[[Area, Any], Any]:
-    def compare(self: Area, other: Any) -> Any:
-        if not isinstance(other, (int, float)):
-            return NotImplemented
-        number = int(other) if isinstance(other, int) else other
-        result = function(int(self), number)
-        if isinstance(other, (Area, Known)):
-            if not isinstance(other, Area) or (other.sides, other.extra) != (self.sides, self.extra):
-                self.freeze()
-                other.freeze()
-        else:
-            self.keep(lambda found: function(found, number) == result)
-        return result
-
-    return compare
-
-
-for _name in ("eq", "ne", "lt", "le", "gt", "ge"):
-    setattr(Area, f"__{_name}__", _compared(getattr(operator, _name)))
-Area.__hash__ = int.__hash__  # type: ignore[method-assign]
-
-
-def area(space: Space, sides: Sequence[Sequence[Number]], extra: int = 0) -> int:
-    number = int.__new__(Area, int(sides[0][-1] * sides[1][-1]) + extra)
-    number.space, number.sides, number.extra = space, [tuple(table) for table in sides], extra
-    return number
 
 
 def known(space: Space, side: int, table: Sequence[Number]) -> Number:
@@ -180,7 +106,7 @@ def known(space: Space, side: int, table: Sequence[Number]) -> Number:
 
 def frozen(value: Any) -> Any:
     """Arguments of an operation with the numbers as they are in this bucket."""
-    if isinstance(value, (Known, Area)):
+    if isinstance(value, Followed):
         return value.freeze()
     if type(value) in (list, tuple):
         return type(value)(frozen(each) for each in value)
@@ -191,13 +117,18 @@ def _arithmetic(function: Callable[[Any, Any], Any], swapped: bool) -> Callable[
     def operate(self: Known, other: Any) -> Any:
         if not isinstance(other, (int, float)):
             return NotImplemented
+        if isinstance(other, (Area, Mixed)):
+            return mixed(
+                function(*((other.bare(), self.bare()) if swapped else (self.bare(), other.bare()))),
+                (self, other),
+            )
         others = self.others(other)
         if others is None:
-            one, two = self.plain(), other.plain()  # type: ignore[union-attr]
+            one, two = self.bare(), other.bare()  # type: ignore[union-attr]
             if function is operator.mul and isinstance(self, Side) and isinstance(other, Side):
                 tables = (self.table, other.table) if self.side == 0 else (other.table, self.table)
                 return area(self.space, tables)
-            return function(two, one) if swapped else function(one, two)
+            return mixed(function(two, one) if swapped else function(one, two), (self, other))
         table = []
         for one, two in zip(self.table, others):
             try:
@@ -213,9 +144,11 @@ def _comparison(function: Callable[[Any, Any], Any]) -> Callable[[Known, Any], A
     def compare(self: Known, other: Any) -> Any:
         if not isinstance(other, (int, float)):
             return NotImplemented
+        if isinstance(other, (Area, Mixed)):
+            return NotImplemented
         others = self.others(other)
         if others is None:
-            return function(self.plain(), other.plain())  # type: ignore[union-attr]
+            return together(self, other, function)
         result = function(self.table[-1], others[-1])
         self.keep([function(one, two) == result for one, two in zip(self.table, others)])
         return result

@@ -18,10 +18,11 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from anyshape.building.exact import names, reads
+from anyshape.building.exact.both import Area, Mixed
 from anyshape.building.exact.mode import FOLLOWS, tensors_in
 from anyshape.building.exact.region import Flat, region_of, shape_of
 from anyshape.building.exact.replaced import as_traced, replaced
-from anyshape.building.exact.side import Area, Known
+from anyshape.building.exact.side import Known
 
 SIZES = 128  # pairs of a height and a width that are tried in a bucket
 # Their numbers are places and sizes of the picture, which the result's shape shows.
@@ -183,6 +184,8 @@ def _at(number: Any, size: Tuple[int, int]) -> Any:
         return number.table[size[number.side]]
     if isinstance(number, Area):
         return number.sides[0][size[0]] * number.sides[1][size[1]] + number.extra
+    if isinstance(number, Mixed):
+        return number.bare()
     if isinstance(number, Flat):
         rows, columns = (_at(part, size) for part in number.parts)
         return rows * columns + number.before + number.after
