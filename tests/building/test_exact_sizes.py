@@ -142,7 +142,7 @@ MODELS: dict[str, tuple[Callable[[Tensor], Tensor], Sides, Sides]] = {
     "interpolation": (resized_by_arithmetic, range(1, 25), range(1, 21)),
     "after int()": (after_int, range(3, 25), range(3, 21)),
     "twice as high as wide": (turned_if(lambda h, w: h > 2 * w), range(1, 25), range(12, 21)),
-    "as high as wide": (turned_if(lambda h, w: h == w), range(24, 25), range(20, 21)),
+    "as high as wide": (turned_if(lambda h, w: h == w), range(21, 25), range(1, 21)),
     "height and width": (turned_if(lambda h, w: h + w < 9), range(24, 25), range(20, 21)),
     "height by width": (turned_if(lambda h, w: h / w > 5), range(24, 25), range(20, 21)),
     "root of the area": (turned_if(lambda h, w: (h * w) ** 0.5 < 4), range(24, 25), range(20, 21)),
