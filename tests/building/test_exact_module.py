@@ -156,6 +156,11 @@ REFUSED: List[Tuple[str, Callable[[Tensor], Tensor], str]] = [
         lambda x: x[:, :, :20].reshape(*x.shape[:2], x.shape[3], 20) + x[:, :, :20],
         "reshape (heights and widths change places)",
     ),
+    (
+        "counted",
+        lambda x: x.flatten(2).argmax(-1),
+        "argmax (it counts the positions of a flattened picture, padding among them)",
+    ),
     ("side by side", lambda x: torch.cat([x, x], 3), "cat (images are joined side by side)"),
     ("number", lambda x: x / x.max().item(), "max (it mixes the rows of the batch)"),
     ("into a tensor", lambda x: torch.add(x, 1, out=torch.empty(1, 8, 24, 20)), "add (out= is not followed)"),

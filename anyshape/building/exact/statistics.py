@@ -11,7 +11,7 @@ from torch import Tensor
 
 from anyshape.building.exact.mode import handles
 from anyshape.building.exact.moved import tracked
-from anyshape.building.exact.region import NotExact, Region, Space, plain, shape_of
+from anyshape.building.exact.region import Flat, NotExact, Region, Space, plain, shape_of
 from anyshape.building.exact.windows import alone, image
 
 _EMPTY = {"sum": 0.0, "mean": 0.0, "amax": -math.inf, "amin": math.inf, "max": -math.inf}
@@ -35,6 +35,8 @@ def _reduction(name: str) -> Any:
         method = getattr(torch.Tensor, name)
         if own and name not in _EMPTY:
             raise NotExact("over a side of the image")
+        if name in ("argmax", "argmin") and any(isinstance(region.axes[d], Flat) for d in own):
+            raise NotExact("it counts the positions of a flattened picture, padding among them")
         if own and name == "mean":
             total = torch.Tensor.sum(space.filled(input, 0.0), dim, keepdim, **rest)
             others = math.prod(shape_of(input)[d] for d in dims if d not in own)
