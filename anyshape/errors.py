@@ -7,7 +7,8 @@
     ├── InputTooLarge           413  larger than the largest bucket, or than a limit of the recipe
     ├── UnsupportedMediaType    415  the wrong kind of body
     ├── UnprocessableInput      422  readable, but wrong
-    └── ModelFailed             500  the compiled model itself failed; its neighbours in other calls did not
+    ├── ModelFailed             500  the compiled model itself failed; its neighbours in other calls did not
+    └── Unavailable             503  too many requests wait already; TorchServe's frontend says so itself
 
     ConfigError                      a recipe, an archive or a setting is wrong; never sent to a client
     ├── BuildError                   … an archive cannot be built (building/errors.py)
@@ -60,6 +61,10 @@ class UnprocessableInput(Refused):
 
 class ModelFailed(Refused):
     code, phrase = 500, "Internal Server Error"
+
+
+class Unavailable(Refused):
+    code, phrase = 503, "Service Unavailable"
 
 
 class ConfigError(Exception):

@@ -7,6 +7,7 @@ The archive, the files and the output folder must be on a disk that every node s
 from __future__ import annotations
 
 import logging
+import socket
 from typing import Any, Dict, Iterator, List, Optional, Tuple
 
 import msgspec
@@ -83,8 +84,11 @@ def _connect(address: Optional[str], cores: int) -> None:
         ray.init(num_cpus=cores, include_dashboard=False, **quiet)
         return
     try:
+        host, _, port = address.rpartition(":")
+        if host and "/" not in host and port.isdecimal():  # Ray itself would try for minutes
+            socket.create_connection((host, int(port)), 5).close()
         ray.init(address=address, **quiet)
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError) as error:
         raise ConfigError(f"no Ray cluster answers at {address}: {_last_line(error)}") from None
 
 

@@ -1,0 +1,138 @@
+"""`python -m benchmarks capacity`: what `anyshape capacity` predicts, and what a real server does.
+
+    python -m benchmarks capacity                                    # one worker, paragraphs, 3 × 20 s
+    python -m benchmarks capacity --workload short --seconds 60
+
+What the simulation is told: the cost table that the worker measured when it warmed up, and the times around
+the model from one run at saturation (`profile`). The three loads are shares of the *predicted* saturation, so
+that no latency that is compared has been seen before.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from typing import Any
+
+from anyshape.archive import read_packed
+from anyshape.capacity.simulation import Server, saturate
+from anyshape.capacity.sizing import predict
+from anyshape.cli.capacity import costs_of
+from anyshape.costs import CostRow, CostTable
+from anyshape.packed import read_recipe
+from anyshape.server.seen import ask_seen
+from benchmarks.serving import load, profile, systems, workloads
+
+LOADS = (0.4, 0.6, 0.8)
+
+
+def run(argv: list[str]) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks capacity",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--system", default="bucketed-torchscript@workers=1,threads=1,batch_size=8")
+    parser.add_argument("--workload", default="paragraphs")
+    parser.add_argument("--seconds", type=float, default=20.0, help="of each load")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--json", action="store_true")
+    given = parser.parse_args(argv)
+    found = measure(given)
+    print(json.dumps(found)) if given.json else show(found, given)
+    return 0
+
+
+def measure(given: argparse.Namespace) -> dict[str, Any]:
+    """Predicted and measured: requests a second, p50 and p99 (ms), at saturation and at three loads."""
+    system = systems.find(given.system)
+    workload = workloads.load(given.workload, given.seed)
+    folder = system.folder()
+    running = system.start(folder)
+    try:
+        plan: dict[str, Any] = {
+            "port": running.port,
+            "requests": system.requests(workload),
+            "judge": system.judge(workload),
+            "seed": given.seed,
+        }
+        saturated = load.Plan(**plan, connections=32, warm_seconds=2.0, seconds=given.seconds / 2)
+        load.generate(saturated)
+        before = profile.snapshot(running)
+        at_most = load.generate(saturated)
+        spent = {key: value - before[key] for key, value in profile.snapshot(running).items()}
+        archive = next((folder / "store").glob("*.mar"))
+        index, recipe = read_packed(archive).index, read_recipe(archive)
+        costs, policy = costs_of(archive, index, recipe)
+        costs = CostTable.of(measured_costs(folder), index.dynamic_batch, costs.interpolate_sizes)
+        items = spent["items"]
+        server = Server(
+            workers=system.workers,
+            threads=system.threads,
+            batch_size=system.batch_size,
+            max_delay=system.max_batch_delay / 1e3,
+            queue=1000,
+            per_request=spent["handler_seconds"] / items,
+            per_batch=0.0005,
+            frontend=spent["frontend"] / items,
+        )
+        predicted = saturate(server, costs, policy, workload.sizes)
+        rows = [{"load": "always waiting", "predicted": predicted, "measured": at_most.requests_per_second}]
+        for share in LOADS:
+            rate = share * predicted
+            sizes = workload.sizes * max(1, int(rate * given.seconds * 4 / len(workload.sizes)))
+            said = predict(server, costs, policy, sizes, rate)
+            got = load.generate(load.Plan(**plan, rate=rate, seconds=given.seconds))
+            rows.append(
+                {
+                    "load": share,
+                    "rate": rate,
+                    "predicted": said["throughput"],
+                    "measured": got.requests_per_second,
+                    "predicted_p50": said["p50"] * 1e3,
+                    "measured_p50": got.percentile(50),
+                    "predicted_p99": said["p99"] * 1e3,
+                    "measured_p99": got.percentile(99),
+                    "wrong": got.wrong,
+                    "errors": got.errors,
+                }
+            )
+    finally:
+        running.stop()
+    around = {"per_request_ms": server.per_request * 1e3, "frontend_ms": server.frontend * 1e3}
+    return {"system": given.system, "workload": given.workload, **around, "rows": rows}
+
+
+def measured_costs(folder: Any) -> list[CostRow]:
+    """The table that the worker measured when it warmed up."""
+    text = (folder / "config.properties").read_text()
+    management = text.split("management_address=")[1].split()[0]
+    return ask_seen(management, "model", None).costs
+
+
+def show(found: dict[str, Any], given: argparse.Namespace) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(
+        title=f"{found['system']}, {found['workload']}, {given.seconds:.0f} s each; "
+        f"around the model {found['per_request_ms']:.2f} ms a request, frontend {found['frontend_ms']:.2f} ms"
+    )
+    for column in (
+        "load",
+        "requests/s: predicted",
+        "measured",
+        "p50: predicted",
+        "measured",
+        "p99: predicted",
+        "measured",
+    ):
+        table.add_column(column, justify="right")
+    for row in found["rows"]:
+        cells = [str(row["load"]), f"{row['predicted']:.1f}", f"{row['measured']:.1f}"]
+        for name in ("p50", "p99"):
+            for side in ("predicted", "measured"):
+                value = row.get(f"{side}_{name}")
+                cells.append("" if value is None else f"{value:.1f} ms")
+        table.add_row(*cells)
+    Console().print(table)
