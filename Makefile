@@ -21,7 +21,7 @@ MEASURED := $(patsubst %,model_store/%.mar,minilm minilm-inductor minilm-inducto
 CHECKED := anyshape handler benchmarks
 
 .DEFAULT_GOAL := help
-.PHONY: help venv audio openvino int8 weights lock serve front demo test test-slow test-faults test-oldest test-browser test-clients test-cluster test-prometheus cluster zoo-text zoo-pictures bench bench-quick docs sbom audit schema lint format clean distclean
+.PHONY: help venv audio openvino int8 weights lock serve front demo test test-slow test-faults test-oldest test-browser test-clients test-cluster test-kserve test-prometheus cluster zoo-text zoo-pictures bench bench-quick docs sbom audit schema lint format clean distclean
 .DELETE_ON_ERROR:
 
 help:  ## show this list
@@ -98,6 +98,7 @@ lock: $(DEV)  ## write the requirements*.txt (everything, with hashes) from the 
 	$(LOCK) --python-version 3.11 --no-deps benchmarks/requirements-engines.in -o benchmarks/requirements-engines.txt
 	$(LOCK) --python-version 3.11 --no-universal --python-platform linux \
 	    benchmarks/requirements-infinity.in -o benchmarks/requirements-infinity.txt
+	$(LOCK) --python-version 3.11 requirements/kserve.in -o requirements/kserve.txt
 	$(LOCK) --python-version 3.11 requirements/clients.in -o requirements/clients.txt
 	$(LOCK) --python-version 3.11 requirements/fuzz.in -o requirements/fuzz.txt
 	$(LOCK) --python-version 3.11 requirements/audit.in -o requirements/audit.txt
@@ -131,7 +132,7 @@ demo: $(RUNTIME)  ## send texts of many lengths to the running server; show buck
 
 # Side by side on up to four cores: much of the time is waiting for servers that start.
 test: $(DEV) $(AUDIO) $(OPENVINO) $(FRONT) $(WEIGHTS)  ## run the tests that take seconds, a real TorchServe included
-	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadgroup -m "not slow and not browser and not clients and not cluster and not faults and not prometheus" $(ARGS)
+	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadgroup -m "not slow and not browser and not clients and not cluster and not kserve and not faults and not prometheus" $(ARGS)
 
 test-slow: $(DEV) $(AUDIO) $(INT8) $(WEIGHTS)  ## run the tests that take minutes
 	$(BIN)/python -m pytest -m slow $(ARGS)
@@ -148,7 +149,7 @@ $(OLDEST)/done: tests/oldest/requirements.txt requirements/minilm.txt
 
 test-oldest: $(OLDEST)/done  ## run what the worker runs on Python 3.9 and torch 1.13, the oldest that Inf1 needs
 	$(OLDEST)/bin/python -m compileall -q handler anyshape/*.py anyshape/tasks anyshape/backends
-	$(OLDEST)/bin/python -m pytest -p no:cacheprovider -m "not slow and not browser and not clients and not cluster and not faults and not prometheus" $(ARGS) \
+	$(OLDEST)/bin/python -m pytest -p no:cacheprovider -m "not slow and not browser and not clients and not cluster and not kserve and not faults and not prometheus" $(ARGS) \
 	  $(patsubst %,tests/test_%.py,archive buckets concurrency model packing padding process recipe registry threads) \
 	  $(patsubst %,tests/handler/test_%.py,bucketed_handler requests responses neighbours) \
 	  tests/tasks/test_text.py tests/backends/test_backends.py
@@ -186,6 +187,18 @@ cluster: $(CLUSTER)  ## install what scoring in bulk, Ray and capacity planning 
 $(CLUSTER): requirements/cluster.txt $(RUNTIME)
 	$(INSTALL) -r requirements/cluster.txt
 	@touch $@
+
+KSERVE := .venv/kserve
+
+$(KSERVE)/done: requirements/kserve.txt requirements/torch.txt
+	@test -n "$(PYTHON)" || { echo "Python 3.11 is needed and was not found: make test-kserve PYTHON=/path/to/python3.11" >&2; exit 1; }
+	$(PYTHON) -m venv $(KSERVE)
+	$(subst $(BIN),$(KSERVE)/bin,$(INSTALL)) -r requirements/kserve.txt
+	$(KSERVE)/bin/python -m pip install -q --only-binary :all: -r requirements/torch.txt
+	@touch $@
+
+test-kserve: $(DEV) $(KSERVE)/done  ## run the tests of KServe's server, which it gets an environment for
+	KSERVE=$(KSERVE) $(BIN)/python -m pytest -m kserve tests/faces/test_kserve.py $(ARGS)
 
 test-cluster: $(DEV) $(CLUSTER)  ## run the tests that need Ray, Parquet or SimPy: nodes that die, too
 	$(BIN)/python -m pytest -m cluster $(ARGS)

@@ -24,7 +24,8 @@ from handler.answering import Answering
 from handler.apis import find_api, offered
 from handler.apis.base import OWN
 from handler.apis.base import Request as Asked
-from handler.responses import JSON, Response, encode, error_response
+from handler.requests import Sent
+from handler.responses import Response, encode, error_response
 
 MAX_BODY = 10_000_000  # bytes, as `max_request_size` of config.properties has it
 _PREDICTIONS = re.compile(r"/predictions/([^/]+)(?:/([^/]+)(?:/(.*))?)?")
@@ -58,7 +59,7 @@ class Face:
         except ClientDisconnect:
             return HttpResponse(status_code=499)
         headers = {**response.headers, "x-request-id": said}
-        return HttpResponse(response.body, response.code, headers, JSON)
+        return HttpResponse(response.body, response.code, headers, response.content_type)
 
     async def _respond(self, request: HttpRequest) -> Response:
         path = _path(request)
@@ -73,7 +74,14 @@ class Face:
             return error_response(error, self._words(api_path))
         if request.method not in ("GET", "POST"):
             raise NotFound(f"{request.method} is not answered here: POST {path}")
-        asked: Asked = self.answering.read(row, request.headers.get("content-type"), api_path)
+        headers = request.headers
+        return await self.ask(row, headers.get("content-type"), api_path, headers.get("accept"))
+
+    async def ask(
+        self, row: Sent, content_type: Optional[str], path: str, accept: Optional[str] = None
+    ) -> Response:
+        """The response to a row, as TorchServe's worker would have it. Raises nothing."""
+        asked: Asked = self.answering.read(row, content_type, path, accept)
         return await asyncio.wrap_future(self.engine.submit(asked))
 
     def _api_path(self, path: str) -> str:
