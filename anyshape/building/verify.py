@@ -105,9 +105,9 @@ def deviations(
     backend = model.programs.backend
     worst: Dict[str, float] = {}
     done: List[Bucket] = []
-    sizes = builder.sizes_to_check(max(model.buckets, key=volume), [])
+    sizes = builder.checked_sizes(max(model.buckets, key=volume), [])
     largest = builder.sample(max(sizes, key=volume), 0)
-    smallest = builder.sample(min(builder.sizes_to_check(model.buckets[0], []), key=volume), 0)
+    smallest = builder.sample(min(builder.checked_sizes(model.buckets[0], []), key=volume), 0)
     fresh = [(smallest, unpadded(model, _untouched(reference), smallest))]
     fresh.append((largest, unpadded(model, reference, largest)))
     for bucket in model.buckets:

@@ -325,3 +325,14 @@ class Marking(Words):
 
 def marking() -> torch.nn.Module:
     return Marking()
+
+
+class FromFour(Words):
+    """Takes no fewer than four tokens, as CANINE."""
+
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+        return super().forward(input_ids, attention_mask) + attention_mask[:, 3:4].unsqueeze(-1)
+
+
+def from_four() -> torch.nn.Module:
+    return FromFour()

@@ -15,6 +15,7 @@ from anyshape.building.build import build
 from anyshape.building.compile import _refusal
 from anyshape.building.errors import BuildError
 from anyshape.cli.main import main
+from anyshape.errors import UnprocessableInput
 from anyshape.model import BucketedModel
 from tests.conftest import assert_close, write_recipe
 
@@ -214,3 +215,11 @@ def test_what_a_trace_has_no_operation_for_is_named() -> None:
     refused = str(_refusal("4", RuntimeError(said)))
     assert "bucket 4 does not compile: torch.jit.trace has no aten::scatter for arguments of" in refused
     assert refused.endswith("try handler.backend: inductor")
+
+
+def test_what_takes_no_few_tokens_is_compared_with_no_fewer(tmp_path: Path) -> None:
+    recipe = recipe_of(tmp_path, "from_four", buckets="every length from 4 to 6")
+    built = BucketedModel.load(build(recipe, tmp_path / "store").path, warm=False)
+    assert built("a b c").shape[1] == 5
+    with pytest.raises(UnprocessableInput, match="the model takes no less than 4"):
+        built("a")
