@@ -24,7 +24,8 @@ from anyshape.building.exact.region import Flat, region_of, shape_of
 from anyshape.building.exact.replaced import as_traced, replaced
 from anyshape.building.exact.side import Known
 
-SIZES = 128  # pairs of a height and a width that are tried in a bucket
+LEAST, MOST = 16, 128  # pairs of a height and a width that are tried in a bucket
+OPERATIONS = 4000  # that is about two seconds; deep models are tried for fewer sizes
 # Their numbers are places and sizes of the picture, which the result's shape shows.
 _SHAPED = FOLLOWS | {"setitem", "select", "index_select", "pad", "permute", "movedim"}
 
@@ -133,7 +134,8 @@ class Alike:
         if self._model is None or not heights or not widths:
             return (*bad, both)
         tall, wide = self._shape[2:]
-        for height, width in _pairs(heights, widths):
+        most = max(LEAST, min(MOST, OPERATIONS // max(1, len(self._steps))))
+        for height, width in _pairs(heights, widths, most):
             if height in bad[0] or width in bad[1]:
                 continue
             found = self.differs(height, width)
@@ -149,10 +151,10 @@ class Alike:
         return (*bad, both)
 
 
-def _pairs(heights: Sequence[int], widths: Sequence[int]) -> Iterator[Tuple[int, int]]:
-    """Every height and every width at least once, where that is not too often."""
+def _pairs(heights: Sequence[int], widths: Sequence[int], most: int) -> Iterator[Tuple[int, int]]:
+    """Every height and every width at least once, where that is not more than `most`."""
     draw = random.Random(0)
-    count = min(SIZES, max(len(heights), len(widths)))
+    count = min(most, max(len(heights), len(widths)))
     drawn = []
     for sides in (heights, widths):
         ends = sorted({min(sides), max(sides)})
