@@ -24,10 +24,20 @@ from anyshape.items import Item
 from anyshape.padding import PaddingBuffers
 from anyshape.settings import Settings
 
-# What torch.jit.trace says of its own limits, and what it means.
-TRACE_LIMITS = (
-    (r"We don't have an op for (aten::\w+)", "torch.jit.trace has no {0} for arguments of these types"),
-    (r"^unordered_map::at\b", "torch.jit.trace does not follow torch.vmap"),
+# What an error says that is told in other words: a limit of torch's own, an input that nobody gave.
+INDUCTOR = ", which {place} asks for: try handler.backend: inductor"
+REASONS = (
+    (
+        r"We don't have an op for (aten::\w+)",
+        "torch.jit.trace has no {0} for arguments of these types" + INDUCTOR,
+    ),
+    (r"^unordered_map::at\b", "torch.jit.trace does not follow torch.vmap" + INDUCTOR),
+    (
+        r"decoder_input(?:_id|s_embed)s",
+        "the model wants a text to decode besides, and no task brings one: name a function that returns its "
+        "encoder alone (get_encoder())",
+    ),
+    (r"have to specify (\w+)$", "the model wants {0}: say in handler.inputs where its values come from"),
 )
 
 
@@ -116,13 +126,11 @@ def _refusal(name: str, error: Optional[BaseException]) -> Exception:
         return error
     assert isinstance(error, Exception)
     check_export(error)
-    for pattern, limit in TRACE_LIMITS:
+    for pattern, reason in REASONS:
         found = re.search(pattern, str(error))
         if found:
-            return BuildError(
-                f"bucket {name} does not compile: {limit.format(*found.groups())}, which "
-                f"{place_of(error)} asks for: try handler.backend: inductor"
-            )
+            said = reason.format(*found.groups(), place=place_of(error))
+            return BuildError(f"bucket {name} does not compile: {said}")
     return BuildError(f"bucket {name} does not compile: {first_line(error)}, at {place_of(error)}")
 
 
