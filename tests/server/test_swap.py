@@ -170,7 +170,10 @@ BAD = {
 }
 
 
-@pytest.mark.parametrize("spoil", BAD, ids=lambda spoil: spoil.__name__)
+SPOILT = [pytest.param(each, marks=pytest.mark.slow) if each is dies_while_loading else each for each in BAD]
+
+
+@pytest.mark.parametrize("spoil", SPOILT, ids=lambda spoil: spoil.__name__)
 def test_a_bad_version_never_serves(
     spoil: Callable[[Path, Path], Path],
     operated: Server,
@@ -208,6 +211,7 @@ def test_the_wrong_store_is_said(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_without_the_model_api_the_server_says_how(
     versions: Versions, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

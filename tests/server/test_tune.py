@@ -29,6 +29,7 @@ def optimum(lengths: Counter[int], count: int, largest: int) -> float:
     )
 
 
+@pytest.mark.slow
 def test_drifting_traffic_ends_within_three_percent_of_the_optimum(
     operated: Server,
     encoder_folder: Path,
