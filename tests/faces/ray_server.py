@@ -64,6 +64,5 @@ if __name__ == "__main__":
         RAY_AUTH_MODE="token",
         RAY_AUTH_TOKEN=secrets.token_hex(32),
         RAY_USAGE_STATS_ENABLED="0",
-        RAY_raylet_start_wait_time_s="240",  # a machine with much else to do
     )
     main(*sys.argv[1:])

@@ -30,7 +30,6 @@ def cluster() -> Iterator[Any]:
         patch.setenv("RAY_AUTH_MODE", "token")
         patch.setenv("RAY_AUTH_TOKEN", secrets.token_hex(32))
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-        patch.setenv("RAY_raylet_start_wait_time_s", "240")
         from ray.cluster_utils import Cluster
 
         nodes = Cluster(initialize_head=True, head_node_args=_node(0))
