@@ -11,6 +11,7 @@ from anyshape.front.errors import (
     BadGateway,
     BadRequest,
     InputTooLarge,
+    ModelFailed,
     NotFound,
     NotReady,
     QueueFull,
@@ -49,6 +50,8 @@ def meaning(answer: Answer, name: str, version: Optional[Version]) -> Optional[R
         return NotFound("nothing is at this path")
     if status == 413:
         return InputTooLarge("the request has more bytes than max_request_size of config.properties")
+    if status == 503 and "no worker" not in says:  # what escapes from a handler is told to its whole batch
+        return ModelFailed(f"the handler of {name} failed for the batch that the request was in")
     if status == 503 and version is not None and version.ready:
         return QueueFull(
             f"every worker of {name} is busy, and its queue is full (jobQueueSize of its recipe): try again"

@@ -20,10 +20,13 @@ class Probe:
 
     def answer(self, row, context, i):
         body = row.get("body", b"")
-        body = json.dumps(body, sort_keys=True).encode() if isinstance(body, (dict, list)) else body
-        body = body.encode() if isinstance(body, str) else bytes(body or b"")
+        if not isinstance(body, (str, bytes, bytearray)):
+            body = json.dumps(body, sort_keys=True)
+        body = body.encode("utf-8", "surrogatepass") if isinstance(body, str) else bytes(body)
         if body.startswith(b"sleep "):
             time.sleep(float(body.split()[1]))
+        if body == b"raise":
+            raise RuntimeError("as you say")
         if body.startswith(b"die"):
             os._exit(1)
         if body.startswith(b"once "):  # dies for the first of two tries

@@ -150,6 +150,7 @@ def test_errors_of_the_frontend_are_told_as_the_projects_own(front: Fronted) -> 
     assert error_of(front.post("/predictions/probe", b"x", Expect="a-miracle")) == (417, "ExpectationFailed")
     assert error_of(front.post("/predictions/probe", b"x", X_Long="y" * 20000)) == (431, "HeadersTooLarge")
     assert error_of(front.post("/predictions/probe", b"refuse")) == (422, "UnprocessableInput")
+    assert error_of(front.post("/predictions/probe", b"raise")) == (500, "ModelFailed")
 
 
 @pytest.mark.parametrize(
