@@ -18,6 +18,7 @@ STUDIES = {
     "gemm": "the machine's measured matrix-multiply peak",
     "backends": "one call of each CPU backend, interleaved in one process",
     "freezing": "what freezing a trace gains over folding batch norms before it",
+    "openvino": "hand-overs of texts by archives on OpenVINO and by OpenVINO alone",
     "packing": "policies of turning a batch into calls",
     "shapes": "one program for every length against one program per bucket",
     "rows": "rows of whole texts against one text to a row",
