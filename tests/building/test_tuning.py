@@ -42,7 +42,8 @@ def test_a_plan_that_gains_nothing_is_the_present_one() -> None:
 
 
 def test_by_measured_seconds() -> None:
-    table = [CostRow((4,), 1, 0.001), CostRow((8,), 1, 0.0011), CostRow((64,), 1, 0.1)]
+    seconds = {(4,): 0.001, (8,): 0.0011, (64,): 0.1}
+    table = [CostRow(bucket=bucket, batch_size=1, seconds=each) for bucket, each in seconds.items()]
     tuned = tune({(3,): 9, (7,): 9}, [(64,), (60,)], cost=MeasuredCost(table))
     assert tuned.plan.cost == "measured"
     assert tuned.saving > 0.9
