@@ -64,5 +64,6 @@ if __name__ == "__main__":
         RAY_AUTH_MODE="token",
         RAY_AUTH_TOKEN=secrets.token_hex(32),
         RAY_USAGE_STATS_ENABLED="0",
+        RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S="240",  # of a machine with much else to do
     )
     main(*sys.argv[1:])
