@@ -17,13 +17,16 @@ def functions_traced() -> Iterator[None]:
     Without gradients the first is nothing more, and a trace that holds a call of one, as Bloom's, cannot be
     saved. The second is the same number to torch, but a trace has no operation that takes it as a truth.
     """
-    usual = torch.autograd.Function.__dict__["apply"]
+    usual = vars(torch.autograd.Function).get("apply")  # torch 1 inherits it
     torch.autograd.Function.apply = classmethod(_forward)  # type: ignore[assignment,method-assign]
     try:
         with _Numbers():
             yield
     finally:
-        torch.autograd.Function.apply = usual  # type: ignore[method-assign]
+        if usual is None:
+            del torch.autograd.Function.apply
+        else:
+            torch.autograd.Function.apply = usual  # type: ignore[method-assign]
 
 
 class _Numbers(TorchFunctionMode):
