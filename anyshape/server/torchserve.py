@@ -108,7 +108,7 @@ class TorchServe:
             )  # sockets and a pid file, if the last server was killed
             self.run.mkdir(mode=PRIVATE, parents=True, exist_ok=True)
             self._temp.mkdir(mode=PRIVATE, parents=True)  # workers' sockets: who reaches one can ask it
-            workflows.mkdir()
+            workflows.mkdir(mode=PRIVATE)
             self.logs.mkdir(mode=PRIVATE, exist_ok=True)
             self.logs.chmod(PRIVATE)  # an earlier version's may be open
             self.key_file.unlink(missing_ok=True)  # so that the file, once there, holds this server's keys
