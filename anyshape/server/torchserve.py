@@ -180,7 +180,10 @@ class TorchServe:
     def _get(self, path: str) -> tuple[int, Any]:
         """The status and the JSON that the management API answers; (0, None) if it does not listen."""
         try:
-            headers = {"Authorization": f"Bearer {self.key('management')}"}
+            open_to_all = (
+                self.properties.get("disable_token_authorization") == "true"
+            )  # then there are no keys
+            headers = {} if open_to_all else {"Authorization": f"Bearer {self.key('management')}"}
             request = urllib.request.Request(self.management + path, headers=headers)
             with urllib.request.urlopen(request, timeout=10) as answer:
                 return answer.status, json.load(answer)
