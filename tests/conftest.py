@@ -43,18 +43,27 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 
 
 @pytest.hookimpl(tryfirst=True)  # before the plugin reads the groups
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Where tests run side by side: a file's tests stay together, as do all that share the one TorchServe.
 
     Those of servers come first, for they are the longest.
     """
-    if not config.pluginmanager.hasplugin("xdist"):
+    if "PYTEST_XDIST_WORKER" not in os.environ:
         return
     for item in items:
         names = getattr(item, "fixturenames", ())
         shared = next((name for name in ("server", "operated") if name in names), str(item.path))
         item.add_marker(pytest.mark.xdist_group(shared))
     items.sort(key=lambda item: "server" not in item.path.parts)
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """A pytest that pytest-xdist does not know would scatter them, and say nothing: every model twice."""
+    grouped = getattr(session.config.option, "loadgroup", False)
+    if grouped and not all("@" in item.nodeid for item in session.items):
+        raise pytest.UsageError(
+            "the tests of a file do not stay together: does pytest-xdist know this pytest?"
+        )
 
 
 @pytest.fixture(scope="module", autouse=True)
