@@ -12,6 +12,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from anyshape.errors import ConfigError
+
 TOKEN_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 
 
@@ -154,6 +156,12 @@ class SentenceModel(nn.Module):
         given = dict(zip(TOKEN_INPUTS, (input_ids, attention_mask, token_type_ids)))
         named = {name: given[name] for name in self.takes if given[name] is not None}
         tokens = first_tensor(self.transformer(**named, **more)).float()
+        if tokens.dim() != 3:
+            raise ConfigError(
+                f"{type(self.transformer).__name__} answers with {[int(side) for side in tokens.shape]}, not "
+                "with a vector for each token [batch, length, width]: it pools by itself, so "
+                "sentence-embedding has nothing to pool"
+            )
         mask = attention_mask if pooling_mask is None else pooling_mask
         vectors: torch.Tensor = self.after(self.pooling(tokens, mask))
         return vectors if self.dimensions is None else vectors[:, : self.dimensions]

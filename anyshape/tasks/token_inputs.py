@@ -56,7 +56,8 @@ class TokenInputs:
         }
 
     def read(self, value: Any, keys: Sequence[str], check: Callable[[Any], str]) -> List[Words]:
-        """The texts of an input that stand under `keys`, the last of them optional; empty ones are left out.
+        """The texts of an input that stand under `keys`, the second of them optional: where it is empty, as
+        where it is missing, there is no pair.
 
         The values are those of the words of the text that came as a list, or else of the first.
         Raises UnprocessableInput, which names the field, or what `check` of a text raises.
@@ -72,7 +73,7 @@ class TokenInputs:
         owner = listed[0] if listed else keys[0]
         texts = []
         for key in keys:
-            if value.get(key) in (None, "", []) and key != owner:
+            if key not in (keys[0], owner) and value.get(key) in (None, "", []):
                 continue
             words = value[key].split() if isinstance(value[key], str) else value[key]
             if not isinstance(words, list):

@@ -16,7 +16,7 @@ from anyshape.building.build import build
 from anyshape.building.compile import _refusal
 from anyshape.building.errors import BuildError
 from anyshape.cli.main import main
-from anyshape.errors import UnprocessableInput
+from anyshape.errors import ConfigError, UnprocessableInput
 from anyshape.model import BucketedModel
 from tests.conftest import assert_close, write_recipe
 
@@ -237,3 +237,20 @@ def test_what_takes_no_few_tokens_is_compared_with_no_fewer(tmp_path: Path) -> N
     assert built("a b c").shape[1] == 5
     with pytest.raises(UnprocessableInput, match="the model takes no less than 4"):
         built("a")
+
+
+def test_a_model_that_pools_by_itself_is_no_sentence_embedding(tmp_path: Path, tokenizer: Any) -> None:
+    import transformers
+
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    torch.manual_seed(0)
+    model = transformers.DPRQuestionEncoder(transformers.DPRConfig(vocab_size=len(tokenizer), **sizes))
+    model.save_pretrained(tmp_path / "m")
+    tokenizer.save_pretrained(tmp_path / "m")
+    recipe = write_recipe(
+        tmp_path, task="sentence-embedding", model=str(tmp_path / "m"), buckets=[8, 16], largest_batch=1
+    )
+    with pytest.raises(
+        ConfigError, match=r"DPRQuestionEncoder answers with \[1, 16\], not with a vector for each"
+    ):
+        build(recipe, tmp_path / "store")

@@ -192,6 +192,17 @@ def test_embeddings_of_a_page(saved: Saved, load: Load, documents: Any) -> None:
         sentences(asked, prompt="query: ")
 
 
+def test_an_empty_text_beside_a_page(reader: BucketedModel, tokenizer: Any, archive: Path) -> None:
+    """The first of a pair may be empty, and is still a text of its own; an empty second one is none."""
+    words, boxes = page(5)
+    pair = tokenizer([[]], [words], is_split_into_words=True)
+    pages = {"text": "", "text_pair": words, "bbox": boxes}
+    assert reader(pages).shape[1] == len(pair["input_ids"][0])
+    alone = reader({"text": words, "bbox": boxes})
+    assert alone.shape[1] == reader(pages).shape[1] - 1
+    assert np.array_equal(reader({"text": words, "text_pair": "", "bbox": boxes}), alone)
+
+
 @pytest.fixture(scope="module")
 def archive(saved: Saved, packed: Saved) -> Path:
     return packed("feature-extraction", saved("LayoutLMModel"))
