@@ -1,19 +1,23 @@
 from __future__ import annotations
 
+import io
 import json
 import shutil
 import zipfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import yaml
+from PIL import Image
 
 from anyshape.building.build import Built, build
 from anyshape.building.errors import BuildError
-from anyshape.errors import ConfigError
+from anyshape.errors import ConfigError, UnprocessableInput
 from anyshape.model import BucketedModel
+from tests.building.models_for_build import even_sides
 from tests.conftest import BUCKETS, TextOf, assert_close, save_bert, write_recipe
 
 RECIPES = Path(__file__).resolve().parents[2] / "recipes"
@@ -156,12 +160,25 @@ def test_a_model_that_cannot_be_bucketed_is_not_packed(factory: str, says: str, 
     assert "\n" not in message
 
 
-def test_a_model_that_takes_multiples_only_is_told_how_to_say_so(tmp_path: Path) -> None:
+def png_of(pixels: np.ndarray) -> bytes:
+    """`[height, width, 3]` of uint8 as a file."""
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "png")
+    return file.getvalue()
+
+
+def test_a_model_that_takes_an_even_number_of_pixels_gets_no_others(tmp_path: Path) -> None:
     asked = {"task": "image-feature-extraction", "tokenizer": None, "buckets": [[16, 24]]}
-    message = failing(recipe_of(tmp_path, "even_sides", **asked), tmp_path / "store")
-    assert "the model takes no item of 15x23 (ValueError: odd sides are not taken)" in message
-    assert "handler.task_options.multiple_of" in message
-    assert "batch" not in message
+    raw = {"mean": [0, 0, 0], "std": [1, 1, 1], "rescale": 1}
+    built = build(recipe_of(tmp_path, "even_sides", task_options=raw, **asked), tmp_path / "store")
+    assert built.index.exact
+    model = BucketedModel.load(built.path, warm=False)
+    pixels = np.random.default_rng(0).integers(0, 256, (14, 23, 3), dtype=np.uint8)
+    with torch.inference_mode():
+        expected = even_sides()(torch.from_numpy(pixels).permute(2, 0, 1)[None].float())
+    assert_close(model(png_of(pixels)), expected)
+    with pytest.raises(UnprocessableInput, match="15x23"):
+        model(png_of(np.zeros((15, 23, 3), np.uint8)))
     recipe = recipe_of(tmp_path, "even_sides", task_options={"multiple_of": 2}, **asked)
     assert build(recipe, tmp_path / "store").index.exact
 

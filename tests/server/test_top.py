@@ -60,9 +60,15 @@ def test_once_prints_figures_of_live_traffic(
     assert "READY" in shown
 
 
+def keys_of(value: str, folder: Path) -> Path:
+    """A key file as TorchServe writes it."""
+    path = folder / "key_file.json"
+    path.write_text(json.dumps({kind: {"key": value} for kind in ("inference", "management", "API")}))
+    return path
+
+
 def test_a_server_that_is_not_there_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    keys = tmp_path / "key_file.json"
-    keys.write_text(json.dumps({"management": {"key": "x"}}))
+    keys = keys_of("x", tmp_path)
     assert main(["top", "--server", "http://127.0.0.1:9", "--key-file", str(keys), "--once"]) == 1
     said = capsys.readouterr().err
     assert said.count("\n") == 1
@@ -70,8 +76,7 @@ def test_a_server_that_is_not_there_is_one_line(tmp_path: Path, capsys: pytest.C
 
 
 def test_a_wrong_key_is_one_line(server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    keys = tmp_path / "key_file.json"
-    keys.write_text(json.dumps({"management": {"key": "wrong"}}))
+    keys = keys_of("wrong", tmp_path)
     assert main(["top", *options(server), "--key-file", str(keys), "--once"]) == 1
     said = capsys.readouterr().err
     assert said.count("\n") == 1

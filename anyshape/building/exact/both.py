@@ -75,6 +75,14 @@ class Area(Followed, int):
     def __sub__(self, other: int) -> Any:
         return self + -other if type(other) is int else _mixing(operator.sub)(self, other)
 
+    def __mod__(self, other: int) -> Any:
+        """What a division leaves is asked for to decide something: pictures with the same are accepted."""
+        if type(other) is not int or not other:
+            return _mixing(operator.mod)(self, other)
+        left = self.bare() % other
+        self.keep(lambda number: number % other == left)
+        return left
+
 
 class Mixed(Followed):
     """Another number made of a height and a width together. Where it decides something, or is an argument,
@@ -153,7 +161,7 @@ for _kind in _KINDS:
     for _name in ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow"):
         for _swapped in (False, True):
             _method = f"__{'r' if _swapped else ''}{_name}__"
-            if _kind is not Area or _name not in ("add", "sub") or _method == "__rsub__":
+            if _kind is not Area or _method not in ("__add__", "__radd__", "__sub__", "__mod__"):
                 setattr(_kind, _method, _mixing(getattr(operator, _name), _swapped))
 
 

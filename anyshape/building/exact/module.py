@@ -171,7 +171,8 @@ class ExactPadding(nn.Module):
             raise UnknownOperation(
                 [
                     f"{name} (what it is given depends on the picture's size by way of a function that is "
-                    "not followed, such as math.sqrt or range, or by a height and a width together)"
+                    "not followed, such as math.sqrt or range, or by a height and a width together; where it "
+                    "rounds to a multiple of 8 or 32, say so in handler.task_options.multiple_of)"
                     for name in both
                 ]
             )
