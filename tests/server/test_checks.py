@@ -57,6 +57,7 @@ def test_a_configuration_with_such_an_address_is_one_line(served: Served) -> Non
     assert "Traceback" not in served.output
 
 
+@pytest.mark.slow
 def test_a_module_on_pythonpath_does_not_take_the_place_of_the_archives(
     served: Served, tmp_path: Path
 ) -> None:
@@ -137,6 +138,7 @@ def test_threads_of_all_workers_are_counted(tmp_path: Path, monkeypatch: pytest.
     assert said("alone", "two") == ""
 
 
+@pytest.mark.slow
 def test_too_many_threads_are_told_at_the_start(served: Served, tmp_path: Path) -> None:
     make_archive(served.store, "many", ECHO, work=tmp_path, recipe=recipe(1, 4096))
     served.command[-1] = "many"

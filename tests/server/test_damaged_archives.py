@@ -128,6 +128,7 @@ def test_an_archive_that_does_not_fit_on_the_disk_is_named(served: Served, small
     assert not (small_disk / "run" / "tmp").exists()
 
 
+@pytest.mark.slow
 def test_a_disk_that_fills_while_the_model_loads_ends_it(served: Served, small_disk: Path) -> None:
     fill = (
         "        import os\n"

@@ -7,6 +7,8 @@ import socket
 import time
 from pathlib import Path
 
+import pytest
+
 from handler.logs import SECONDS
 from tests.server.harness import ECHO, Server, make_archive
 
@@ -81,6 +83,7 @@ def test_json_that_cannot_be_read_is_one_line_without_its_text(server: Server, m
     assert len(of_workers) <= 2
 
 
+@pytest.mark.slow
 def test_logs_roll_over_and_the_oldest_go(tmp_path: Path) -> None:
     (tmp_path / "store").mkdir()
     make_archive(tmp_path / "store", "loud", LOUD, work=tmp_path)

@@ -83,6 +83,7 @@ def test_a_server_that_was_killed_does_not_stand_in_the_way_of_the_next(served: 
     assert served.stop(signal.SIGINT) == 0
 
 
+@pytest.mark.slow
 def test_serve_brings_its_own_java(folder: Path) -> None:
     environment = {key: value for key, value in os.environ.items() if key != "JAVA_HOME"}
     served = Served(folder, "echo", {**environment, "PATH": str(folder)})
@@ -115,6 +116,7 @@ def test_a_taken_port_is_named(folder: Path) -> None:
     assert f"port {served.ports[1]} is taken" in served.output
 
 
+@pytest.mark.slow
 def test_any_run_folder_and_any_working_folder_will_do(folder: Path) -> None:
     """Here nothing is where `make serve` has it, and the settings are the project's own but for the ports."""
     served = Served(folder, "echo")
