@@ -9,6 +9,7 @@ from pathlib import Path
 from rich.console import Console
 
 from anyshape.building.build import Built, build
+from anyshape.cli.numbers import count
 from anyshape.cli.tables import ProgressBar, bucket_table, compiler_notes, megabytes, weights_table
 
 HELP = """Compile the model that RECIPE names once per bucket, compare every bucket with the unpadded
@@ -25,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model-version", default="1.0", help="TorchServe's model version, default: 1.0")
     parser.add_argument(
         "--jobs",
-        type=int,
+        type=count,
         metavar="N",
         help="how many programs to compile at once, where the compiler can (Neuron); "
         "default: what this machine bears",

@@ -13,6 +13,7 @@ from rich.table import Table
 
 from anyshape.archive import Index, read_packed
 from anyshape.building.planning import inputs
+from anyshape.cli.numbers import count, positive
 from anyshape.costs import CostTable
 from anyshape.errors import ConfigError
 from anyshape.layouts import ROWS, Items, Rows
@@ -39,21 +40,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     sizes.add_argument("--sizes", type=Path, metavar="FILE", help="heights and widths of pictures")
     parser.add_argument("--field", help="which list of a file of several")
     parser.add_argument("--costs", type=Path, required=True, metavar="X.mar")
-    parser.add_argument("--rate", type=_positive, required=True, metavar="N", help="requests a second")
-    parser.add_argument("--p99", type=_positive, required=True, metavar="MS", help="99 % within this time")
-    parser.add_argument("--workers", type=_count, metavar="N", help="of one server (the recipe's)")
+    parser.add_argument("--rate", type=positive, required=True, metavar="N", help="requests a second")
+    parser.add_argument("--p99", type=positive, required=True, metavar="MS", help="99 %% within this time")
+    parser.add_argument("--workers", type=count, metavar="N", help="of one server (the recipe's)")
     parser.add_argument(
-        "--threads", type=_count, metavar="N", help="of a worker, as the costs were measured (1)"
+        "--threads", type=count, metavar="N", help="of a worker, as the costs were measured (1)"
     )
-    parser.add_argument("--batch-size", type=_count, metavar="N", help="of a hand-over (the recipe's)")
-    parser.add_argument("--max-delay", type=_positive, metavar="MS", help="wait for company (the recipe's)")
-    parser.add_argument("--queue", type=_count, metavar="N", help="requests that may wait (the recipe's)")
-    parser.add_argument("--cores", type=_count, metavar="N", help="of a server whose frontend shares them")
-    parser.add_argument(
-        "--request-ms", type=_positive, metavar="MS", help="around the model, a request (0.3)"
-    )
-    parser.add_argument("--batch-ms", type=_positive, metavar="MS", help="the same, a hand-over (1)")
-    parser.add_argument("--frontend-ms", type=_positive, metavar="MS", help="the frontend, a request (0.5)")
+    parser.add_argument("--batch-size", type=count, metavar="N", help="of a hand-over (the recipe's)")
+    parser.add_argument("--max-delay", type=positive, metavar="MS", help="wait for company (the recipe's)")
+    parser.add_argument("--queue", type=count, metavar="N", help="requests that may wait (the recipe's)")
+    parser.add_argument("--cores", type=count, metavar="N", help="of a server whose frontend shares them")
+    parser.add_argument("--request-ms", type=positive, metavar="MS", help="around the model, a request (0.3)")
+    parser.add_argument("--batch-ms", type=positive, metavar="MS", help="the same, a hand-over (1)")
+    parser.add_argument("--frontend-ms", type=positive, metavar="MS", help="the frontend, a request (0.5)")
     parser.add_argument("--early", action="store_true", help="answers leave as their call ends (Ray Serve)")
     parser.add_argument("--json", action="store_true", help="print JSON and nothing else on stdout")
 
@@ -152,19 +151,3 @@ def _fits(size: Tuple[int, ...], costs: CostTable) -> bool:
 
 def _seconds(milliseconds: Optional[float]) -> Optional[float]:
     return None if milliseconds is None else milliseconds / 1e3
-
-
-def _positive(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0 < value < 1e12:
-        raise argparse.ArgumentTypeError(f"a positive number, not {text!r}")
-    return value
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"a positive whole number, not {text!r}")
-    return int(text)

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from anyshape.building.neuron_check import Check
+from anyshape.cli.numbers import count, positive
 from anyshape.cli.tables import ProgressBar
 
 HELP = """Try everything on this Inferentia or Trainium instance, in half an hour or so, most of it compiling:
@@ -30,9 +31,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out", type=Path, default=Path("neuron-check.json"), help="default: neuron-check.json"
     )
-    parser.add_argument("--seconds", type=float, default=10, help="of measuring each speed, default: 10")
-    parser.add_argument("--layers", type=int, default=12, help="of the BERT that is measured; AWS has 12")
-    parser.add_argument("--jobs", type=int, metavar="N", help="how many programs to compile at once")
+    parser.add_argument("--seconds", type=positive, default=10, help="of measuring each speed, default: 10")
+    parser.add_argument("--layers", type=count, default=12, help="of the BERT that is measured; AWS has 12")
+    parser.add_argument("--jobs", type=count, metavar="N", help="how many programs to compile at once")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -21,6 +21,7 @@ from anyshape.building.planning.inputs import Histogram
 from anyshape.building.planning.plan import make_plan, memory_bucket_limit, neuron_bucket_limit, plan_waste
 from anyshape.building.planning.rows import plan_depths
 from anyshape.building.planning.show import show_depths, show_plan, show_traffic
+from anyshape.cli.numbers import count
 from anyshape.costs import CostRow
 from anyshape.errors import ConfigError
 from anyshape.layouts import ROWS
@@ -99,15 +100,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--token-file", type=Path, metavar="FILE", help="the server's key_file.json")
     parser.add_argument("--token", metavar="T", help="the management token itself")
     parser.add_argument("--buckets", type=_buckets, default="auto", metavar="K", help="or auto")
-    parser.add_argument("--align", type=int, default=1, metavar="N", help="sides: multiples of N")
+    parser.add_argument("--align", type=count, default=1, metavar="N", help="sides: multiples of N")
     parser.add_argument("--exact", action="store_true", help="prove it by integer programming")
     parser.add_argument("--cost", choices=["area", "flops", "measured"], help="what to minimise")
     parser.add_argument("--costs", type=Path, metavar="FILE", help="a measured table, or an archive")
-    parser.add_argument("--hidden-size", type=int, default=768, metavar="D", help="for --cost flops")
+    parser.add_argument("--hidden-size", type=count, default=768, metavar="D", help="for --cost flops")
     parser.add_argument("--memory-limit", type=_bytes, metavar="SIZE", help="such as 2GB")
     parser.add_argument("--bytes-per-bucket", type=_bytes, metavar="SIZE", help="such as 92MB")
-    parser.add_argument("--weights", type=int, metavar="N", help="parameters, for Inferentia's rule")
-    parser.add_argument("--workers", type=int, default=1, metavar="N", help="each loads every bucket")
+    parser.add_argument("--weights", type=count, metavar="N", help="parameters, for Inferentia's rule")
+    parser.add_argument("--workers", type=count, default=1, metavar="N", help="each loads every bucket")
     parser.add_argument("--layout", choices=["items", "rows"], default="items", help="what a row holds")
     parser.add_argument("--depth", type=_count, default=32, metavar="N", help="rows: texts in a batch (32)")
     parser.add_argument("--segments", type=_count, default=32, metavar="N", help="rows: most texts in a row")

@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from anyshape.cli.client import add_server_arguments, client_of
+from anyshape.cli.numbers import positive
 from anyshape.server.watch import Figures, compare, look
 
 HELP = """\
@@ -30,7 +31,7 @@ workers. Figures are of the last --interval seconds; Ctrl-C ends it.
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_server_arguments(parser)
     parser.add_argument("--model", help="only this model")
-    parser.add_argument("--interval", type=float, default=2.0, metavar="SECONDS", help="default: 2")
+    parser.add_argument("--interval", type=positive, default=2.0, metavar="SECONDS", help="default: 2")
     parser.add_argument("--once", action="store_true", help="print the figures of one interval, and end")
     parser.add_argument("--json", action="store_true", help="with --once: as JSON")
 

@@ -15,6 +15,7 @@ from anyshape.building.build import build
 from anyshape.building.planning.cost_models import AreaCost, Cost, MeasuredCost
 from anyshape.building.tuning import Tuned, tune
 from anyshape.cli.client import add_server_arguments, client_of
+from anyshape.cli.numbers import count
 from anyshape.cli.swap import add_swap_arguments
 from anyshape.cli.tables import ProgressBar
 from anyshape.server.checks import ServeError
@@ -42,8 +43,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_server_arguments(parser)
     add_swap_arguments(parser)
     parser.add_argument("--since", type=Path, metavar="FILE", help="leave out what was seen before")
-    parser.add_argument("--buckets", type=int, metavar="N", help="how many (default: as many as there are)")
-    parser.add_argument("--align", type=int, default=1, metavar="N", help="sides are multiples of N")
+    parser.add_argument("--buckets", type=count, metavar="N", help="how many (default: as many as there are)")
+    parser.add_argument("--align", type=count, default=1, metavar="N", help="sides are multiples of N")
     parser.add_argument(
         "--cost",
         choices=("measured", "area"),

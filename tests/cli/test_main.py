@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from anyshape.cli.main import main
+from anyshape.cli.main import COMMANDS, main
 from tests.conftest import write_recipe
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -112,7 +112,7 @@ def test_a_store_that_cannot_be_written_is_one_line(
     assert err.splitlines()[-1].startswith("error: ")
 
 
-@pytest.mark.parametrize("command", ["build", "inspect", "plan", "report"])
+@pytest.mark.parametrize("command", COMMANDS)
 def test_help_teaches_with_an_example(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stopped:
         main([command, "--help"])
@@ -120,7 +120,7 @@ def test_help_teaches_with_an_example(command: str, capsys: pytest.CaptureFixtur
     assert f"anyshape {command} " in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("arguments", [[], ["bild"], ["build"]])
+@pytest.mark.parametrize("arguments", [[], ["bild"], ["build"], ["build", "x.yaml", "--jobs", "0"]])
 def test_a_command_line_that_is_none_exits_with_2(
     arguments: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
