@@ -28,7 +28,7 @@ from anyshape.packed import unpack
 from anyshape.packing import Call
 from anyshape.process import resident_bytes
 from anyshape.programs import Programs
-from anyshape.running import Runner
+from anyshape.running import Ended, Runner
 from anyshape.settings import Settings
 from anyshape.tasks import load_task
 from anyshape.tasks.base import Parameters
@@ -109,12 +109,13 @@ class BucketedModel:
         assert isinstance(ran, Output)
         return self.task.answer(ran.row, read, parameters)
 
-    def run(self, read: Sequence[Read]) -> List[Ran]:
+    def run(self, read: Sequence[Read], ended: Optional[Ended] = None) -> List[Ran]:
         """Run all items of a batch in as few and as cheap calls as the packer finds, in the inputs' order.
 
         What already is refused stays so. What fails, or fits no bucket, becomes an error in its own place.
+        ended: who is told as each call ends.
         """
-        return self.runner().run(read)
+        return self.runner().run(read, ended)
 
     def runner(self) -> Runner:
         """What splits a batch into calls and runs them, for a server that takes them one by one."""

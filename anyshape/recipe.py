@@ -225,6 +225,13 @@ class Section(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
             "one of packed, per_bucket, fifo, one_by_one",
         ),
     ] = "packed"
+    early_answers: Annotated[
+        bool,
+        _key(
+            "Whether an answer leaves as its call ends, the cheapest calls first, or with its whole batch.",
+            "true or false",
+        ),
+    ] = False
     threads: Annotated[
         Optional[Side], _key("Intra-op threads of a worker; default: cores ÷ maxWorkers.", COUNT)
     ] = None
@@ -289,7 +296,13 @@ class Recipe(Struct, frozen=True, kw_only=True):
             for name, value in given["inputs"].items():  # one by one: errors then say which
                 convert(value, TokenInput, f"handler.inputs.{name}")
         known = {field: written[field] for field in cls.__struct_fields__ if written.get(field) is not None}
-        return convert({**known, "handler": given}, cls)
+        recipe = convert({**known, "handler": given}, cls)
+        if recipe.handler.early_answers and written.get("clientTimeoutInMills"):
+            raise ConfigError(
+                "handler.early_answers and clientTimeoutInMills exclude each other: a client whose time ends "
+                "within its answer would wait for the rest of it; leave out one of them"
+            )
+        return recipe
 
 
 def read_yaml(path: Path) -> Dict[str, Any]:

@@ -9,7 +9,7 @@ with it that fail alone as well.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Callable, Dict, List, Sequence
+from typing import Callable, Iterator, List, Optional, Sequence
 
 from anyshape.buckets import bucket_name, fits
 from anyshape.costs import CostTable
@@ -17,6 +17,10 @@ from anyshape.errors import InputTooLarge, ModelFailed, Refused
 from anyshape.failures import log_failure
 from anyshape.items import Item, ItemOrRefused, Output, OutputOrRefused, Parts, Ran, Read, Row
 from anyshape.packing import Call, Policy, one_by_one
+
+# Told when a call has ended and others are left: what came of each input, None where it has not all run, and
+# the seconds that the calls that are left cost.
+Ended = Callable[[Sequence[Optional[Ran]], float], None]
 
 
 @dataclass(frozen=True)
@@ -29,33 +33,48 @@ class Runner:
     run_call: Callable[[Call, Sequence[Item]], Sequence[Output]]
     touched: Callable[[Sequence[Row], Call], Sequence[int]]
 
-    def run(self, read: Sequence[Read]) -> List[Ran]:
-        """What came of each input, in their order. The parts of one come back together, or fail together."""
+    def run(self, read: Sequence[Read], ended: Optional[Ended] = None) -> List[Ran]:
+        """What came of each input, in their order. The parts of one come back together, or fail together.
+
+        ended: who is told after each call; the calls that answer soonest then come first.
+        """
         items: List[ItemOrRefused] = []
         for one in read:
             items.extend(one.items if isinstance(one, Parts) else [one])
-        outputs = iter(self._run_items(items))
-        return [
-            together([next(outputs) for _ in one.items]) if isinstance(one, Parts) else next(outputs)
-            for one in read
-        ]
+        outputs: List[Optional[OutputOrRefused]] = [None] * len(items)
+        for left in self._run_items(items, outputs, ended is not None):
+            if ended is not None and left:
+                ended(gathered(read, outputs), left)
+        return [ran for ran in gathered(read, outputs) if ran is not None]  # all have run
 
-    def _run_items(self, items: Sequence[ItemOrRefused]) -> List[OutputOrRefused]:
-        results: Dict[int, OutputOrRefused] = {}
+    def _run_items(
+        self, items: Sequence[ItemOrRefused], outputs: List[Optional[OutputOrRefused]], soonest: bool
+    ) -> Iterator[float]:
+        """Fill in the outputs, call by call; after each the seconds that the calls that are left cost.
+
+        soonest: the calls that cost least for each of their items come first.
+        """
         waiting: List[Item] = []
         places: List[int] = []  # of those that wait, in the batch
         for i, item in enumerate(items):
             if isinstance(item, Refused):
-                results[i] = item
+                outputs[i] = item
             elif fits(item.size, self.costs.buckets, self.costs.unpadded):
                 waiting.append(item)
                 places.append(i)
             else:
-                results[i] = self.too_large(item)
-        for call in self.policy([item.size for item in waiting], self.costs):
-            outputs = self.run_or_fail(call, [waiting[i] for i in call.items])
-            results.update(zip([places[i] for i in call.items], outputs))
-        return [results[i] for i in range(len(items))]
+                outputs[i] = self.too_large(item)
+        calls = self.policy([item.size for item in waiting], self.costs)
+        if soonest:
+            calls = sorted(calls, key=lambda call: self._seconds(call) / len(call.items))
+        for number, call in enumerate(calls):
+            done = self.run_or_fail(call, [waiting[i] for i in call.items])
+            for i, output in zip(call.items, done):
+                outputs[places[i]] = output
+            yield sum(map(self._seconds, calls[number + 1 :])) if soonest else 0.0
+
+    def _seconds(self, call: Call) -> float:
+        return self.costs.cost(call.bucket, call.batch_size)
 
     def run_or_fail(self, call: Call, items: Sequence[Item]) -> Sequence[OutputOrRefused]:
         """The outputs of one call. If it fails, those of each item alone, a ModelFailed for a bad one."""
@@ -85,6 +104,20 @@ class Runner:
             f"an input of size {bucket_name(item.size)} fits none of the buckets "
             f"{', '.join(map(bucket_name, self.costs.buckets))}"
         )
+
+
+def gathered(read: Sequence[Read], outputs: Sequence[Optional[OutputOrRefused]]) -> List[Optional[Ran]]:
+    """What came of each input, from the outputs of all items in a row; None where one has not run."""
+    rest = iter(outputs)
+    ran: List[Optional[Ran]] = []
+    for one in read:
+        if isinstance(one, Parts):
+            parts = [next(rest) for _ in one.items]
+            done = [part for part in parts if part is not None]
+            ran.append(together(done) if len(done) == len(parts) else None)
+        else:
+            ran.append(next(rest))
+    return ran
 
 
 def together(outputs: List[OutputOrRefused]) -> Ran:

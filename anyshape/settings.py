@@ -15,7 +15,7 @@ from anyshape.recipe import DYNAMIC, BucketPlan, Section
 
 _SAME = (
     *("task", "task_options", "backend", "backend_options", "dtype", "largest_call", "layout"),
-    *("over_max", "packing"),
+    *("over_max", "packing", "early_answers"),
     *("threads", "max_items", "max_characters", "max_pixels", "max_response_bytes"),
 )
 
@@ -41,6 +41,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     segments: int
     over_max: str
     packing: str
+    early_answers: bool
     threads: Optional[int]
     max_items: int
     max_characters: int

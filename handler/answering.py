@@ -9,11 +9,12 @@ responses = answering.postprocess(batch, answering.inference(batch))
 
 from __future__ import annotations
 
-from typing import List, Optional, Sequence
+from typing import List, Mapping, Optional, Sequence
 
 from anyshape.errors import BadRequest, ModelFailed, Refused
 from anyshape.failures import EXITS, log_failure
 from anyshape.items import Answer, Input, Ran
+from anyshape.running import Ended
 from anyshape.tasks.base import Parameters
 from handler.apis import find_api
 from handler.apis.base import OWN, Api, Request, Served
@@ -71,15 +72,18 @@ class Answering:
             places.append(slice(start, len(inputs)))
         return Batch(list(requests), self.model.task.read(inputs, parameters), places)
 
-    def inference(self, batch: Batch) -> List[Ran]:
-        """Pack the items into calls and run them."""
-        return self.model.run(batch.items)
+    def inference(self, batch: Batch, ended: Optional[Ended] = None) -> List[Ran]:
+        """Pack the items into calls and run them. ended: who is told as each call ends."""
+        return self.model.run(batch.items, ended)
 
-    def postprocess(self, batch: Batch, outputs: Sequence[Ran]) -> List[Response]:
-        """One response per request, in the order of the batch."""
+    def postprocess(
+        self, batch: Batch, outputs: Sequence[Ran], made: Optional[Mapping[int, Response]] = None
+    ) -> List[Response]:
+        """One response per request, in the order of the batch. made: those that are there, by their place."""
+        made = made or {}
         return [
-            self.response(request, batch, outputs, place)
-            for request, place in zip(batch.requests, batch.places)
+            made.get(i) or self.response(request, batch, outputs, place)
+            for i, (request, place) in enumerate(zip(batch.requests, batch.places))
         ]
 
     def response(self, request: Request, batch: Batch, outputs: Sequence[Ran], place: slice) -> Response:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import List, Tuple
+from typing import Dict, List, Tuple
 
 from anyshape.items import Read
 from handler.apis.base import Request
@@ -22,11 +22,19 @@ class Batch:
 @dataclass
 class Answered:
     """Responses, one for each request, what their inputs had become, and the seconds spent on them: reading,
-    running, answering."""
+    running, answering.
+
+    left: seconds from the start until an answer left early, by the place of its request.
+    """
 
     responses: List[Response]
     read: List[Read] = field(default_factory=list)
     stages: Tuple[float, float, float] = (0.0, 0.0, 0.0)
+    left: Dict[int, float] = field(default_factory=dict)
+
+    def seconds(self, i: int) -> float:
+        """What the i-th request took."""
+        return self.left.get(i, sum(self.stages))
 
     def __add__(self, other: Answered) -> Answered:
         read, run, answer = (mine + its for mine, its in zip(self.stages, other.stages))

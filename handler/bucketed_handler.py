@@ -24,11 +24,12 @@ from handler.answering import Answering
 from handler.apis.base import Request, Served
 from handler.base_handler import BaseHandler
 from handler.batch import Answered
-from handler.context import Context, header, url_path
+from handler.context import Context, header, headers, url_path
+from handler.early import EarlyAnswers, SentIds
 from handler.logs import keep_short
 from handler.metrics import WorkerMetrics, waits
 from handler.requests import Sent
-from handler.responses import JSON, Response, error_response
+from handler.responses import JSON, Response, error_response, write_headers
 from handler.tracing import create_tracing
 from handler.traffic import Traffic
 
@@ -61,6 +62,7 @@ class BucketedHandler(Answering, BaseHandler):  # type: ignore[misc]  # TorchSer
             )
         )
         self.answer_for(Served(context.model_name, model, int(given.get("jobQueueSize", Served.queue))))
+        self.sent = SentIds(folder / "early.ids") if settings.early_answers else None
         self.traffic = Traffic(folder, len(self.model.buckets[0]))
         self.metrics = WorkerMetrics(context, self.model)
         self.metrics.counts.start()
@@ -76,34 +78,45 @@ class BucketedHandler(Answering, BaseHandler):  # type: ignore[misc]  # TorchSer
         waited = waits(context, len(data))
         self.metrics.took(len(data))
         started = time.perf_counter()
-        answered = self._respond(self._read(data, context), started)
+        answered = self._respond(self._read(data, context), started, context)
         self._count(answered, waited, context)
         responses = answered.responses
         self._send(responses, context)
         return [response.body for response in responses]
 
-    def _respond(self, requests: Sequence[Request], started: float) -> Answered:
+    def _respond(
+        self, requests: Sequence[Request], started: float, context: Optional[Context] = None
+    ) -> Answered:
         """One response per request. If something fails that nobody thought of, each is answered alone.
 
-        started: when the batch began, by time.perf_counter.
+        started: when the batch began, by time.perf_counter. context: the batch's, to send early answers by.
         """
+        early: Optional[EarlyAnswers] = None
         try:
             batch = self.preprocess(requests)
+            if self.sent is not None and context is not None and len(requests) > 1:
+                early = EarlyAnswers(self, batch, context, self.sent, started)
             read = time.perf_counter()
-            outputs = self.inference(batch)
+            outputs = self.inference(batch, early)
             ran = time.perf_counter()
-            responses = self.postprocess(batch, outputs)
-            stages = (read - started, ran - read, time.perf_counter() - ran)
-            return Answered(responses, batch.items, stages)
+            responses = self.postprocess(batch, outputs, early.responses if early else None)
+            spent = early.spent if early else 0.0
+            stages = (read - started, ran - read - spent, time.perf_counter() - ran + spent)
+            return Answered(responses, batch.items, stages, early.seconds if early else {})
         except EXITS:
             raise
         except BaseException as error:
             log_failure(f"a batch of {len(requests)} failed", error)
-            spent = Answered([], [], (time.perf_counter() - started, 0.0, 0.0))
+            before = Answered([], [], (time.perf_counter() - started, 0.0, 0.0))
             if len(requests) == 1:
                 failed = ModelFailed("the request failed; the server's log says why")
-                return spent + Answered([error_response(failed, requests[0].api)])
-            return sum((self._respond([request], time.perf_counter()) for request in requests), spent)
+                return before + Answered([error_response(failed, requests[0].api)])
+            left = early.responses if early else {}
+            alone = (
+                Answered([left[i]]) if i in left else self._respond([request], time.perf_counter())
+                for i, request in enumerate(requests)
+            )
+            return sum(alone, before)
 
     def _count(self, answered: Answered, waited: Sequence[Optional[float]], context: Context) -> None:
         """Whatever fails here fails no answer. waited: seconds of each request in front of this worker, None
@@ -118,24 +131,17 @@ class BucketedHandler(Answering, BaseHandler):  # type: ignore[misc]  # TorchSer
 
     def _read(self, data: Sequence[Sent], context: Context) -> List[Request]:
         """The rows of the batch as requests, some with the error that they deserve."""
-        return [
-            self.read(
-                row,
-                header(context, i, "content-type"),
-                url_path(context, i),
-                header(context, i, "accept"),
-            )
-            for i, row in enumerate(data)
-        ]
+        requests = []
+        for i, row in enumerate(data):
+            said = headers(context, i)
+            request = self.read(row, said.get("content-type"), url_path(context, i), said.get("accept"))
+            requests.append(request)
+        return requests
 
     def _send(self, responses: List[Response], context: Context) -> None:
         for i, response in enumerate(responses):
             with survived("the headers of an answer could not be set"):
-                if response.code != 200:
-                    context.set_response_status(response.code, response.phrase, i)
-                context.set_response_content_type(i, response.content_type)
-                for key, value in response.headers.items():
-                    context.set_response_header(i, key, value)
+                write_headers(context, i, response)
 
     def describe_handle(self) -> List[Description]:
         """What is served, what sizes were seen since the model was registered, and since when that is."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, Mapping, Optional, Protocol
+from typing import Any, Callable, Dict, Mapping, Optional, Protocol, Sequence
 
 
 class Metrics(Protocol):
@@ -19,6 +19,10 @@ class Context(Protocol):
     system_properties: Mapping[str, Any]
     model_yaml_config: Optional[Dict[str, Any]]
     metrics: Metrics
+    request_ids: Dict[int, str]  # of a batch: what its answers are sent by
+    request_processor: Sequence[Any]  # of a batch: its requests' headers, and those of the answers
+    stopping_criteria: Optional[Sequence[Callable[[Any], Optional[bool]]]]
+    cl_socket: Any  # to the frontend
 
     def get_all_request_header(self, idx: int) -> Mapping[str, Any]: ...
     def set_response_status(self, code: int, phrase: str, idx: int) -> None: ...
@@ -36,7 +40,13 @@ def url_path(context: Context, i: int) -> Optional[str]:
 
 def header(context: Context, i: int, name: str) -> Optional[str]:
     """A request's header. The frontend passes names on as the client wrote them: many write lower case."""
-    for key, value in context.get_all_request_header(i).items():
-        if key.lower() == name and isinstance(value, str):
-            return value
-    return None
+    return headers(context, i).get(name)
+
+
+def headers(context: Context, i: int) -> Dict[str, str]:
+    """All headers of a request, by their names in lower case."""
+    return {
+        key.lower(): value
+        for key, value in context.get_all_request_header(i).items()
+        if isinstance(value, str)
+    }

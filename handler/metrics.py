@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections import Counter
 from typing import Dict, List, Optional, Sequence
 
 from anyshape.buckets import bucket_name, choose, volume
@@ -96,8 +97,8 @@ class WorkerMetrics:
     def answered(self, answered: Answered, waited: Sequence[Optional[float]]) -> None:
         """A batch was answered. waited: seconds of each request before it, None where nobody said so."""
         responses, stages = answered.responses, answered.stages
-        spent = sum(stages)
-        known = [wait for wait in waited if wait is not None]
+        known = {i: wait for i, wait in enumerate(waited) if wait is not None}
+        unknown = Counter(answered.seconds(i) for i, wait in enumerate(waited) if wait is None)
         refused = [response.code for response in responses if response.code != 200]
         changed = self._changed(answered.read)
         counts = self.counts
@@ -105,11 +106,11 @@ class WorkerMetrics:
             counts.add(REQUESTS, len(responses))
             for code in refused:
                 counts.add(ERRORS, 1, str(code), TYPES.get(code, Refused.__name__))
-            if len(known) < len(waited):
-                counts.observe(REQUEST, spent, "worker", times=len(waited) - len(known))
-            for wait in known:
+            for seconds, times in unknown.items():
+                counts.observe(REQUEST, seconds, "worker", times=times)
+            for i, wait in known.items():
                 counts.observe(QUEUE, wait)
-                counts.observe(REQUEST, wait + spent, "front")
+                counts.observe(REQUEST, wait + answered.seconds(i), "front")
             for stage, seconds in zip(STAGES, stages):
                 counts.add(STAGE, seconds, stage)
             for how, count in changed.items():

@@ -12,6 +12,7 @@ from anyshape.buckets import bucket_name
 from anyshape.errors import InputTooLarge, NotAcceptable, Refused
 from anyshape.items import Answer, Item, Parts, Ran, Read, done_items, padding_ratio
 from handler.apis.base import OWN, Api
+from handler.context import Context
 
 JSON = "application/json"
 RAW = "application/octet-stream"
@@ -108,3 +109,12 @@ def answer_response(
     if max(windows, default=1) > 1:
         headers["X-Windows"] = ",".join(map(str, windows))
     return Response(body, headers=headers, content_type=RAW if raw else JSON)
+
+
+def write_headers(context: Context, i: int, response: Response) -> None:
+    """Tell TorchServe the status and the headers of an answer."""
+    if response.code != 200:
+        context.set_response_status(response.code, response.phrase, i)
+    context.set_response_content_type(i, response.content_type)
+    for key, value in response.headers.items():
+        context.set_response_header(i, key, value)

@@ -58,9 +58,10 @@ class Tracing:
             inside = self._under(span)
             if wait is not None:
                 self._tracer.start_span("queue", inside, start_time=start).end(ends[0])
+            last = ends[0] + int(answered.left[i] * 1e9) if i in answered.left else ends[-1]
             for name, begin, end in zip(STAGES, ends, ends[1:]):
-                self._tracer.start_span(name, inside, start_time=begin).end(end)
-            span.end(ends[-1])
+                self._tracer.start_span(name, inside, start_time=min(begin, last)).end(min(end, last))
+            span.end(last)
 
 
 def _parents(headers: Mapping[str, object]) -> Mapping[str, str]:

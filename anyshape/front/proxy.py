@@ -43,7 +43,10 @@ FORMS = ("application/x-www-form-urlencoded", "multipart/")
 PHRASES = {status.value: status.phrase.encode("ascii") for status in HTTPStatus}
 JSON: Tuple[bytes, bytes] = (b"Content-Type", b"application/json")
 # What of TorchServe's answer's headers is the connection's own, or is made anew.
-OWN = {b"connection", b"content-length", b"transfer-encoding", b"keep-alive", b"x-request-id", b"date"}
+OWN = {
+    *(b"connection", b"content-length", b"transfer-encoding", b"keep-alive", b"x-request-id", b"date"),
+    *(b"ts_stream_next", b"x-early-answer"),
+}
 _ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
 
 

@@ -32,6 +32,7 @@ class Sent:
     content_type: str | None = "text/plain"
     headers: dict[str, str] = field(default_factory=dict)
     parameters: list[tuple[str, str, bytes]] | None = None
+    id: str = "a request's id"
 
     def frame(self) -> io.BytesIO:
         kind = self.content_type or ""
@@ -39,7 +40,7 @@ class Sent:
         fields = self.parameters
         if fields is None:
             fields = [("body", kind.split(";")[0], self.body)]
-        parts = [b"a request's id", *(p.encode() for pair in headers.items() for p in pair), None]
+        parts = [self.id.encode(), *(p.encode() for pair in headers.items() for p in pair), None]
         parts += [p for name, kind, value in fields for p in (name.encode(), kind.encode(), value)] + [None]
         return io.BytesIO(
             b"".join(struct.pack("!i", -1 if p is None else len(p)) + (p or b"") for p in parts)
@@ -84,21 +85,34 @@ class Worker:
 
     def predict(self, sent: list[Sent]) -> list[Received]:
         """Send a batch. An error of the whole batch is an AssertionError."""
+        received = read_message(self.predict_bytes(sent))
+        assert len(received) == len(sent)
+        return [answer for _, answer in received]
+
+    def predict_bytes(self, sent: list[Sent]) -> bytes:
+        """Send a batch; the message that ends it."""
         requests = []
         for request in sent:
             frame = request.frame()
             frame.recv = frame.read  # type: ignore[attr-defined]
             requests.append(_retrieve_request(frame))
-        message = io.BytesIO(self.service.predict(requests))
-        code, reason = _int(message), _part(message)
-        assert code == 200, f"the whole batch failed: {code} {reason!r}"
-        received = [_received(message) for _ in sent]
-        assert _int(message) == -1
-        return received
+        return bytes(self.service.predict(requests))
+
+
+def read_message(written: bytes) -> list[tuple[str, Received]]:
+    """A worker's message as the frontend reads it: the ids of requests, and what each is answered."""
+    message = io.BytesIO(written)
+    code, reason = _int(message), _part(message)
+    assert code == 200, f"the whole batch failed: {code} {reason!r}"
+    received = []
+    while (length := _int(message)) != -1:
+        received.append((message.read(length).decode(), _received(message)))
+    assert not message.read()
+    return received
 
 
 def _received(message: io.BytesIO) -> Received:
-    _part(message), _part(message)  # the request's id, and the Content-Type that is among the headers, too
+    _part(message)  # the Content-Type, which is among the headers, too
     status, phrase = _int(message), _part(message).decode("ascii")
     headers = {}
     for _ in range(_int(message)):
