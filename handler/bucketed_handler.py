@@ -28,6 +28,7 @@ from handler.context import Context, header, headers, url_path
 from handler.early import EarlyAnswers, SentIds
 from handler.logs import keep_short
 from handler.metrics import WorkerMetrics, waits
+from handler.reading import read_at_once
 from handler.requests import Sent
 from handler.responses import JSON, Response, error_response, write_headers
 from handler.tracing import create_tracing
@@ -68,6 +69,7 @@ class BucketedHandler(Answering, BaseHandler):  # type: ignore[misc]  # TorchSer
         self.metrics.counts.start()
         self.tracing = create_tracing(*self.metrics.labels)
         self.context = context
+        read_at_once()
         self.initialized = True
         logger.info("ready after %.1f s: %s", time.perf_counter() - started, self.model.describe())
 
