@@ -40,6 +40,20 @@ def test_what_is_padded_in_one_dimension_is_cut_out_again(lengths: list[int], sp
         assert mask[row].tolist() == [1] * length + [0] * (12 - length)
 
 
+@given(st.lists(st.tuples(st.integers(1, 12), st.booleans()), min_size=1, max_size=5), st.integers(0, 3))
+def test_lists_are_written_as_arrays_are(texts: list[tuple[int, bool]], spare: int) -> None:
+    """Tokenizers bring lists, which are written all at once; a mask of its own is written row by row."""
+    arrays, lists = [], []
+    for seed, (length, masked) in enumerate(texts):
+        item = text(length, seed)
+        mask = {"attention_mask": [1] * (length - 1) + [0]} if masked else {}
+        arrays.append(Item(item.size, {**item.data, **mask}))
+        lists.append(Item(item.size, {"input_ids": item.data["input_ids"].tolist(), **mask}))
+    expected = PaddingBuffers(TEXT).fill((12,), len(texts) + spare, arrays)
+    for found, wanted in zip(PaddingBuffers(TEXT).fill((12,), len(texts) + spare, lists), expected):
+        assert found.equal(wanted)
+
+
 @given(st.lists(st.tuples(st.integers(1, 7), st.integers(1, 9)), min_size=1, max_size=4), st.integers(0, 2))
 def test_what_is_padded_in_two_dimensions_is_cut_out_again(sizes: list[tuple[int, int]], spare: int) -> None:
     items = [picture(h, w, i) for i, (h, w) in enumerate(sizes)]
