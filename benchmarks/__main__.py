@@ -11,6 +11,7 @@ SERVING = {
     "front": "what the proxy before TorchServe costs beside asking it directly",
     "profile": "where the time of a saturated server goes",
     "early": "latencies under load, with answers that leave as their calls end and without",
+    "ready": "from the start of a server to READY, with the costs that an archive keeps and without",
     "capacity": "what `anyshape capacity` predicts, beside what a real server does",
     "figures": "write docs/benchmarks.md and its pictures from benchmarks/results/latest.json",
     "crosscheck": "the load generator against wrk, on one server",
