@@ -14,6 +14,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from anyshape.cli import front as front_flags
+from anyshape.cli.client import add_trust_arguments
 from anyshape.errors import ConfigError
 from anyshape.packed import read_recipe
 from anyshape.server.checks import ServeError, too_many_threads
@@ -80,18 +81,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="allow registering and unregistering over the management API; "
         "its key is then worth a shell on this machine",
     )
-    parser.add_argument(
-        "--sums",
-        type=Path,
-        metavar="FILE",
-        help="serve only archives whose SHA-256 this file says, as sha256sum writes it",
-    )
-    parser.add_argument(
-        "--signers",
-        type=Path,
-        metavar="FILE",
-        help="serve only archives signed by one of OpenSSH's allowed signers (X.mar.sig, namespace anyshape)",
-    )
+    add_trust_arguments(parser)
     group = parser.add_argument_group("the front", "`anyshape front --help` says what it does")
     group.add_argument("--front", action="store_true", help="put the front before TorchServe")
     front_flags.add_flags(group, prefix="front-")
@@ -110,7 +100,7 @@ def run(args: argparse.Namespace) -> int:
             run=args.run_folder,
             models=args.model,
             model_api=args.enable_model_api,
-            trust=Trust(args.sums, args.signers).check,
+            trust=Trust(args.sums, args.signers),
         )
         options = front_flags.given(args)
         if options and not args.front:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from anyshape.cli.client import add_server_arguments, client_of
+from anyshape.cli.client import add_server_arguments, add_trust_arguments, client_of, trusts_of
 from anyshape.server.swap import swap
 
 HELP = """\
@@ -16,6 +16,9 @@ answers with those of the build, make it the default, let the old one finish, un
 Whatever goes wrong before the new one is the default removes it again; the old one serves on, and the error
 says why. Both are in memory for a while. The server needs its model API (anyshape serve --enable-model-api),
 and the archive another version than the one that is served.
+
+An archive that `anyshape serve --sums` or `--signers` would refuse is not registered: what the server was
+started with counts here, and --sums and --signers beside it.
 
   anyshape build recipes/minilm.yaml --store /tmp/new --model-version 2.0
   anyshape swap /tmp/new/minilm.mar --server http://127.0.0.1:8081
@@ -48,6 +51,7 @@ def add_swap_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--unproved", action="store_true", help="also an archive that holds no sample requests"
     )
+    add_trust_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -58,5 +62,6 @@ def run(args: argparse.Namespace) -> int:
         tell=lambda line: print(line, flush=True),
         drain_seconds=args.drain,
         unproved=args.unproved,
+        trusts=trusts_of(args),
     )
     return 0

@@ -14,7 +14,7 @@ from anyshape.buckets import bucket_name
 from anyshape.building.build import build
 from anyshape.building.planning.cost_models import AreaCost, Cost, MeasuredCost
 from anyshape.building.tuning import Tuned, tune
-from anyshape.cli.client import add_server_arguments, client_of
+from anyshape.cli.client import add_server_arguments, client_of, trusts_of
 from anyshape.cli.numbers import count
 from anyshape.cli.swap import add_swap_arguments
 from anyshape.cli.tables import ProgressBar
@@ -23,6 +23,7 @@ from anyshape.server.client import Client
 from anyshape.server.scrape import Scrape
 from anyshape.server.seen import Seen, seen_in, without_earlier
 from anyshape.server.swap import swap
+from anyshape.server.trust import Trust, sign
 
 HELP = """\
 Plan buckets from what a running server has seen, build the archive with them, swap it in, and say what that
@@ -34,6 +35,8 @@ afterwards. RECIPE is the one that the served archive was built from; it is not 
 
 The counts begin when the version is registered: each tune plans from the traffic since the last one. With
 --since FILE, an earlier answer of URL/models/NAME?customized=true, from that since FILE was saved.
+
+Where the server asks for signatures (serve --signers), --sign KEY makes the new archive's with ssh-keygen.
 """
 STEP = 1.5  # seconds: workers say what they have counted once a second
 
@@ -65,6 +68,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="SECONDS",
         help="how long to look at the new version's traffic (default: 60)",
     )
+    parser.add_argument(
+        "--sign", type=Path, metavar="KEY", help="sign the new archive with this key of OpenSSH's"
+    )
     parser.add_argument("--dry-run", action="store_true", help="plan, and build nothing")
     parser.add_argument("--json", action="store_true", help="print figures as JSON, and no steps")
 
@@ -76,6 +82,8 @@ def run(args: argparse.Namespace) -> int:
         if not args.json:
             print(line, flush=True)
 
+    trusts = [] if args.dry_run else trusts_of(args)
+    _check_trusts(trusts, args.sign)
     version = client.default_version(name)
     seen = _seen(client, name, version)
     if args.since:
@@ -89,6 +97,8 @@ def run(args: argparse.Namespace) -> int:
         with tempfile.TemporaryDirectory(prefix="anyshape-tune-") as folder:
             with ProgressBar() as progress:
                 built = build(args.recipe, Path(folder), new, progress, planned=tuned.plan)
+            if args.sign:
+                sign(built.path, args.sign)
             swap(
                 client,
                 built.path,
@@ -96,6 +106,7 @@ def run(args: argparse.Namespace) -> int:
                 tell=tell,
                 drain_seconds=args.drain,
                 unproved=args.unproved,
+                trusts=trusts,
             )
         found["version"] = new
         found["measured"] = _measured(client, name, version, new, before, args.measure)
@@ -105,6 +116,20 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps(found))
     return 0
+
+
+def _check_trusts(trusts: List[Trust], key: Optional[Path]) -> None:
+    """Whether what is built can be what the server takes, before minutes are spent. Raises ServeError."""
+    for trust in trusts:
+        if trust.sums is not None:
+            raise ServeError(
+                f"only archives that {trust.sums} names are served, and one that is yet to be built is not "
+                "among them: plan with --dry-run, build, add its sum, and swap it"
+            )
+        if trust.signers is not None and key is None:
+            raise ServeError(
+                f"only archives that someone in {trust.signers} signed are served: say --sign KEY"
+            )
 
 
 def _seen(client: Client, name: str, version: str) -> Seen:

@@ -15,7 +15,7 @@ import os
 import shutil
 import time
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Optional
+from typing import Any, Callable, Dict, List, Optional, Sequence
 
 from anyshape.archive import Packed, read_packed, sha256
 from anyshape.errors import ConfigError
@@ -24,6 +24,7 @@ from anyshape.server.checks import ServeError, check_archive
 from anyshape.server.client import Client, said
 from anyshape.server.logs import ServerLogs
 from anyshape.server.samples import Samples, difference, read_samples
+from anyshape.server.trust import Trust, signature_of
 
 Tell = Callable[[str], None]
 STEP = 0.25  # seconds between two looks
@@ -43,11 +44,13 @@ def swap(
     tell: Tell,
     drain_seconds: float = 60.0,
     unproved: bool = False,
+    trusts: Sequence[Trust] = (),
 ) -> str:
     """Put `archive` into the place of the version that serves its model now. Returns the old version.
 
     store: the folder that the server loads models from. tell: is told each step. drain_seconds: how long the
-    old version may take to finish. unproved: also an archive that has no samples.
+    old version may take to finish. unproved: also an archive that has no samples. trusts: what the archive
+    must show, as the one that a restart would serve by the model's name.
 
     Raises ServeError or ConfigError; the old version then serves on, and the message says so.
     """
@@ -65,9 +68,13 @@ def swap(
             f"{archive} is version {version} of {name}, which is served already: build it with another "
             "--model-version"
         )
+    for trust in trusts:
+        trust.check(archive, [f"{name}.mar"])
     # Its hash in its name: what an earlier swap left in the server's own store must not stand for it.
     file = _into_store(archive, store, f"{name}-{version}-{sha256(archive)[:8]}.mar")
     try:
+        for trust in trusts:
+            trust.check(file, [f"{name}.mar"])  # what is registered is the copy
         _register(client, file, packed, max(1, len(served[old].get("workers", []))), tell)
         _prove(client, packed, samples, len(served[old].get("workers", [])) or 1, tell)
         _set_default(client, name, version)
@@ -75,7 +82,8 @@ def swap(
         with contextlib.suppress(ConfigError):
             client.manage("DELETE", f"/models/{name}/{version}")
         if not file.samefile(archive):
-            file.unlink(missing_ok=True)
+            for each in (file, signature_of(file)):
+                each.unlink(missing_ok=True)
         if isinstance(error, (ConfigError, OSError)):
             raise ServeError(f"{' '.join(str(error).split())}. {name} {old} serves on") from error
         raise
@@ -86,7 +94,7 @@ def swap(
 
 
 def _into_store(archive: Path, store: Path, name: str) -> Path:
-    """The archive as a file of the store: itself, where it lies there."""
+    """The archive, and its signature if any, as files of the store: itself, where it lies there."""
     if not store.is_dir():
         raise ServeError(f"the model store {store} does not exist: name the server's with --store")
     if archive.resolve().parent == store.resolve():
@@ -96,6 +104,8 @@ def _into_store(archive: Path, store: Path, name: str) -> Path:
     try:
         shutil.copyfile(archive, temporary)
         os.replace(temporary, target)
+        if signature_of(archive).is_file():
+            shutil.copyfile(signature_of(archive), signature_of(target))
     except OSError as error:
         temporary.unlink(missing_ok=True)
         raise ServeError(f"{archive} cannot be copied to {store}: {error.strerror or error}") from None
@@ -180,8 +190,16 @@ def _keep(file: Path, store: Path, name: str, old: str) -> None:
     if file.resolve() == usual.resolve():
         return
     if usual.is_file():
-        os.replace(usual, store / f"{name}-{old}.mar")
-    os.replace(file, usual)  # the server has unpacked it
+        _move(usual, store / f"{name}-{old}.mar")
+    _move(file, usual)  # the server has unpacked it
+
+
+def _move(archive: Path, target: Path) -> None:
+    """Rename an archive, and its signature with it."""
+    os.replace(archive, target)
+    signature_of(target).unlink(missing_ok=True)
+    if signature_of(archive).is_file():
+        os.replace(signature_of(archive), signature_of(target))
 
 
 def _drain(client: Client, name: str, old: str, seconds: float, tell: Tell) -> None:

@@ -15,7 +15,6 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
@@ -30,6 +29,7 @@ from anyshape.server.checks import (
 from anyshape.server.java import java_home
 from anyshape.server.logs import ServerLogs
 from anyshape.server.ports import check_free, grpc_ports, port_of
+from anyshape.server.trust import Trust
 
 FOLDER = Path(__file__).resolve().parent  # with log4j2.xml and metrics.yaml
 SOCKET_PATH_LIMIT = 90  # a Unix socket's path holds 107 characters; TorchServe adds "/.ts.sock.9000"
@@ -45,7 +45,7 @@ class TorchServe:
             server.wait_ready("minilm", seconds=300)
             print(server.key("inference"))
 
-    `trust` is asked about each archive before it is loaded, and raises ServeError where it is not to be.
+    `trust` is what each archive must show before it is loaded.
     `models` (archive names in the store, without .mar) replaces the configuration's load_models;
     `output` takes what the server prints. Raises ServeError, with the last lines of the logs, when
     the server or a worker fails.
@@ -59,11 +59,11 @@ class TorchServe:
         run: Path,
         models: list[str] | None = None,
         model_api: bool = False,
-        trust: Callable[[Path], None] | None = None,
+        trust: Trust | None = None,
         output: IO[Any] | None = None,
     ) -> None:
         self.config, self.store, self.run = config.resolve(), store.resolve(), run.resolve()
-        self.output, self.trust = output, trust
+        self.output, self.trust = output, trust or Trust()
         if not self.config.is_file():
             raise ServeError(f"{config} does not exist: give another file with --config")
         self.properties = read_properties(self.config)
@@ -80,10 +80,21 @@ class TorchServe:
         self._log = ServerLogs(self.logs)
 
     @property
-    def archives(self) -> dict[str, Path]:
-        """The archives to load, by the names that they are served under."""
+    def loads(self) -> list[tuple[str, Path]]:
+        """(the name that it is served under, the archive) of each that is loaded at start.
+
+        Of several versions of a model the first is the default.
+        """
         pairs = (item.rsplit("=", 1) for item in self.models)
-        return {pair[0].removesuffix(".mar"): self.store / pair[-1] for pair in pairs}
+        return [(pair[0].removesuffix(".mar"), self.store / pair[-1]) for pair in pairs]
+
+    @property
+    def archives(self) -> dict[str, Path]:
+        """The archives that are loaded at start, of several versions the default, by their names."""
+        found: dict[str, Path] = {}
+        for name, archive in self.loads:
+            found.setdefault(name, archive)
+        return found
 
     def __enter__(self) -> TorchServe:
         try:
@@ -112,16 +123,16 @@ class TorchServe:
             self.logs.mkdir(mode=PRIVATE, exist_ok=True)
             self.logs.chmod(PRIVATE)  # an earlier version's may be open
             self.key_file.unlink(missing_ok=True)  # so that the file, once there, holds this server's keys
+            self.trust.save(self.run)
         except OSError as error:
             raise ServeError(
                 f"the run folder cannot be written: {error}: make room, or give another one with --run"
             ) from None
         try:
-            check_room(list(self.archives.values()), self._temp)
-            for archive in self.archives.values():
+            check_room([archive for _, archive in self.loads], self._temp)
+            for name, archive in self.loads:
                 check_archive(archive)
-                if self.trust is not None:
-                    self.trust(archive)
+                self.trust.check(archive, [archive.name, f"{name}.mar"])
         except ServeError:
             shutil.rmtree(self._temp, ignore_errors=True)
             raise
@@ -163,7 +174,7 @@ class TorchServe:
             raise ServeError(
                 f"the model store {self.store} does not exist: build an archive (./build_mar.sh)"
             )
-        for archive in self.archives.values():
+        for _, archive in self.loads:
             check_there(archive)
         addresses = ("inference_address", "management_address", "metrics_address")
         for port in [port_of(key, self.properties) for key in addresses] + grpc_ports(self.properties):
