@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import json
 import shutil
 import zipfile
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Container, Dict, Iterator
+from typing import Any, Container, Dict, Iterator
 
 from anyshape.errors import ConfigError
 from anyshape.recipe import Recipe, parse_yaml
@@ -43,6 +44,12 @@ def read_recipe(path: Path) -> Recipe:
     """The recipe in a .mar, its buckets settled. Raises ConfigError where it has none of ours."""
     with opened(path) as packed:
         return Recipe.from_mapping(parse_yaml(packed.read(RECIPE), f"{RECIPE} of {path}"))
+
+
+def read_manifest(path: Path) -> Dict[str, Any]:
+    """What a .mar's manifest says of the model, of whatever handler. Raises ConfigError where it has none."""
+    with opened(path) as packed:
+        return dict(json.loads(packed.read(MANIFEST))["model"])
 
 
 def unpacked_bytes(packed: zipfile.ZipFile) -> int:

@@ -31,12 +31,14 @@ SECONDS = 60.0
 
 @dataclass(frozen=True)
 class Client:
-    """management, inference, metrics: addresses. key_file: what TorchServe wrote; None where keys are off."""
+    """management, inference, metrics: addresses. key_file: what TorchServe wrote; None where keys are off.
+    seconds: how long each answer may take."""
 
     management: str = MANAGEMENT
     key_file: Optional[Path] = KEY_FILE
     inference_address: str = ""
     metrics_address: str = ""
+    seconds: float = SECONDS
 
     @property
     def inference(self) -> str:
@@ -48,15 +50,22 @@ class Client:
 
     def key(self, kind: str) -> str:
         """The key for "inference", "management", or "API". Raises ServeError."""
-        return "" if self.key_file is None else str(self.keys()[kind]["key"])
+        return "" if self.key_file is None else str(self.entry(kind)["key"])
 
-    def keys(self) -> Dict[str, Dict[str, Any]]:
-        """What the key file holds: of each kind a "key", and its "expiration time". Raises ServeError."""
+    def entry(self, kind: str) -> Dict[str, Any]:
+        """What the key file holds of a kind: the "key", and its "expiration time". Raises ServeError.
+
+        It need not hold all three: who only watches is given the management key alone.
+        """
         assert self.key_file is not None
         deadline = time.monotonic() + 2.0
         while True:
             try:
-                return _keys(self.key_file.read_bytes())
+                written = json.loads(self.key_file.read_bytes())
+                if kind not in written:
+                    raise ServeError(f"{self.key_file} holds no {kind} key")
+                str(written[kind]["key"])
+                return dict(written[kind])
             except OSError as error:
                 raise ServeError(
                     f"cannot read the keys in {self.key_file} ({error.strerror}): name the server's with "
@@ -72,7 +81,7 @@ class Client:
         answer, or refuses the key."""
         asked = f"?{urllib.parse.urlencode(query)}" if query else ""
         url = self.management.rstrip("/") + path + asked
-        status, body = _ask(method, url, self._bearer("management"), None)
+        status, body = self._ask(method, url, self._bearer("management"), None)
         answer = _json(body)
         if status in (400, 401, 403) and re.search("token", str(answer), re.IGNORECASE):
             raise ServeError(
@@ -84,17 +93,17 @@ class Client:
     def renew(self, kind: str) -> Tuple[int, Any]:
         """Have TorchServe replace the key "inference" or "management": what it answers."""
         url = f"{self.management.rstrip('/')}/token?type={kind}"
-        status, body = _ask("GET", url, self._bearer("API"), None)
+        status, body = self._ask("GET", url, self._bearer("API"), None)
         return status, _json(body)
 
     def predict(self, model: str, version: str, body: bytes, content_type: str) -> Tuple[int, bytes]:
         """What a version of a model answers."""
         url = f"{self.inference}/predictions/{model}/{version}"
-        return _ask("POST", url, {**self._bearer("inference"), "Content-Type": content_type}, body)
+        return self._ask("POST", url, {**self._bearer("inference"), "Content-Type": content_type}, body)
 
     def scrape(self) -> Scrape:
         """The metrics that the server publishes. Raises ServeError."""
-        status, body = _ask("GET", f"{self.metrics}/metrics", {}, None)
+        status, body = self._ask("GET", f"{self.metrics}/metrics", {}, None)
         if status != 200:
             raise ServeError(
                 f"{self.metrics}/metrics answers HTTP {status}: name the metrics' address with --metrics"
@@ -140,33 +149,28 @@ class Client:
     def _bearer(self, kind: str) -> Dict[str, str]:
         return {} if self.key_file is None else {"Authorization": f"Bearer {self.key(kind)}"}
 
+    def _ask(
+        self, method: str, url: str, headers: Mapping[str, str], body: Optional[bytes]
+    ) -> Tuple[int, bytes]:
+        try:
+            request = urllib.request.Request(url, data=body, method=method, headers=dict(headers))
+            with urllib.request.urlopen(request, timeout=self.seconds) as answer:
+                return int(answer.status), answer.read()
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, error.read()
+        except (OSError, http.client.HTTPException, ValueError) as error:  # ValueError: no address at all
+            why = getattr(error, "reason", error)
+            raise ServeError(
+                f"no answer from {url.partition('?')[0]} ({why}): is the server running, and is this its "
+                "address?"
+            ) from None
+
 
 def said(answer: object) -> str:
     """What an error of TorchServe's says, in one line."""
     message = answer.get("message", answer) if isinstance(answer, dict) else answer
     return " ".join(str(message).split())[:300]
-
-
-def _ask(method: str, url: str, headers: Mapping[str, str], body: Optional[bytes]) -> Tuple[int, bytes]:
-    try:
-        request = urllib.request.Request(url, data=body, method=method, headers=dict(headers))
-        with urllib.request.urlopen(request, timeout=SECONDS) as answer:
-            return int(answer.status), answer.read()
-    except urllib.error.HTTPError as error:
-        with error:
-            return error.code, error.read()
-    except (OSError, http.client.HTTPException, ValueError) as error:  # ValueError: no address at all
-        why = getattr(error, "reason", error)
-        raise ServeError(
-            f"no answer from {url.partition('?')[0]} ({why}): is the server running, and is this its address?"
-        ) from None
-
-
-def _keys(text: bytes) -> Dict[str, Dict[str, Any]]:
-    found: Dict[str, Dict[str, Any]] = json.loads(text)
-    for kind in ("inference", "management", "API"):
-        str(found[kind]["key"])
-    return found
 
 
 def _json(body: bytes) -> Any:

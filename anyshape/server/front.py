@@ -30,6 +30,7 @@ class FrontProcess:
         }
         self.server = server
         self.log = server.logs / "front.log"
+        self.ready = list(server.archives)  # also where others are loaded when it is started again
         self.process: Optional[subprocess.Popen[bytes]] = None
 
     @property
@@ -59,7 +60,7 @@ class FrontProcess:
         command = [sys.executable, "-m", "anyshape", "front", "--with-parent"]
         command += ["--inference", self.server.inference, "--management", self.server.management]
         command += ["--key-file", str(self.server.key_file), "--log", str(self.log)]
-        for name in self.server.archives:
+        for name in self.ready:
             command += ["--ready", name]
         for setting, value in self.options.items():
             command += [f"--{setting.replace('_', '-')}", str(value)]

@@ -37,7 +37,7 @@ def expiry(client: Client, kind: str) -> Optional[float]:
     """When a key ends, in seconds since 1970; None for one that does not."""
     if client.key_file is None:
         raise ServeError("keys are off: there is none to renew")
-    text = client.keys()[kind].get("expiration time")
+    text = client.entry(kind).get("expiration time")
     return _moment(str(text)) if text else None
 
 

@@ -1,4 +1,4 @@
-"""TorchServe and the front before it: what ends by itself is started again."""
+"""TorchServe and the front before it: what ends by itself is started again, with what it served last."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from anyshape.server.checks import ServeError
 from anyshape.server.front import FrontProcess
+from anyshape.server.memory import Memory
 from anyshape.server.torchserve import TorchServe
 
 LIVED = 60.0  # seconds: who ends sooner than that has failed to start
@@ -20,6 +21,7 @@ class Supervisor:
 
     def __init__(self, server: TorchServe, front: FrontProcess, say: Callable[[str], None]) -> None:
         self.server, self.front, self.say = server, front, say
+        self.memory = Memory(server, say)
 
     def watch(self) -> None:
         failures, started = {"TorchServe": 0, "The front": 0}, dict.fromkeys(("TorchServe", "The front"), 0.0)
@@ -39,6 +41,7 @@ class Supervisor:
                 self.say(f"{name} has ended: it is started again.")
                 started[name] = time.monotonic()
                 again()
+            self.memory.keep()
             time.sleep(LOOK_SECONDS)
 
     def _serves(self) -> bool:
@@ -46,6 +49,7 @@ class Supervisor:
 
     def _start_server(self) -> None:
         self.server.stop()  # its workers outlive it otherwise, and hold their sockets and their memory
+        self.memory.restore()
         try:
             self.server.start()
         except ServeError as error:

@@ -130,11 +130,22 @@ def test_a_new_version_takes_over_and_the_old_one_goes_without_a_loss(front: Fro
         assert set(each.told.statuses) == {200}, each.told
 
 
-def test_torchserve_is_started_again_and_tokens_stay_good(front: Fronted) -> None:
+def test_torchserve_is_started_again_with_what_it_served_last_and_tokens_stay_good(
+    front: Fronted, tmp_path: Path
+) -> None:
+    """A version that came while it ran, which is the default by now, and its number of workers."""
     before = family(front, "model_service_worker")
     keys = (front.run / "key_file.json").read_text()
+    make_probe(tmp_path, workers=1, version="7.0", queue=200)
+    (tmp_path / "store" / "probe.mar").rename(front.store / "newer.mar")
+    came = manage(front, "POST", "/models", url="newer.mar", initial_workers=2, synchronous="true")
+    assert came.status_code == 200, came.text
+    assert manage(front, "PUT", "/models/probe/7.0/set-default").status_code == 200
+    (front.store / "newer.mar").rename(front.store / "probe-new.mar")  # as a swap does
+    served = versions(front)
     with Honest(front, clients=CLIENTS, seed=SEED) as honest:
         honest.wait_for(100)
+        time.sleep(2.5)  # what the last second brought is not known yet
         (java,) = [process for process in family(front, "org.pytorch.serve") if "java" in process.name()]
         java.kill()
         while front.http.get(f"{front.url}/readyz").status_code == 200:
@@ -146,6 +157,20 @@ def test_torchserve_is_started_again_and_tokens_stay_good(front: Fronted) -> Non
     assert set(honest.told.types) <= {"ServerDown", "NotReady", "WorkerDied"}
     assert (front.run / "key_file.json").read_text() != keys
     assert [process for process in before if process.is_running()] == []
+    deadline = time.monotonic() + 60
+    while versions(front) != served:
+        assert time.monotonic() < deadline, (versions(front), served)
+        time.sleep(0.2)
+    assert served["7.0"] == (True, 2)
+
+
+def versions(front: Fronted) -> dict[str, tuple[bool, int]]:
+    """{version: (whether it is the default, how many workers it is to have)} of the probe."""
+    (default,) = manage(front, "GET", "/models/probe").json()
+    return {
+        each["modelVersion"]: (each["modelVersion"] == default["modelVersion"], each["minWorkers"])
+        for each in manage(front, "GET", "/models/probe/all").json()
+    }
 
 
 @pytest.mark.faults
