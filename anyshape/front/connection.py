@@ -13,7 +13,7 @@ import re
 import time
 from collections import deque
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Deque, Dict, List, Optional, cast
+from typing import TYPE_CHECKING, Deque, Dict, List, Optional, Union, cast
 
 import httptools
 
@@ -27,6 +27,7 @@ from anyshape.front.errors import (
 )
 
 if TYPE_CHECKING:
+    from anyshape.front.metrics import MetricsPage
     from anyshape.front.proxy import Front
 
 ONCE = {
@@ -62,7 +63,7 @@ class Request:
 class Connection(asyncio.Protocol):
     """See above. `deadline` (the loop's time) is when `expire` ends it; infinity while it works."""
 
-    def __init__(self, front: Front) -> None:
+    def __init__(self, front: Union[Front, MetricsPage]) -> None:
         self._front, self._limits = front, front.settings
         self._transport: Optional[asyncio.Transport] = None
         self._parser = httptools.HttpRequestParser(self)

@@ -12,6 +12,7 @@ Refused                              (anyshape/errors.py; BadRequest, NotFound, 
 │   ├── QueueFull                    every worker is busy, and as many requests wait as may
 │   ├── NotReady                     no worker of the model is up
 │   ├── WorkerDied                   the worker ended while it had the request in hand
+│   ├── KeyRefused                   TorchServe refuses the front's own key: it was just renewed
 │   └── ServerDown                   TorchServe is not there
 └── TimedOut                    504  no answer in time
 """
@@ -87,6 +88,10 @@ class NotReady(Unavailable):
 
 
 class WorkerDied(Unavailable):
+    pass
+
+
+class KeyRefused(Unavailable):
     pass
 
 

@@ -11,11 +11,11 @@ from anyshape.front.errors import (
     BadGateway,
     BadRequest,
     InputTooLarge,
+    KeyRefused,
     ModelFailed,
     NotFound,
     NotReady,
     QueueFull,
-    Unauthorized,
     WorkerDied,
 )
 from anyshape.front.upstream import Answer
@@ -27,7 +27,7 @@ class VersionNotFound(NotFound):
 
 
 # After these a request is sent once more. A prediction changes nothing, so that it may run twice.
-RETRIED: Tuple[Type[Refused], ...] = (WorkerDied, NotReady, Unauthorized, VersionNotFound)
+RETRIED: Tuple[Type[Refused], ...] = (WorkerDied, NotReady, KeyRefused, VersionNotFound)
 
 
 def meaning(answer: Answer, name: str, version: Optional[Version]) -> Optional[Refused]:
@@ -41,7 +41,7 @@ def meaning(answer: Answer, name: str, version: Optional[Version]) -> Optional[R
         return None  # the handler's
     status = answer.status
     if status in (401, 403) or "InvalidKey" in kind or "Token" in kind:
-        return Unauthorized("TorchServe refused the front's own key")
+        return KeyRefused("TorchServe refused the front's own key, which is being renewed: try again")
     if kind == "ModelNotFoundException":
         return NotFound(f"no model {name} is served here")
     if kind == "ModelVersionNotFoundException":

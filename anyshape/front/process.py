@@ -7,10 +7,11 @@ import os
 import signal
 import ssl
 from contextlib import suppress
-from typing import Optional
+from typing import Optional, Union
 
 from anyshape.errors import ConfigError
 from anyshape.front.connection import Connection
+from anyshape.front.metrics import MetricsPage
 from anyshape.front.proxy import Front
 from anyshape.front.settings import FrontSettings
 
@@ -32,40 +33,52 @@ async def run(settings: FrontSettings, parent: int = 0) -> None:
     for sign in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         loop.add_signal_handler(sign, stopped.set)
     front = Front(settings)
+    metrics = MetricsPage(front)
     encrypted = context_of(settings)
-    try:
-        server = await loop.create_server(
-            lambda: Connection(front),
-            settings.host,
-            settings.port,
-            ssl=encrypted,
-            ssl_handshake_timeout=settings.head_seconds if encrypted else None,
-            ssl_shutdown_timeout=2.0 if encrypted else None,
-            reuse_address=True,
-            backlog=1024,
-        )
-    except OSError as error:
-        raise ConfigError(
-            f"the front cannot listen at {settings.host}:{settings.port}: {error.strerror}"
-        ) from None
+    servers = [await listen(front, settings.host, settings.port, encrypted)]
+    if settings.metrics_port:
+        servers.append(await listen(metrics, settings.metrics_host, settings.metrics_port))
     watching = asyncio.ensure_future(watch(front))
-    keeping = asyncio.ensure_future(keep_time(front, settings, encrypted))
+    keeping = asyncio.ensure_future(keep_time(front, metrics, encrypted))
     orphaned = asyncio.ensure_future(follow(parent, stopped))
     await stopped.wait()
     front.draining = True
-    server.close()
-    for connection in list(front.connections):
+    for server in servers:
+        server.close()
+    for connection in [*front.connections, *metrics.connections]:
         connection.drain()
     deadline = loop.time() + settings.drain_seconds
     while front.connections and loop.time() < deadline:
         await asyncio.sleep(0.05)
-    for connection in list(front.connections):
+    for connection in [*front.connections, *metrics.connections]:
         connection.close()
     for task in (watching, keeping, orphaned):
         task.cancel()
         with suppress(asyncio.CancelledError):
             await task
     front.close()
+
+
+async def listen(
+    owner: Union[Front, MetricsPage], host: str, port: int, encrypted: Optional[ssl.SSLContext] = None
+) -> asyncio.Server:
+    """Take connections at an address. Raises ConfigError."""
+    try:
+        return await asyncio.get_running_loop().create_server(
+            lambda: Connection(owner),
+            host,
+            port,
+            ssl=encrypted,
+            ssl_handshake_timeout=owner.settings.head_seconds if encrypted else None,
+            ssl_shutdown_timeout=2.0 if encrypted else None,
+            reuse_address=True,
+            backlog=1024,
+        )
+    except OSError as error:
+        flag = "--metrics-port" if isinstance(owner, MetricsPage) else "--port"
+        raise ConfigError(
+            f"the front cannot listen at {host}:{port} ({error.strerror}): name another port with {flag}"
+        ) from None
 
 
 def context_of(settings: FrontSettings) -> Optional[ssl.SSLContext]:
@@ -100,19 +113,21 @@ async def watch(front: Front) -> None:
         await asyncio.sleep(seconds / 4 if front.missing(None) else seconds)
 
 
-async def keep_time(front: Front, settings: FrontSettings, encrypted: Optional[ssl.SSLContext]) -> None:
+async def keep_time(front: Front, metrics: MetricsPage, encrypted: Optional[ssl.SSLContext]) -> None:
     """Once a second: end connections that are over their time, write the log, read tokens and certificate."""
-    loop = asyncio.get_running_loop()
+    loop, settings = asyncio.get_running_loop(), front.settings
     stamp = _stamp(settings)
     while True:
         await asyncio.sleep(SECOND)
         now = loop.time()
-        for connection in [one for one in front.connections if one.deadline < now]:
+        every = [*front.connections, *metrics.connections]
+        for connection in [one for one in every if one.deadline < now]:
             connection.expire()
         front.log.flush()
         with suppress(ConfigError):  # as they were
             front.tokens.refresh()
             if encrypted is not None and _stamp(settings) != stamp:
+                context_of(settings)  # whether the two fit: what is loaded in vain spoils a context
                 load(encrypted, settings)  # new connections get the new certificate
                 stamp = _stamp(settings)
 

@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import re
 import time
-from collections import Counter
-from dataclasses import dataclass, field
-from http import HTTPStatus
-from typing import Any, Dict, Optional, Set, Tuple
+from typing import Optional, Set, Tuple
 from urllib.parse import urlsplit
 
 import orjson
@@ -20,6 +16,7 @@ from anyshape.front.connection import Connection, Request
 from anyshape.front.errors import (
     HOW,
     BadRequest,
+    KeyRefused,
     ModelFailed,
     NotFound,
     NotReady,
@@ -29,47 +26,24 @@ from anyshape.front.errors import (
     Unauthorized,
     UnsupportedMediaType,
     WorkerDied,
-    body_of,
-    headers_of,
 )
 from anyshape.front.meaning import RETRIED, meaning
+from anyshape.front.metrics import Counts
+from anyshape.front.replies import JSON, Reply, new_id, refusal
 from anyshape.front.routes import Route, find_route, words_of
 from anyshape.front.settings import FrontSettings
 from anyshape.front.tokens import Tokens
-from anyshape.front.upstream import Answer, Headers, HungUp, Upstream
+from anyshape.front.turns import Turns
+from anyshape.front.upstream import Answer, HungUp, Upstream
 from anyshape.front.watch import Version, Watch
 
 FORMS = ("application/x-www-form-urlencoded", "multipart/")
-PHRASES = {status.value: status.phrase.encode("ascii") for status in HTTPStatus}
-JSON: Tuple[bytes, bytes] = (b"Content-Type", b"application/json")
 # What of TorchServe's answer's headers is the connection's own, or is made anew.
 OWN = {
     *(b"connection", b"content-length", b"transfer-encoding", b"keep-alive", b"x-request-id", b"date"),
     *(b"ts_stream_next", b"x-early-answer"),
 }
 _ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
-
-
-@dataclass
-class Reply:
-    """An answer to a client, and what the log says of it."""
-
-    status: int
-    headers: Headers
-    body: bytes
-    type: str = ""
-    said: Dict[str, Any] = field(default_factory=dict)
-
-    def encode(self, request: Request, last: bool) -> bytes:
-        """As bytes; `last` on its connection."""
-        lines = [b"HTTP/1.1 %d %s" % (self.status, PHRASES.get(self.status, b"Unknown"))]
-        lines += [b"%s: %s" % header for header in self.headers]
-        lines.append(b"Content-Length: %d" % len(self.body))
-        lines.append(b"X-Request-ID: " + request.id.encode("ascii"))
-        if last:
-            lines.append(b"Connection: close")
-        lines.append(b"\r\n" if request.method == "HEAD" else b"\r\n" + self.body)
-        return b"\r\n".join(lines)
 
 
 class Front:
@@ -82,8 +56,8 @@ class Front:
         self.log = AccessLog(settings.log)
         self.draining = False
         self.connections: Set[Connection] = set()
-        self.counts: Counter[Tuple[int, str]] = Counter()
-        self.retried = 0
+        self.counts = Counts()
+        self.turns = Turns(settings.share, settings.waiting)
         self._upstream = Upstream(settings.inference, settings.answer_seconds)
         self._host = urlsplit(settings.inference).netloc
 
@@ -138,11 +112,16 @@ class Front:
         given = request.header(b"x-request-id")
         request.id = given if _ID.fullmatch(given) else new_id()
         route = Route(words=words_of(request.path))
+        self.counts.in_hand += 1
         try:
             if request.refused is not None:
                 raise request.refused
             route = find_route(request.method, request.path)
-            reply = self._local(route) if route.local else await self._ask(request, route)
+            if route.local:
+                reply = self._local(route)
+            else:
+                async with self.turns.turn(request.who, len(request.body)):
+                    reply = await self._ask(request, route)
         except Refused as error:
             reply = refusal(error, route.words)
         except asyncio.CancelledError:
@@ -151,6 +130,8 @@ class Front:
         except Exception as error:
             reply = refusal(ModelFailed("the front itself failed: its log says how"), route.words)
             reply.said["raised"] = f"{type(error).__name__}: {error}"[:200]
+        finally:
+            self.counts.in_hand -= 1
         self._note(request, route, reply)
         return reply
 
@@ -184,7 +165,7 @@ class Front:
             name, version = self._find(route)
             if version is not None and not version.ready:
                 raise NotReady(f"no worker of {name} is up", self.watch.wait_seconds(version))
-            asked = time.perf_counter()
+            asked, key = time.perf_counter(), self.watch.key
             try:
                 answer = await self._upstream.ask(
                     self._render(request, route, name, version), version.held if version else None
@@ -207,16 +188,12 @@ class Front:
             slow = version is not None and time.perf_counter() - asked >= version.response_seconds
             if again or slow or not isinstance(error, RETRIED):
                 raise error
-            await self._prepare(error)
-            self.retried += 1
+            if isinstance(error, KeyRefused):  # see, before a second try, what there is to ask now
+                await self.watch.renew(key)
+            else:
+                await self.watch.look()
+            self.counts.retried += 1
         raise AssertionError("a second try ends in an answer or an error")
-
-    async def _prepare(self, error: Refused) -> None:
-        """See, before a second try, what there is to ask now."""
-        if isinstance(error, Unauthorized):
-            await self.watch.renew()
-        else:
-            await self.watch.look()
 
     def _find(self, route: Route) -> Tuple[str, Optional[Version]]:
         """The model's name and its version, None where it is not known. Raises NotFound, ServerDown."""
@@ -267,8 +244,10 @@ class Front:
         return reply
 
     def _note(self, request: Request, route: Route, reply: Reply) -> None:
-        self.counts[reply.status, reply.type] += 1
-        if route.local and reply.status == 200:
+        seconds = time.perf_counter() - request.begun
+        if not route.local:
+            self.counts.answered(reply.status, reply.type, seconds)
+        elif reply.status == 200:
             return  # a probe every second would fill the log
         line = {
             "id": request.id,
@@ -278,7 +257,7 @@ class Front:
             "path": request.path[:256],
             "status": reply.status,
             "type": reply.type,
-            "seconds": round(time.perf_counter() - request.begun, 4),
+            "seconds": round(seconds, 4),
             "bytes_in": len(request.body),
             "bytes_out": len(reply.body),
             **reply.said,
@@ -289,15 +268,6 @@ class Front:
         self._upstream.close()
         self.watch.close()
         self.log.flush()
-
-
-def refusal(error: Refused, words: str) -> Reply:
-    """An error as an answer, in a path's words."""
-    return Reply(error.code, [JSON, *headers_of(error)], body_of(error, words), type(error).__name__)
-
-
-def new_id() -> str:
-    return os.urandom(16).hex()
 
 
 def _ready(version: Optional[Version]) -> bool:

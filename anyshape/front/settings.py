@@ -14,7 +14,8 @@ class FrontSettings:
     inference, management: TorchServe's addresses, such as http://127.0.0.1:8080. key_file: where TorchServe
     writes its keys. tokens: the file of the clients' tokens. model: the one that paths without a model mean,
     such as /v1/embeddings; None: the only one there is. models: those that must be READY for /readyz; empty:
-    all that are registered.
+    all that are registered. metrics_port: 0 publishes none. share: bytes of one client's bodies that
+    TorchServe may have at once, 0 for any; waiting: how many more of its requests may wait then.
     """
 
     inference: str
@@ -24,6 +25,8 @@ class FrontSettings:
     log: Path
     host: str = "127.0.0.1"
     port: int = 8443
+    metrics_host: str = "127.0.0.1"
+    metrics_port: int = 8083
     tls_cert: Optional[Path] = None
     tls_key: Optional[Path] = None
     model: Optional[str] = None
@@ -32,6 +35,8 @@ class FrontSettings:
     max_head: int = 16 * 1024  # request line and headers
     max_headers: int = 64
     max_connections: int = 1024
+    share: int = 0
+    waiting: int = 100
     head_seconds: float = 10.0  # from a request's first byte to the end of its headers
     body_seconds: float = 30.0  # from there to the end of its body
     idle_seconds: float = 75.0  # between two requests

@@ -18,6 +18,7 @@ from anyshape.front.errors import NotReady
 from anyshape.front.upstream import Answer, HungUp, Upstream, UpstreamConnection
 
 ASK_SECONDS = 5.0
+KEY_SECONDS = 1.0  # that TorchServe may take to write a new key where it is read
 RENEW_SECONDS = 300.0  # before a key ends
 USUAL_LOAD = 10.0  # seconds: what is guessed while no load was seen
 
@@ -163,43 +164,71 @@ class Watch:
     # Keys.
 
     def _read_keys(self) -> None:
-        """The keys that TorchServe wrote when it started, or when they were renewed."""
-        status = os.stat(self._key_file)
-        stamp = (status.st_mtime_ns, status.st_ino)
-        if stamp == self._stamp:
-            return
-        written = json.loads(self._key_file.read_text(encoding="utf-8"))
-        self._keys = {kind: str(entry["key"]) for kind, entry in written.items()}
-        self._ends = {kind: ends(entry.get("expiration time")) for kind, entry in written.items()}
-        self._stamp = stamp
+        """The keys that TorchServe wrote when it started, or when they were renewed.
+
+        It writes the file in place: where that cannot be read just now, keys stay as they are.
+        """
+        try:
+            status = os.stat(self._key_file)
+            stamp = (status.st_mtime_ns, status.st_ino)
+            if stamp == self._stamp:
+                return
+            written = json.loads(self._key_file.read_text(encoding="utf-8"))
+            keys = {kind: str(written[kind]["key"]) for kind in ("inference", "management", "API")}
+            self._ends = {kind: ends(entry.get("expiration time")) for kind, entry in written.items()}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            if not self._keys:
+                raise ValueError(f"{self._key_file} holds no keys") from None
+        else:
+            self._keys, self._stamp = keys, stamp
 
     async def _renew_keys(self) -> None:
         """Have new keys made before they end; the old one ends when the new one is made."""
-        now = time.time()
         for kind in ("inference", "management"):
-            if now < self._ends.get(kind, float("inf")) - RENEW_SECONDS:
+            if time.time() < self._ends.get(kind, float("inf")) - RENEW_SECONDS:
                 continue
-            if now - self._renewed.get(kind, 0.0) < 10.0:
+            if not self._may_renew(kind, 10.0):
                 continue  # the file is still being written, or the keys are short-lived indeed
-            self._renewed[kind] = now
             await self._ask(f"/token?type={kind}", self._keys["API"])
             self._read_keys()
 
-    async def renew(self) -> None:
+    def _may_renew(self, kind: str, seconds: float) -> bool:
+        """Whether the last time is so long ago; by a clock that nobody sets, as keys' own may be."""
+        now = time.monotonic()
+        may = now - self._renewed.get(kind, float("-inf")) > seconds
+        if may:
+            self._renewed[kind] = now
+        return may
+
+    async def renew(self, refused: str) -> None:
         """The inference key was refused: read it again, and have a new one made if it is still the same."""
-        before = self.key
         try:
-            self._read_keys()
-            if self.key == before and time.time() - self._renewed.get("refused", 0.0) > 5.0:
-                self._renewed["refused"] = time.time()
+            if await self._replaced("inference", refused):
+                return
+            if self._may_renew("refused", 5.0):
                 await self._ask("/token?type=inference", self._keys["API"])
-                self._read_keys()
+            await self._replaced("inference", refused, KEY_SECONDS)
         except (OSError, ValueError, KeyError, asyncio.TimeoutError):
             pass  # TorchServe is not there, which the next look says
 
+    async def _replaced(self, kind: str, refused: str, seconds: float = 0.1) -> bool:
+        """Whether the key file holds another key than the one that was refused, as far as it does in time."""
+        deadline = time.monotonic() + seconds
+        while True:
+            self._stamp = (0, 0)  # two writes may share one
+            self._read_keys()
+            if self._keys[kind] != refused:
+                return True
+            if time.monotonic() > deadline:
+                return False
+            await asyncio.sleep(0.01)
+
     async def _get(self, path: str) -> Any:
         """JSON from the management API. Raises KeyError for 404, ValueError for other refusals, OSError."""
-        answer = await self._ask(path, self._keys["management"])
+        key = self._keys["management"]
+        answer = await self._ask(path, key)
+        if answer.status in (400, 401, 403) and await self._replaced("management", key, KEY_SECONDS):
+            answer = await self._ask(path, self._keys["management"])  # somebody renewed it
         if answer.status == 404:
             raise KeyError(path)
         if answer.status != 200:

@@ -47,7 +47,7 @@ def run(argv: list[str]) -> int:
         server = TorchServe(config, store=archive.parent, run=Path(folder) / "run", models=[archive.stem])
         with server:
             server.wait_ready(archive.stem, seconds=600)
-            front = FrontProcess(server, {"port": free_ports(1)[0]})
+            front = FrontProcess(server, dict(zip(("port", "metrics_port"), free_ports(2))))
             front.start()
             try:
                 measure(server, front, archive.stem, given)

@@ -26,8 +26,9 @@ class Fronted(Served):
         environment: Optional[dict[str, str]] = None,
         run: Optional[Path] = None,
     ):
-        (self.port,) = free_ports(1)
-        super().__init__(folder, model, environment, "--front", "--front-port", str(self.port), *options)
+        self.port, self.metrics_port = free_ports(2)
+        ports = ("--front-port", str(self.port), "--front-metrics-port", str(self.metrics_port))
+        super().__init__(folder, model, environment, "--front", *ports, *options)
         if run is not None:
             self.command[self.command.index("--run") + 1] = str(run)
             self.run = run

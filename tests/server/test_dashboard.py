@@ -17,6 +17,7 @@ import yaml
 from anyshape.server.ports import free_ports
 from anyshape.server.scrape import Scrape
 from tests.conftest import ROOT, TextOf
+from tests.server.front_alone import FrontAlone
 from tests.server.harness import Server
 
 FOLDER = ROOT / "docs" / "examples" / "monitoring"
@@ -57,14 +58,28 @@ def selectors(query: str) -> Iterator[tuple[str, set[str]]]:
 
 
 @pytest.fixture(scope="module")
-def published(operated: Server, text_of: TextOf) -> dict[str, set[str]]:
-    """Metrics that the server publishes, with the labels that each has."""
+def front(operated: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[FrontAlone]:
+    """A front before the server."""
+    keys = ("--key-file", str(operated.torchserve.key_file))
+    ports = (operated.ports[0], operated.ports[1])
+    with FrontAlone(tmp_path_factory.mktemp("front"), "a-token-of-the-test", *keys, server=ports) as front:
+        yield front
+
+
+def pages(server: Server, front: FrontAlone) -> list[str]:
+    """The addresses that prometheus.yml names, in its order."""
+    return [f"{server.torchserve.metrics}/metrics", f"http://127.0.0.1:{front.metrics_port}/metrics"]
+
+
+@pytest.fixture(scope="module")
+def published(operated: Server, front: FrontAlone, text_of: TextOf) -> dict[str, set[str]]:
+    """Metrics that the server and the front publish, with the labels that each has."""
     send(operated, text_of)
     time.sleep(2.5)
     found: dict[str, set[str]] = {}
-    scrape = Scrape.of(operated.http.get(f"{operated.torchserve.metrics}/metrics").text)
-    for name, labels in scrape.values:
-        found.setdefault(name, set()).update(key for key, _ in labels)
+    for page in pages(operated, front):
+        for name, labels in Scrape.of(operated.http.get(page).text).values:
+            found.setdefault(name, set()).update(key for key, _ in labels)
     return found
 
 
@@ -90,13 +105,16 @@ def test_panels_lie_beside_each_other() -> None:
 
 
 @pytest.fixture(scope="module")
-def prometheus(operated: Server, text_of: TextOf, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def prometheus(
+    operated: Server, front: FrontAlone, text_of: TextOf, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[str]:
     """The address of a Prometheus that has scraped the server while requests came."""
     assert shutil.which("prometheus"), "Prometheus is missing: apt-get install prometheus"
     folder, (port,) = tmp_path_factory.mktemp("prometheus"), free_ports(1)
     config = yaml.safe_load((FOLDER / "prometheus.yml").read_text(encoding="utf-8"))
     config["global"]["scrape_interval"] = "1s"
-    config["scrape_configs"][0]["static_configs"][0]["targets"] = [operated.torchserve.metrics.split("//")[1]]
+    targets = config["scrape_configs"][0]["static_configs"][0]["targets"]
+    targets[:] = [page.split("/")[2] for page in pages(operated, front)[: len(targets)]]
     (folder / "prometheus.yml").write_text(yaml.safe_dump(config), encoding="utf-8")
     shutil.copy(FOLDER / "alerts.yml", folder)
     command = ["prometheus", f"--config.file={folder}/prometheus.yml", f"--storage.tsdb.path={folder}/data"]
@@ -114,6 +132,7 @@ def prometheus(operated: Server, text_of: TextOf, tmp_path_factory: pytest.TempP
                 time.sleep(0.3)
         for _ in range(5):
             send(operated, text_of)
+            front.http.post(f"{front.url}/predictions/tiny", content=text_of(9))
             time.sleep(1.5)
         time.sleep(2)
         yield url

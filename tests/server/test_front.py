@@ -12,6 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from anyshape.server.scrape import Scrape
 from tests.server.fronted import Fronted, answers
 from tests.server.probe import make_probe, right
 
@@ -261,3 +262,54 @@ def test_connections_are_bounded(front: Fronted) -> None:
     assert httpx.get(f"{front.url}/livez").status_code == 200  # one that says nothing made room
     for one in idle:
         one.close()
+
+
+def test_all_answers_are_counted_for_prometheus_by_status_and_type(front: Fronted) -> None:
+    url = f"http://127.0.0.1:{front.metrics_port}/metrics"
+
+    def scrape() -> Scrape:
+        page = httpx.get(url)
+        assert page.headers["content-type"].startswith("text/plain; version=0.0.4")
+        return Scrape.of(page.text)
+
+    before = scrape()
+    for body in (b"x", b"y", b"refuse", b"raise"):
+        front.post("/predictions/probe", body)
+    front.post("/predictions/nosuch", b"x")
+    front.post("/embed", b"x", "multipart/form-data; boundary=b")
+    front.post("/embed", b"x", Authorization="Bearer of-nobody-whom-it-knows")
+    front.raw(b"nonsense\r\n\r\n")
+    for path in ("/livez", "/readyz", "/readyz/nosuch"):  # of the front itself: a probe is no request
+        front.http.get(front.url + path)
+    now = scrape()
+    spent = now.since(before)
+    counted = {
+        (dict(labels)["code"], dict(labels).get("type", "")): value
+        for (name, labels), value in spent.values.items()
+        if name == "anyshape_front_requests_total" and value
+    }
+    assert counted == {
+        ("200", ""): 2,
+        ("400", "BadRequest"): 1,
+        ("401", "Unauthorized"): 1,
+        ("404", "NotFound"): 1,
+        ("415", "UnsupportedMediaType"): 1,
+        ("422", "UnprocessableInput"): 1,
+        ("500", "ModelFailed"): 1,
+    }
+    assert spent.total("anyshape_front_request_duration_seconds_count") == 8
+    assert spent.histogram("anyshape_front_request_duration_seconds")[-1] == (float("inf"), 8)
+    assert now.total("anyshape_front_model_ready", model_name="probe") == 1
+    assert now.total("anyshape_front_torchserve_up") == 1
+
+    with ThreadPoolExecutor(2) as pool:
+        slow = [pool.submit(front.post, "/predictions/probe", b"sleep 1") for _ in range(2)]
+        deadline = time.monotonic() + 10
+        while scrape().total("anyshape_front_requests_in_hand") != 2:
+            assert time.monotonic() < deadline
+        assert all(each.result().status_code == 200 for each in slow)
+    assert scrape().total("anyshape_front_requests_in_hand") == 0
+
+    assert httpx.post(url, content=b"x").status_code == 405
+    assert httpx.get(url.replace("/metrics", "/livez")).status_code == 404
+    assert front.http.get(f"{front.url}/metrics", headers=front.bearer).status_code == 404
