@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import re
+import shutil
+import socket
+import ssl
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import yaml
 
+from anyshape.server.ports import free_ports
 from tests.conftest import ROOT
+from tests.server.front_alone import FrontAlone
 
 pytestmark = pytest.mark.cluster
 DEPLOY = ROOT / "deploy"
@@ -147,6 +155,97 @@ def test_the_probe_waits_for_the_models_workers(embedding_archive: Path, tmp_pat
         assert ready() == (0, "")
     assert early[0] == 1 or early == (0, "")  # it may have been quick
     assert ready()[0] == 1
+
+
+def test_the_service_is_what_systemd_takes_and_hardened(tmp_path: Path) -> None:
+    """Its program and its user are not of this machine: Python stands for the first."""
+    tool = shutil.which("systemd-analyze")
+    if tool is None:
+        pytest.skip("needs systemd-analyze")
+    text = (DEPLOY / "anyshape.service").read_text(encoding="utf-8")
+    unit = tmp_path / "anyshape.service"
+    unit.write_text(text.replace("/opt/anyshape/bin/anyshape", sys.executable))
+    done = subprocess.run([tool, "verify", "--man=no", unit], capture_output=True, text=True, check=False)
+    said = [line for line in done.stderr.splitlines() if "anyshape.service" in line]
+    assert (done.returncode, said) == (0, []), done.stderr
+    rated = [
+        tool,
+        "security",
+        "--offline=yes",
+        "--threshold=25",
+        unit,
+    ]  # tenths: 2.5 of 10 is exposed at most
+    done = subprocess.run(rated, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_flags_of_the_service_are_the_commands_own() -> None:
+    from anyshape.cli.main import _parser
+
+    text = (DEPLOY / "anyshape.service").read_text(encoding="utf-8").replace("\\\n", " ")
+    (command,) = re.findall(r"^ExecStart=/opt/anyshape/bin/anyshape (.*)$", text, re.MULTILINE)
+    args = _parser(command.split()).parse_args(command.split())
+    assert args.front
+    assert args.model == ["minilm"]
+
+
+@pytest.fixture
+def behind_nginx(tmp_path: Path) -> Iterator[str]:
+    """The address of nginx with deploy/nginx.conf before a front, before no TorchServe."""
+    nginx = shutil.which("nginx") or pytest.skip("needs nginx")
+    (port,) = free_ports(1)
+    tls = ROOT / "tests" / "data" / "tls"
+    with FrontAlone(tmp_path, "a-token-of-the-test") as front:
+        site = (DEPLOY / "nginx.conf").read_text(encoding="utf-8")
+        for written, here in (
+            ("listen 443 ssl", f"listen 127.0.0.1:{port} ssl"),
+            ("server 127.0.0.1:8443", f"server 127.0.0.1:{front.port}"),
+            ("/etc/anyshape/cert.pem", str(tls / "cert.pem")),
+            ("/etc/anyshape/key.pem", str(tls / "key.pem")),
+        ):
+            assert site.count(written) == 1, written
+            site = site.replace(written, here)
+        paths = "".join(
+            f"{kind}_temp_path {tmp_path}/{kind};\n"
+            for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+        )
+        conf = tmp_path / "nginx.conf"
+        conf.write_text(
+            f"daemon off;\npid {tmp_path}/pid;\nerror_log {tmp_path}/error.log;\nevents {{}}\n"
+            f"http {{\naccess_log {tmp_path}/access.log;\n{paths}{site}}}\n"
+        )
+        command = [nginx, "-p", str(tmp_path), "-c", str(conf)]
+        checked = subprocess.run([*command, "-t"], capture_output=True, text=True, check=False)
+        assert checked.returncode == 0, checked.stderr
+        process = subprocess.Popen(command)
+        try:
+            deadline = time.monotonic() + 20
+            while True:
+                with socket.socket() as probe:
+                    if probe.connect_ex(("127.0.0.1", port)) == 0:
+                        break
+                assert process.poll() is None
+                assert time.monotonic() < deadline
+                time.sleep(0.1)
+            yield f"https://localhost:{port}"
+        finally:
+            process.terminate()
+            process.wait(20)
+
+
+def test_nginx_takes_its_site_and_what_the_front_says_goes_through(behind_nginx: str) -> None:
+    context = ssl.create_default_context(cafile=str(ROOT / "tests" / "data" / "tls" / "cert.pem"))
+    bearer = {"Authorization": "Bearer a-token-of-the-test"}
+    with httpx.Client(base_url=behind_nginx, verify=context, trust_env=False) as http:
+        assert http.get("/livez").json() == {"status": "live"}
+        assert http.get("/readyz").status_code == 503
+        for headers, status, kind in (({}, 401, "Unauthorized"), (bearer, 503, "ServerDown")):
+            answer = http.post("/predictions/m", content=b"x", headers=headers)
+            assert (answer.status_code, answer.json()["type"]) == (status, kind)
+        form = http.post("/predictions/m", data={"a": "b"}, headers=bearer)
+        assert (form.status_code, form.json()["type"]) == (415, "UnsupportedMediaType")
+        large = http.post("/predictions/m", content=bytes(11 << 20), headers=bearer)
+        assert (large.status_code, large.json()["type"]) == (413, "InputTooLarge")
 
 
 if __name__ == "__main__":
