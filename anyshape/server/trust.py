@@ -136,6 +136,7 @@ def signature_of(archive: Path) -> Path:
 
 def sign(archive: Path, key: Path) -> None:
     """Write an archive's signature beside it. Raises ServeError."""
+    signature_of(archive).unlink(missing_ok=True)  # it would ask whether to overwrite it
     command = [_tool(), "-Y", "sign", "-n", NAMESPACE, "-f", str(key), str(archive)]
     done = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False)
     if done.returncode:
