@@ -163,6 +163,8 @@ def serve(server: TorchServe, seconds: float, front: FrontProcess | None = None)
             print(f"Note: {crowded}.", flush=True)
         for name in names:
             server.wait_ready(name, seconds=seconds)
+        if front is not None and names:
+            front.wait_ready()
         print(f"\nREADY: {', '.join(names) or 'no model'} at {front.url if front else server.inference}")
         print(f"management {server.management}, metrics {server.metrics}/metrics")
         if front is None:

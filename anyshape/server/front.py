@@ -66,18 +66,25 @@ class FrontProcess:
             command += [f"--{setting.replace('_', '-')}", str(value)]
         # In a session of its own it does not see Ctrl-C: stop() ends it in order.
         self.process = subprocess.Popen(command, start_new_session=True)
+        self._wait("/livez", f"did not listen at {self.url}")
+
+    def wait_ready(self) -> None:
+        """Wait until it has seen what is READY, and so lets requests through. Raises ServeError."""
+        self._wait("/readyz", f"did not see that {', '.join(self.ready)} is READY")
+
+    def _wait(self, path: str, otherwise: str) -> None:
         deadline = time.monotonic() + START_SECONDS
-        while not self._listens():
-            if self.process.poll() is not None:
+        while not self._good(path):
+            if not self.alive:
                 raise ServeError("the front does not start: see the error above")
             if time.monotonic() > deadline:
-                raise ServeError(f"the front did not listen at {self.url} within {START_SECONDS:.0f} seconds")
+                raise ServeError(f"the front {otherwise} within {START_SECONDS:.0f} seconds")
             time.sleep(0.05)
 
-    def _listens(self) -> bool:
+    def _good(self, path: str) -> bool:
         context = ssl._create_unverified_context() if self.encrypted else None  # itself, on this machine
         try:
-            with urllib.request.urlopen(f"{self.url}/livez", timeout=2, context=context) as answer:
+            with urllib.request.urlopen(f"{self.url}{path}", timeout=2, context=context) as answer:
                 return bool(answer.status == 200)
         except OSError:
             return False
