@@ -25,6 +25,7 @@ STUDIES = {
     "shapes": "one program for every length against one program per bucket",
     "rows": "rows of whole texts against one text to a row",
     "sharing": "what a further bucket costs in bytes and memory",
+    "around": "what a request costs a worker around its model",
     "planning_time": "how long planning a batch takes",
     "exactness": "answers of padded models against unpadded ones",
 }
