@@ -132,20 +132,21 @@ def sample_picture() -> str:
 
 def curl_line(server: TorchServe, model: str, front: FrontProcess | None = None) -> str:
     """A command that asks a model something, a text or a picture, to be pasted into a shell."""
-    if front is None:
-        read_key = "import json, sys; print(json.load(open(sys.argv[1]))['inference']['key'])"
-        token = f'$({shlex.quote(sys.executable)} -c "{read_key}" {shlex.quote(str(server.key_file))})'
-        address = server.inference
-    else:
+    address, token = server.inference, ""
+    if front is not None:
         token = f"$(grep -v '^#' {shlex.quote(str(front.tokens))} | head -1 | cut -d ' ' -f 1)"
         address = front.url
         if front.encrypted:
             address = f"--cacert {shlex.quote(str(front.options['tls_cert']))} {address}"
+    elif not server.open_to_all:
+        read_key = "import json, sys; print(json.load(open(sys.argv[1]))['inference']['key'])"
+        token = f'$({shlex.quote(sys.executable)} -c "{read_key}" {shlex.quote(str(server.key_file))})'
     if takes_pictures(server.archives[model]):
         body = f"-H 'Content-Type: image/jpeg' --data-binary @{shlex.quote(sample_picture())}"
     else:
         body = "-H 'Content-Type: text/plain' -d 'How long is a piece of string?'"
-    return f'curl {address}/predictions/{model} -H "Authorization: Bearer {token}" {body}'
+    bearer = f'-H "Authorization: Bearer {token}" ' if token else ""
+    return f"curl {address}/predictions/{model} {bearer}{body}"
 
 
 def serve(server: TorchServe, seconds: float, front: FrontProcess | None = None) -> None:
@@ -167,7 +168,9 @@ def serve(server: TorchServe, seconds: float, front: FrontProcess | None = None)
             front.wait_ready()
         print(f"\nREADY: {', '.join(names) or 'no model'} at {front.url if front else server.inference}")
         print(f"management {server.management}, metrics {server.metrics}/metrics")
-        if front is None:
+        if front is None and server.open_to_all:
+            print("Keys:  none, by the settings: whoever reaches these addresses is answered")
+        elif front is None:
             minutes = server.properties.get("token_expiration_min", "60")
             print(f"Keys:  {server.key_file} (they expire after {minutes} minutes)")
         else:

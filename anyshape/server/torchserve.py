@@ -96,6 +96,11 @@ class TorchServe:
             found.setdefault(name, archive)
         return found
 
+    @property
+    def open_to_all(self) -> bool:
+        """Whether the settings have token authorization off; then there is no key file."""
+        return self.properties.get("disable_token_authorization", "").lower() == "true"
+
     def __enter__(self) -> TorchServe:
         try:
             self.start()
@@ -191,10 +196,7 @@ class TorchServe:
     def _get(self, path: str) -> tuple[int, Any]:
         """The status and the JSON that the management API answers; (0, None) if it does not listen."""
         try:
-            open_to_all = (
-                self.properties.get("disable_token_authorization") == "true"
-            )  # then there are no keys
-            headers = {} if open_to_all else {"Authorization": f"Bearer {self.key('management')}"}
+            headers = {} if self.open_to_all else {"Authorization": f"Bearer {self.key('management')}"}
             request = urllib.request.Request(self.management + path, headers=headers)
             with urllib.request.urlopen(request, timeout=10) as answer:
                 return answer.status, json.load(answer)

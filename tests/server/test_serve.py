@@ -53,8 +53,13 @@ def test_serve_is_ready_answers_the_printed_line_stops_cleanly_and_starts_again(
     assert not (served.run / "tmp").exists()
     assert not (served.run / "key_file.json").exists()
 
+    settings = served.run.parent / "config.properties"  # once more, without tokens
+    settings.write_text(settings.read_text().replace("_authorization=false", "_authorization=true"))
     served.start()
-    served.wait_for("READY: echo")
+    served.wait_for("Ctrl-C stops the server.")
+    assert "Keys:  none, by the settings" in served.output
+    assert "Authorization" not in served.output
+    assert served.ask() == "echo"
     assert served.stop(signal.SIGTERM) == 0
     assert served.leftovers() == []
 
