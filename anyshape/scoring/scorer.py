@@ -23,6 +23,7 @@ from anyshape.items import Answer, Input, Item, Parts, done_items
 from anyshape.scoring.chunks import Chunk, Row
 from anyshape.scoring.job import Job
 from anyshape.scoring.sources import KINDS
+from anyshape.tasks.base import TO_CUT
 from handler.answering import Answering
 from handler.apis.base import Request
 from handler.requests import one_input
@@ -30,6 +31,7 @@ from handler.responses import encode
 
 VECTORS = ("sentence-embedding",)  # tasks whose answer is one vector; others are written as JSON
 _OK = 200
+_TO_CUT = """, or score with --parameters '{"truncation": true}'"""  # what `TO_CUT` is here
 
 
 class Scorer:
@@ -81,7 +83,7 @@ class Scorer:
         columns["answer"] = pa.array([self._written(one) for one, _, _ in found], self.kind)
         columns["status"] = pa.array([one.code if _bad(one) else _OK for one, _, _ in found], pa.int16())
         columns["error"] = pa.array([type(one).__name__ if _bad(one) else None for one, _, _ in found])
-        columns["message"] = pa.array([str(one) if _bad(one) else None for one, _, _ in found], pa.string())
+        columns["message"] = pa.array([_said(one) if _bad(one) else None for one, _, _ in found], pa.string())
         columns["bucket"] = pa.array([bucket for _, bucket, _ in found], pa.string())
         columns["changed"] = pa.array([changed for _, _, changed in found], pa.string())
         columns["error"] = columns["error"].cast(pa.string())
@@ -159,6 +161,11 @@ class Scorer:
 
 def _bad(answer: Any) -> bool:
     return isinstance(answer, Refused)
+
+
+def _said(error: Refused) -> str:
+    """What a server would say, where it says how to ask otherwise in the words of the command."""
+    return str(error).replace(TO_CUT, _TO_CUT)
 
 
 def _shown(row: Row, name: str) -> Optional[str]:

@@ -51,6 +51,7 @@ def test_rows_are_answered_as_the_plain_model_does(
         40: (422, "UnprocessableInput"),
     }
     assert "40 tokens" in rows[5]["message"]
+    assert rows[5]["message"].endswith("""or score with --parameters '{"truncation": true}'""")
     assert all(row["answer"] is None for row in rows if row["row"] in bad)
     for row in rows:
         if row["row"] not in bad:
