@@ -17,6 +17,9 @@ from anyshape.errors import ConfigError
 from anyshape.scoring.chunks import Chunk
 from anyshape.scoring.job import Job
 
+QUIET: Dict[str, Any] = {"logging_level": "error", "log_to_driver": False}
+STARTS = 3
+
 
 class Actor:
     """A scorer in a process of Ray's, with the cores or the accelerator that Ray gave it."""
@@ -50,8 +53,10 @@ def score_on_cluster(
     from ray.exceptions import RayError
 
     started = not ray.is_initialized()
-    if started:
-        _connect(address, actors * cores)
+    if started and address is None:  # as many cores as the actors ask for: Ray would count the machine's
+        start_ray(actors * cores)
+    elif started:
+        _connect(str(address))
     try:
         there: Any = ray.cluster_resources()
         _check_room(there, {"CPU": cores, **(resources or {})})
@@ -76,18 +81,33 @@ def score_on_cluster(
             ray.shutdown()
 
 
-def _connect(address: Optional[str], cores: int) -> None:
+def start_ray(cores: int, **options: Any) -> None:
+    """Start Ray on this machine, with so many cores and no dashboard. `options`: more of `ray.init`.
+
+    Ray gives its processes half a minute, which no setting prolongs; a busy machine needs more at first,
+    until it has read their files once. Raises ConfigError if the third try fails as well.
+    """
     import ray
 
-    quiet: Dict[str, Any] = {"logging_level": "error", "log_to_driver": False}
-    if address is None:  # as many cores as the actors ask for: Ray would count those of the machine
-        ray.init(num_cpus=cores, include_dashboard=False, **quiet)
-        return
+    options = {"include_dashboard": False, **QUIET, **options}
+    for left in reversed(range(STARTS)):
+        try:
+            ray.init(num_cpus=cores, **options)
+            return
+        except Exception as error:  # Ray raises no narrower one
+            ray.shutdown()
+            if not left:
+                raise ConfigError(f"Ray does not start here: {_last_line(error)}") from None
+
+
+def _connect(address: str) -> None:
+    import ray
+
     try:
         host, _, port = address.rpartition(":")
         if host and "/" not in host and port.isdecimal():  # Ray itself would try for minutes
             socket.create_connection((host, int(port)), 5).close()
-        ray.init(address=address, **quiet)
+        ray.init(address=address, **QUIET)
     except (OSError, RuntimeError, ValueError) as error:
         raise ConfigError(f"no Ray cluster answers at {address}: {_last_line(error)}") from None
 

@@ -1,4 +1,4 @@
-"""Ray Serve with one archive, in a process of its own: `python -m tests.faces.ray_server ARCHIVE PORT`.
+"""Ray Serve with one archive, in a process of its own: `python -m tests.faces.ray_server ARCHIVE NAME PORT`.
 
 Prints READY when it answers, and ends when its standard input does.
 """
@@ -6,28 +6,22 @@ Prints READY when it answers, and ends when its standard input does.
 from __future__ import annotations
 
 import secrets
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.conftest import ROOT
+from anyshape.server.ports import free_ports
 
+ROOT = Path(__file__).resolve().parents[2]  # tests.conftest would bring torch along
 MEMORY = 80 * 1024 * 1024  # Ray's shared memory, the least that it takes
-
-
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
 
 
 @contextmanager
 def ray_server(archive: Path, name: str, log: Path) -> Iterator[str]:
     """The address of Ray Serve with an archive, for as long as the block runs."""
-    port = free_port()
+    (port,) = free_ports(1)
     command = [sys.executable, "-m", "tests.faces.ray_server", str(archive), name, str(port)]
     with log.open("wb") as out:
         server = subprocess.Popen(
@@ -47,8 +41,9 @@ def main(archive: str, name: str, port: str) -> None:
     from ray import serve
 
     from anyshape.ray import app
+    from anyshape.scoring.cluster import start_ray
 
-    ray.init(num_cpus=2, include_dashboard=False, object_store_memory=MEMORY, log_to_driver=False)
+    start_ray(2, object_store_memory=MEMORY)
     serve.start(http_options={"host": "127.0.0.1", "port": int(port)})
     serve.run(app({"archive": archive, "name": name, "waiting": "100"}))
     print("READY", flush=True)
