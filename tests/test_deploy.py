@@ -116,16 +116,33 @@ def test_the_config_of_the_image_is_that_of_the_chart() -> None:
     assert "management_address=http://127.0.0.1:8081" in lines
 
 
-def test_the_dockerfile_has_no_complaints_and_installs_by_the_locks() -> None:
+@pytest.mark.parametrize(
+    ("name", "locks"),
+    [
+        ("Dockerfile", ["requirements.txt"]),
+        ("Dockerfile.ray", ["requirements.txt", "requirements/cluster.txt"]),
+        ("Dockerfile.kserve", ["requirements/kserve.txt"]),
+    ],
+)
+def test_the_dockerfiles_have_no_complaints_and_install_by_the_locks(name: str, locks: list[str]) -> None:
     hadolint = Path(sys.executable).with_name("hadolint")
-    done = subprocess.run([hadolint, DEPLOY / "Dockerfile"], capture_output=True, text=True, check=False)
+    done = subprocess.run([hadolint, DEPLOY / name], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, "")
-    text = (DEPLOY / "Dockerfile").read_text(encoding="utf-8")
-    assert "--require-hashes --no-deps --only-binary :all: -r requirements.txt" in text
+    text = (DEPLOY / name).read_text(encoding="utf-8")
+    assert re.findall(r"--require-hashes --no-deps --only-binary :all: -r (\S+)", text) == locks
     assert re.search(r"^USER 10001:10001$", text, re.MULTILINE)
     for copied in re.findall(r"^COPY (?!--from)(.*) \S+$", text, re.MULTILINE):
-        for name in copied.split():
-            assert (ROOT / name).exists(), name
+        for source in copied.split():
+            assert (ROOT / source).exists(), source
+
+
+@pytest.mark.filterwarnings("ignore")  # Ray's own, when it is imported
+def test_what_ray_serve_runs_is_what_it_takes() -> None:
+    from ray.serve.schema import ServeDeploySchema
+
+    written = yaml.safe_load((DEPLOY / "ray.yaml").read_text(encoding="utf-8"))
+    schema = ServeDeploySchema.model_validate(written)
+    assert [each.import_path for each in schema.applications] == ["anyshape.ray:app"]
 
 
 def test_the_probe_waits_for_the_models_workers(embedding_archive: Path, tmp_path: Path) -> None:
