@@ -9,6 +9,7 @@ SERVING = {
     "serving": "requests per second and latencies of every system, side by side, over HTTP",
     "sweep": "cost against connections, workers and number of buckets",
     "front": "what the proxy before TorchServe costs beside asking it directly",
+    "faces": "TorchServe beside Ray Serve, with the same archive on the same cores",
     "profile": "where the time of a saturated server goes",
     "early": "latencies under load, with answers that leave as their calls end and without",
     "ready": "from the start of a server to READY, with the costs that an archive keeps and without",
@@ -26,6 +27,7 @@ STUDIES = {
     "rows": "rows of whole texts against one text to a row",
     "sharing": "what a further bucket costs in bytes and memory",
     "around": "what a request costs a worker around its model",
+    "score": "`anyshape score` beside sentence-transformers' encode_multi_process and a plain loop",
     "planning_time": "how long planning a batch takes",
     "exactness": "answers of padded models against unpadded ones",
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import shutil
 import subprocess
@@ -89,6 +90,25 @@ class Bucketed(System):
                     )
                     content = yaml.safe_dump(config, sort_keys=False).encode()
                 copy.writestr(entry.filename, content)
+
+
+@dataclass(frozen=True)
+class RayServe(Bucketed):
+    """Ours behind Ray Serve: as many replicas as the archive would have workers."""
+
+    def start(self, folder: Path) -> Running:
+        if importlib.util.find_spec("ray") is None:
+            raise Unavailable("Ray is missing: make cluster")
+        mar = folder / f"{torchserve.MODEL}.mar"
+        self.copy_with_settings(MODEL_STORE / self.archive, mar)
+        (port,) = free_ports(1)
+        chosen = {"archive": str(mar), "replicas": self.workers, "cores": self.threads, "waiting": 1000}
+        (folder / "settings.json").write_text(json.dumps({**chosen, "port": port}))
+        command = [sys.executable, str(BASELINES / "ray_app.py"), str(folder / "settings.json")]
+        # Its sockets' paths must be short.
+        env = environment(folder, PYTHONPATH=str(ROOT), RAY_TMPDIR="/tmp", RAY_USAGE_STATS_ENABLED="0")
+        server = Server(command, folder, env, (folder / "ready").exists)
+        return Running(server, port, mar.stat().st_size / 1e6)
 
 
 @dataclass(frozen=True)
