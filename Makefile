@@ -21,7 +21,7 @@ MEASURED := $(patsubst %,model_store/%.mar,minilm minilm-inductor minilm-inducto
 CHECKED := anyshape handler benchmarks
 
 .DEFAULT_GOAL := help
-.PHONY: help venv audio openvino int8 weights lock serve front demo test test-slow test-faults test-oldest test-browser test-clients test-cluster test-kserve test-prometheus cluster zoo-text zoo-pictures bench bench-quick docs sbom audit schema lint format clean distclean
+.PHONY: help venv audio openvino int8 weights lock serve front demo test test-slow test-faults test-oldest test-browser test-clients test-cluster test-kserve test-matrix test-prometheus cluster zoo-text zoo-pictures bench bench-quick docs sbom audit schema lint format clean distclean
 .DELETE_ON_ERROR:
 
 help:  ## show this list
@@ -199,6 +199,9 @@ $(KSERVE)/done: requirements/kserve.txt requirements/torch.txt
 
 test-kserve: $(DEV) $(KSERVE)/done  ## run the tests of KServe's server, which it gets an environment for
 	KSERVE=$(KSERVE) $(BIN)/python -m pytest -m kserve tests/faces/test_kserve.py $(ARGS)
+
+test-matrix: $(DEV) $(FRONT) $(CLUSTER) $(KSERVE)/done  ## ask every face of one archive the same: TorchServe, front, Ray, KServe, Python
+	KSERVE=$(KSERVE) $(BIN)/python -m pytest -m kserve tests/faces/test_matrix.py $(ARGS)
 
 test-cluster: $(DEV) $(CLUSTER)  ## run the tests that need Ray, Parquet or SimPy: nodes that die, too
 	$(BIN)/python -m pytest -m cluster $(ARGS)

@@ -60,8 +60,9 @@ def tensor(texts: list[str], **changed: Any) -> dict[str, Any]:
     return {"name": "text", "shape": [len(texts)], "datatype": "BYTES", "data": texts, **changed}
 
 
-def bad(text_of: TextOf) -> list[Case]:
-    long = text_of(40)
+def bad(text_of: TextOf, largest: int = 32) -> list[Case]:
+    """What is refused. `largest`: tokens of the largest bucket."""
+    long = text_of(largest + 8)
     return [
         Case("no body", b"", JSON, status=400),
         Case("cut off", b'{"inputs": "a', JSON, status=400),

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,9 +9,9 @@ import httpx
 import numpy as np
 import pytest
 
-from tests.conftest import ROOT, TextOf, assert_close
+from tests.conftest import TextOf, assert_close
 from tests.faces.cases import bad, tensor
-from tests.faces.ray_server import free_port
+from tests.faces.kserve_server import kserve_server
 from tests.handler.frontend import Worker
 
 pytestmark = pytest.mark.kserve
@@ -23,29 +20,8 @@ Plain = Callable[[str], np.ndarray]
 
 @pytest.fixture(scope="module")
 def address(embedding_archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    port, log = free_port(), tmp_path_factory.mktemp("kserve") / "log"
-    python = Path(os.environ["KSERVE"]) / "bin" / "python"
-    command = [str(python), "-m", "anyshape.kserve", "--model_dir", str(embedding_archive.parent)]
-    command += ["--model_name", "small", "--http_port", str(port), "--cores", "1"]
-    with log.open("wb") as out:
-        server = subprocess.Popen(command, cwd=ROOT, stdout=out, stderr=out)
-        try:
-            address, deadline = f"http://127.0.0.1:{port}", time.monotonic() + 240
-            while not _ready(address):
-                assert server.poll() is None, log.read_text(encoding="utf-8")
-                assert time.monotonic() < deadline, log.read_text(encoding="utf-8")
-                time.sleep(0.5)
-            yield address
-        finally:
-            server.terminate()
-            server.wait(60)
-
-
-def _ready(address: str) -> bool:
-    try:
-        return httpx.get(f"{address}/v2/models/small/ready").json().get("ready") is True
-    except (httpx.HTTPError, ValueError, AttributeError):
-        return False
+    with kserve_server(embedding_archive, "small", tmp_path_factory.mktemp("kserve") / "log") as address:
+        yield address
 
 
 def test_version_1(address: str, text_of: TextOf, plain_embedding: Plain) -> None:
