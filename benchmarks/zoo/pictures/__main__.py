@@ -1,8 +1,8 @@
 """`python -m benchmarks.zoo.pictures [MODEL ...]`: builds and checks models, and writes docs/models.md.
 
 A model is `package/name`. Models of packages that this environment lacks are left out; `make zoo-pictures`
-runs it in one after the other. What was tried is not tried again, unless it is named or its verdict is with
---again.
+runs it in one after the other. What came out is kept in benchmarks/results/zoo-pictures.json after each
+model, and what was tried is not tried again, unless it is named or its verdict is with --again.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ import warnings
 from functools import partial
 from typing import Any, Dict, List, Set
 
-from benchmarks.paths import WORK
+from benchmarks.paths import RESULTS, WORK
 from benchmarks.zoo import forks, page, runner
 from benchmarks.zoo.pictures.configs import KINDS, entries
 
-FOUND = WORK / "zoo-pictures.json"
+FOUND = RESULTS / "zoo-pictures.json"
 SECONDS = 240  # that one model may compute
 PACKAGES = ("torchvision", "timm", "transformers")
 
@@ -48,7 +48,10 @@ def main() -> int:
         os.environ.update(OMP_NUM_THREADS="1", HF_HUB_OFFLINE="1")
         warnings.simplefilter("ignore")
         _import({known[name].package for name in wanted})
-        forks.run_all(wanted, partial(_one, seed=asked.seed), FOUND, SECONDS, WORK / "zoo-pictures")
+        if not wanted:
+            print(f"all of them were tried before ({FOUND}): --again all tries them anew", file=sys.stderr)
+        once, log = partial(_one, seed=asked.seed), WORK / "zoo-pictures"
+        forks.run_all(wanted, once, FOUND, SECONDS, log, {"state": page.state(), "seed": asked.seed})
     found = {name: runner.read(FOUND)[name] for name in known if name in runner.read(FOUND)}
     page.write("pictures", section(found))
     return int(any(one["verdict"] == "wrong" for one in found.values()))
@@ -91,8 +94,12 @@ def section(found: page.Found) -> str:
         for kind, what in KINDS.items():
             some = {n.split("/", 1)[1]: one for n, one in chosen.items() if known[n].kind == kind}
             if some:
-                parts += [page.summary(some, f"{package} models {what}"), page.tables(some)]
-    return "\n\n".join(parts)
+                parts += [
+                    page.summary(some, f"{package} models {what}"),
+                    page.states(some),
+                    page.tables(some),
+                ]
+    return "\n\n".join(part for part in parts if part)
 
 
 def _versions(one: Any) -> str:
