@@ -149,19 +149,22 @@ def _counts(picture: Any) -> Any:
     return counts
 
 
-def resize(pixels: Any, size: Size) -> Any:
-    """Pixels ``[height, width, channels]`` resized to `size` (height, width), bilinear with antialiasing.
+INTERPOLATIONS = tuple(each.name.lower() for each in Image.Resampling)  # as Pillow has them
 
-    One channel or three, uint8 or float32; rounded where they are uint8.
+
+def resize(pixels: Any, size: Size, interpolation: str = "bilinear") -> Any:
+    """Pixels ``[height, width, channels]`` resized to `size` (height, width), with antialiasing.
+
+    One channel or three, uint8 or float32; rounded where they are uint8. interpolation: of INTERPOLATIONS.
     """
     height, width = size
+    way = Image.Resampling[interpolation.upper()]
     if pixels.dtype == np.uint8:
         picture = Image.fromarray(pixels if pixels.shape[2] == 3 else pixels[..., 0])
-        resized = np.asarray(picture.resize((width, height), Image.Resampling.BILINEAR))
+        resized = np.asarray(picture.resize((width, height), way))
         return resized if resized.ndim == 3 else resized[..., None]
     layers = [
-        np.asarray(Image.fromarray(layer).resize((width, height), Image.Resampling.BILINEAR))
-        for layer in np.moveaxis(pixels, 2, 0)
+        np.asarray(Image.fromarray(layer).resize((width, height), way)) for layer in np.moveaxis(pixels, 2, 0)
     ]
     return np.stack(layers, axis=2)
 

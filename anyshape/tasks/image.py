@@ -32,9 +32,9 @@ class ImageTask(Task):
     something (a detector's stride), `fit` says how: `resize` to the nearest multiple, or repeat the `edge`
     pixels and cut them off the answer.
 
-    options: mean, std (one number for each channel, or one for all), rescale, channels (1 or 3) and
-    multiple_of default to what the model brings as attributes (`image_mean`, `image_std`, `image_rescale`,
-    `image_channels`, `image_multiple_of`), its image processor, or ImageNet's.
+    options: mean, std (one number for each channel, or one for all), rescale, channels (1 or 3), multiple_of
+    and interpolation default to what the model brings as attributes (`image_mean`, `image_std`, ...), its
+    image processor, or ImageNet's.
     """
 
     body = IMAGE
@@ -43,13 +43,14 @@ class ImageTask(Task):
     outputs = 1  # how many of the model's outputs the answer is made of
     fit = RESIZE
     attributes: Sequence[str] = ("labels",)  # what else the answer needs of the model
-    options = {"mean": None, "std": None, "rescale": None, "channels": None, "multiple_of": None}
+    options = dict.fromkeys(("mean", "std", "rescale", "channels", "multiple_of", "interpolation"))
 
     def __init__(self, settings: Settings, folder: Path) -> None:
         super().__init__(settings, folder)
         self.saved = Saved(folder / SETTINGS)
         self.channels: int = self.saved["channels"]
         self.multiple: int = self.saved["multiple_of"]
+        self.interpolation: str = self.saved["interpolation"]
         self.smallest: int = self.saved["smallest"]
         self.labels: List[str] = self.saved["labels"]
         self.taken: Optional[TakenSizes] = None  # until `examine` has found out
@@ -153,7 +154,7 @@ class ImageTask(Task):
         if self.fit == EDGE and not shrink:
             height, width = pixels.shape[:2]
             return np.pad(pixels, ((0, target[0] - height), (0, target[1] - width), (0, 0)), mode="edge")
-        return resize(pixels, target)
+        return resize(pixels, target, self.interpolation)
 
     def item(self, pixels: Any, original: Size, changed: Any) -> Item:
         values = normalise(pixels, self._scale, self._offset)

@@ -593,6 +593,7 @@ def test_a_detector_whose_boxes_would_be_misread_is_refused(tmp_path: Path, wind
         ({"channels": 4}, "channels"),
         ({"multiple_of": 0}, "multiple_of"),
         ({"multiple_of": 1.5}, "multiple_of"),
+        ({"interpolation": "cubic"}, "interpolation must be one of .*bicubic"),
     ],
 )
 def test_wrong_options_are_named(options: dict[str, Any], match: str) -> None:
@@ -610,6 +611,7 @@ def test_settings_come_from_the_recipe_then_the_model_then_its_processor() -> No
         "rescale": 0.5,
         "channels": 3,
         "multiple_of": 8,
+        "interpolation": "bilinear",
     }
 
 
@@ -631,6 +633,53 @@ def test_what_a_model_says_of_its_pictures_is_taken() -> None:
     timm = SimpleNamespace(pretrained_cfg={"mean": (0.5, 0.4, 0.3), "std": (0.1, 0.2, 0.3), "crop_pct": 0.9})
     assert image_settings({}, timm, None)["mean"] == [0.5, 0.4, 0.3]
     assert image_settings({"std": [1, 1, 1]}, timm, None)["std"] == [1, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("asked", "model", "processor", "expected"),
+    [
+        ({}, {}, None, "bilinear"),
+        ({}, {"pretrained_cfg": {"interpolation": "bicubic"}}, None, "bicubic"),
+        ({}, {"pretrained_cfg": {"interpolation": "random"}}, None, "bilinear"),
+        (
+            {},
+            {"transforms": SimpleNamespace(interpolation=SimpleNamespace(value="bicubic"))},
+            None,
+            "bicubic",
+        ),
+        ({}, {}, SimpleNamespace(resample=Image.Resampling.NEAREST), "nearest"),
+        ({}, {"image_interpolation": "box"}, SimpleNamespace(resample=3), "box"),
+        ({"interpolation": "lanczos"}, {"image_interpolation": "box"}, None, "lanczos"),
+    ],
+)
+def test_what_a_picture_is_resized_by_is_the_models_own(
+    asked: Any, model: Any, processor: Any, expected: str
+) -> None:
+    found = image_settings(asked, SimpleNamespace(**model), processor)
+    assert found["interpolation"] == expected
+
+
+def test_a_picture_is_resized_as_the_recipe_says(tmp_path: Path) -> None:
+    answers = []
+    picture = photograph("coffee.png", (61, 90))
+    for way in ("nearest", "bicubic"):
+        (tmp_path / way).mkdir()
+        model = engine(
+            tmp_path / way,
+            "mean",
+            task="image-feature-extraction",
+            model="tests.image_models:mean",
+            buckets=[[32, 48]],
+            over_max="resize",
+            task_options={"interpolation": way},
+        )
+        size = (32, 47)
+        smaller = picture.resize(size[::-1], Image.Resampling[way.upper()])
+        with torch.no_grad():
+            expected = image_models.mean()(normalised(smaller, (0, 0, 0), (1, 1, 1)))
+        answers.append(np.asarray(model(encoded(picture))))
+        assert np.allclose(answers[-1], expected.numpy(), atol=1e-5)
+    assert np.abs(answers[0] - answers[1]).max() > 1e-4
 
 
 def test_one_channel_needs_nothing_more() -> None:

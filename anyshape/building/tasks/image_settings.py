@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from typing import Any, Dict, List, Mapping
 
+from PIL import Image
+
 from anyshape.errors import ConfigError
+from anyshape.images import INTERPOLATIONS
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 def image_settings(asked: Mapping[str, Any], model: Any, processor: Any) -> Dict[str, Any]:
-    """mean, std, rescale, channels and multiple_of: the recipe's, else the model's own, else its image
-    processor's, else ImageNet's; for a grey picture the average of ImageNet's colours.
+    """mean, std, rescale, channels, multiple_of and interpolation: the recipe's, else the model's own, else
+    its image processor's, else ImageNet's and bilinear; for a grey picture the average of ImageNet's colours.
 
     The model's own are attributes that say what they are for, `image_` and the option: any network may have
-    `channels` or a `stride`. timm's models carry mean and std in their `pretrained_cfg`; one of torchvision
-    may be given those of its weights, as `model.transforms = weights.transforms()`.
+    `channels` or a `stride`. timm's models carry mean, std and interpolation in their `pretrained_cfg`; one
+    of torchvision may be given those of its weights, as `model.transforms = weights.transforms()`.
 
     `asked` are the recipe's task options, `processor` may be None. Raises ConfigError, which names the
     option.
@@ -33,6 +36,11 @@ def image_settings(asked: Mapping[str, Any], model: Any, processor: Any) -> Dict
         "rescale": getattr(processor, "rescale_factor", None),
         "channels": getattr(config, "num_channels", shape[0] if isinstance(shape, (list, tuple)) else None),
         "multiple_of": getattr(processor, "size_divisor", None),
+        "interpolation": _known(
+            getattr(
+                processor, "resample", timm.get("interpolation") or getattr(presets, "interpolation", None)
+            )
+        ),
     }
     if getattr(processor, "do_normalize", None) is False:
         brought.update(mean=[0.0], std=[1.0])
@@ -65,9 +73,25 @@ def image_settings(asked: Mapping[str, Any], model: Any, processor: Any) -> Dict
             raise ConfigError(
                 f"handler.task_options.{name} must be {channels} numbers, one for each channel, not {values}"
             )
+    interpolation = setting("interpolation", "bilinear")
+    if interpolation not in INTERPOLATIONS:
+        raise ConfigError(
+            f"handler.task_options.interpolation must be one of {', '.join(INTERPOLATIONS)}, not "
+            f"{interpolation!r}"
+        )
     if 0 in std:
         raise ConfigError("handler.task_options.std must not be 0: pixels are divided by it")
-    return {"mean": mean, "std": std, "rescale": rescale, "channels": channels, "multiple_of": multiple}
+    found = {"mean": mean, "std": std, "rescale": rescale, "channels": channels, "multiple_of": multiple}
+    return {**found, "interpolation": interpolation}
+
+
+def _known(way: Any) -> Any:
+    """What a model resizes by, as Pillow names it: Pillow's number, a name, or torchvision's constant; None
+    for one that Pillow does not have."""
+    way = getattr(way, "value", way)
+    if isinstance(way, int) and way in set(Image.Resampling):
+        return Image.Resampling(way).name.lower()
+    return way if way in INTERPOLATIONS else None
 
 
 def _listed(presets: Any, name: str) -> Any:
