@@ -109,7 +109,9 @@ def slow_down(plain: Callable[[], Any], exact: Callable[[], Any], rounds: int) -
 
 
 def compiled(module: nn.Module, example: Tuple[Tensor, ...], path: Path) -> Any:
-    """Ahead of time, shapes fixed but for the batch, weights folded in."""
+    """Ahead of time, shapes fixed but for the batch, weights folded in; what `path` holds is taken."""
+    if path.is_file():
+        return torch._inductor.aoti_load_package(str(path))
     rows = torch.export.Dim("rows", min=1, max=16)
     shapes = tuple({0: rows} for _ in example)
     program = torch.export.export(module, example, dynamic_shapes=shapes, strict=False)
@@ -130,7 +132,7 @@ class Plain(nn.Module):
         return tuple(flat(self.model(pixel_values)))
 
 
-def timings(model: nn.Module, subject: Subject, rounds: int, inductor: bool) -> Dict[str, Any]:
+def timings(model: nn.Module, subject: Subject, rounds: int, inductor: bool, keep: Path) -> Dict[str, Any]:
     height, width = subject.bucket
     step = subject.step
     sizes = [(height * 7 // 8 // step * step, width), (height, width * 3 // 4 // step * step)]
@@ -138,16 +140,28 @@ def timings(model: nn.Module, subject: Subject, rounds: int, inductor: bool) -> 
     plain, exact = Plain(model), ExactPadding(model)
     exact(*pair)
     ways = {"traced": tuple(torch.jit.trace(m, p) for m, p in ((plain, pair[:1]), (exact, pair)))}  # type: ignore[no-untyped-call]
-    found: Dict[str, Any] = {}
-    with tempfile.TemporaryDirectory() as folder:
-        if inductor:
-            ways["inductor"] = (
-                compiled(plain, pair[:1], Path(folder) / "plain.pt2"),
-                compiled(exact, pair, Path(folder) / "exact.pt2"),
-            )
-        for way, (one, other) in ways.items():
-            found[way] = slow_down(partial(one, pair[0]), partial(other, *pair), rounds)
-    return found
+    if inductor:
+        ways["inductor"] = (
+            compiled(plain, pair[:1], keep / f"{type(model).__name__}.pt2"),
+            compiled(exact, pair, keep / f"{type(model).__name__}-exact.pt2"),
+        )
+    return {
+        way: slow_down(partial(one, pair[0]), partial(other, *pair), rounds)
+        for way, (one, other) in ways.items()
+    }
+
+
+def _figures(subject: Subject, arguments: argparse.Namespace, keep: Path) -> Dict[str, Any]:
+    model = subject.build()
+    exact, plain = deviations(model, subject, arguments.sizes)
+    return {
+        "bucket": list(subject.bucket),
+        "rows": ROWS,
+        "sizes": arguments.sizes,
+        "deviation_exact": exact,
+        "deviation_zero_padded": plain,
+        **timings(model, subject, arguments.rounds, not arguments.no_inductor, keep),
+    }
 
 
 def run(argv: Sequence[str]) -> int:
@@ -156,26 +170,17 @@ def run(argv: Sequence[str]) -> int:
     parser.add_argument("--model", action="append", choices=list(SUBJECTS), help="only this model")
     parser.add_argument("--sizes", type=int, default=40, help="random sizes per model (40)")
     parser.add_argument("--rounds", type=int, default=30, help="timed rounds (30)")
+    parser.add_argument("--keep", type=Path, help="a folder for what is compiled; what it holds is taken")
     parser.add_argument("--no-inductor", action="store_true", help="skip compiling ahead of time")
     arguments = parser.parse_args(argv)
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
     torch.manual_seed(0)
     random.seed(0)
-    figures = {}
-    with torch.no_grad():
-        for name in arguments.model or SUBJECTS:
-            subject = SUBJECTS[name]
-            model = subject.build()
-            exact, plain = deviations(model, subject, arguments.sizes)
-            figures[name] = {
-                "bucket": list(subject.bucket),
-                "rows": ROWS,
-                "sizes": arguments.sizes,
-                "deviation_exact": exact,
-                "deviation_zero_padded": plain,
-                **timings(model, subject, arguments.rounds, not arguments.no_inductor),
-            }
+    with tempfile.TemporaryDirectory() as temporary, torch.no_grad():
+        keep = arguments.keep or Path(temporary)
+        keep.mkdir(parents=True, exist_ok=True)
+        figures = {name: _figures(SUBJECTS[name], arguments, keep) for name in arguments.model or SUBJECTS}
     if arguments.json:
         print(json.dumps(figures, indent=2))
         return 0
