@@ -21,7 +21,7 @@ MEASURED := $(patsubst %,model_store/%.mar,minilm minilm-inductor minilm-inducto
 CHECKED := anyshape handler benchmarks
 
 .DEFAULT_GOAL := help
-.PHONY: help venv audio openvino int8 weights lock serve front demo test test-slow test-faults test-oldest test-browser test-clients test-cluster test-kserve test-matrix test-prometheus cluster zoo-text zoo-pictures bench bench-quick docs sbom audit schema lint format clean distclean
+.PHONY: help venv audio openvino int8 weights lock serve front demo test test-slow test-faults test-oldest test-browser test-clients test-cluster test-kserve test-matrix test-prometheus test-pictures cluster zoo-text zoo-pictures bench bench-quick docs sbom audit schema lint format clean distclean
 .DELETE_ON_ERROR:
 
 help:  ## show this list
@@ -132,7 +132,7 @@ demo: $(RUNTIME)  ## send texts of many lengths to the running server; show buck
 
 # Side by side on up to four cores: much of the time is waiting for servers that start.
 test: $(DEV) $(AUDIO) $(OPENVINO) $(FRONT) $(WEIGHTS)  ## run the tests that take seconds, a real TorchServe included
-	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadgroup -m "not slow and not browser and not clients and not cluster and not kserve and not faults and not prometheus" $(ARGS)
+	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadgroup -m "not slow and not browser and not clients and not cluster and not kserve and not faults and not prometheus and not pictures" $(ARGS)
 
 test-slow: $(DEV) $(AUDIO) $(INT8) $(WEIGHTS)  ## run the tests that take minutes
 	$(BIN)/python -m pytest -m slow $(ARGS)
@@ -149,7 +149,7 @@ $(OLDEST)/done: tests/oldest/requirements.txt requirements/minilm.txt
 
 test-oldest: $(OLDEST)/done  ## run what the worker runs on Python 3.9 and torch 1.13, the oldest that Inf1 needs
 	$(OLDEST)/bin/python -m compileall -q handler anyshape/*.py anyshape/tasks anyshape/backends
-	$(OLDEST)/bin/python -m pytest -p no:cacheprovider -m "not slow and not browser and not clients and not cluster and not kserve and not faults and not prometheus" $(ARGS) \
+	$(OLDEST)/bin/python -m pytest -p no:cacheprovider -m "not slow and not browser and not clients and not cluster and not kserve and not faults and not prometheus and not pictures" $(ARGS) \
 	  $(patsubst %,tests/test_%.py,archive buckets concurrency model packing padding process recipe registry threads) \
 	  $(patsubst %,tests/handler/test_%.py,bucketed_handler requests responses neighbours) \
 	  tests/tasks/test_text.py tests/backends/test_backends.py
@@ -225,6 +225,10 @@ $(ZOO)/done: benchmarks/zoo/pictures/requirements.txt requirements.txt
 	$(subst $(BIN),$(ZOO)/bin,$(INSTALL)) -r requirements.txt
 	$(ZOO)/bin/python -m pip install -q --only-binary :all: -r benchmarks/zoo/pictures/requirements.txt
 	@touch $@
+
+test-pictures: $(ZOO)/done  ## run the tests that need torchvision or timm, in the zoo's environment
+	$(ZOO)/bin/python -m pytest -p no:cacheprovider -m pictures $(ARGS) \
+	  tests/building/test_exact_shifted.py tests/tasks/test_detectors.py tests/server/test_photographs.py
 
 zoo-pictures: $(DEV) $(ZOO)/done  ## build and check a model of every family of torchvision, timm and transformers; writes docs/models.md
 	HF_HUB_OFFLINE=1 $(BIN)/python -m benchmarks.zoo.pictures --package transformers $(ARGS)

@@ -156,6 +156,7 @@ def test_queries_whose_classes_are_sigmoids(tmp_path: Path) -> None:
         assert_same(model(encoded(picture), threshold=0.3), found, names, size)
 
 
+@pytest.mark.pictures
 @pytest.mark.parametrize(
     ("name", "size"),
     [
@@ -167,7 +168,6 @@ def test_queries_whose_classes_are_sigmoids(tmp_path: Path) -> None:
 def test_torchvisions_detectors_are_split(
     name: str, size: tuple[int, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pytest.importorskip("torchvision", reason="runs in the environment of make zoo-pictures")
     model = detector(tmp_path, name, buckets=[[128, 128]], labels=["none", "cat", "dog", "owl", "fox"])
     monkeypatch.setattr(boxes_module, "CANDIDATES", 10**6)
     plain = getattr(detector_models, name)()
