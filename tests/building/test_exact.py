@@ -108,6 +108,8 @@ OPERATIONS: Dict[str, Tuple[nn.Module, int]] = {
     "adaptive avg 3": (nn.Sequential(nn.AdaptiveAvgPool2d(3), nn.Conv2d(8, 8, 1)), 8),
     "adaptive avg (1, 4)": (nn.AdaptiveAvgPool2d((1, 4)), 8),
     "adaptive max 1": (nn.AdaptiveMaxPool2d(1), 8),
+    "adaptive max 3": (nn.Sequential(nn.AdaptiveMaxPool2d(3), nn.Conv2d(8, 8, 1)), 8),
+    "adaptive max (1, 4)": (nn.AdaptiveMaxPool2d((1, 4)), 8),
     "batch norm": (nn.BatchNorm2d(8), 8),
     "group norm": (nn.GroupNorm(2, 8), 8),
     "instance norm": (nn.InstanceNorm2d(8, affine=True), 8),

@@ -40,6 +40,19 @@ class Scaled(nn.Module):
         return mixed.transpose(1, 2).flatten(2)
 
 
+class Apart(nn.Module):
+    """Windows of five moments, each of which looks at itself, and a shorter end that is padded."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.parts = nn.Linear(16, 48)
+
+    def forward(self, x: Tensor) -> Tensor:
+        windows = F.pad(x, (0, 0, 0, -x.shape[1] % 5)).unflatten(1, (-1, 5))
+        query, key, value = self.parts(windows).chunk(3, -1)
+        return F.scaled_dot_product_attention(query, key, value).flatten(1, 2)[:, : x.shape[1]]
+
+
 class Pooled(nn.Module):
     """One learned query that looks at all moments."""
 
@@ -64,6 +77,7 @@ MODELS = {
     "scaled dot product": lambda: Scaled(),
     "causal": lambda: Scaled(is_causal=True),
     "encoder": lambda: nn.TransformerEncoder(nn.TransformerEncoderLayer(16, 2, 32, batch_first=True), 2),
+    "windows": Apart,
     "pooling": Pooled,
 }
 
@@ -89,6 +103,20 @@ def test_attention_sees_nothing_behind_the_end(name: str) -> None:
     for found, alone, _ in rows:
         assert torch.allclose(found, alone, atol=1e-5)
     assert max((plain - alone).abs().max() for _, alone, plain in rows) > 1e-2
+
+
+class Across(nn.Module):
+    """Every window looks at the whole recording's first moments: what is in front differs."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        windows = F.pad(x, (0, 0, 0, -x.shape[1] % 5)).unflatten(1, (-1, 5))
+        first = x[:, None, :5].expand(-1, windows.shape[1], -1, -1)
+        return F.scaled_dot_product_attention(windows, first, first).flatten(1, 2)
+
+
+def test_windows_that_look_at_others_are_refused() -> None:
+    with pytest.raises(UnknownOperation, match="in front of the positions"):
+        answers(Across())
 
 
 def test_a_bias_of_positions_is_refused_by_name() -> None:

@@ -139,8 +139,8 @@ REFUSED: List[Tuple[str, Callable[[Tensor], Tensor], str]] = [
     ("roll", lambda x: torch.roll(x, 1, 2), "roll (over a side of the image or the batch)"),
     (
         "antialiased",
-        lambda x: F.interpolate(x, scale_factor=0.5, mode="bicubic", antialias=True),
-        "interpolate (mode bicubic, antialias)",
+        lambda x: F.interpolate(x, scale_factor=0.5, mode="area"),
+        "interpolate (mode area)",
     ),
     ("batch mean", lambda x: x - x.mean(), "mean (it mixes the rows of the batch)"),
     ("last column", lambda x: x * x[..., -1:], "getitem (a slice starts from the end of the image)"),
@@ -235,11 +235,15 @@ def test_a_value_that_is_read_in_python_is_named(
 @pytest.mark.parametrize(
     ("function", "named"),
     [
-        (scripted, "sigmoid (inside scripted code, where it is not followed)"),
+        (scripted_branch, "scripted (scripted_branch: aten::Bool inside scripted code is not followed)"),
+        (
+            torch.jit.script(nn.Conv2d(8, 8, 3)),
+            "convolution (inside scripted code, where it is not followed)",
+        ),
         (lambda x: x * scripted_branch(pooled(x))[..., None, None], "item() (it reads"),
         (lambda x: x[:, : pooled(x).argmax(1).max() + 1].sum(1, keepdim=True), "item() (it reads"),
     ],
-    ids=["tracking is lost", "branch", "slice"],
+    ids=["branch", "module", "branch of a pooled one", "slice"],
 )
 def test_what_hides_from_tracing_is_named(function: Callable[[Tensor], Tensor], named: str) -> None:
     with torch.no_grad(), pytest.raises(UnknownOperation) as caught:

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from anyshape.building.exact import ExactPadding, UnknownOperation
 from anyshape.building.exact.region import Axis, Space
-from tests.building.models_for_exact import Call, around, largest_deviation, padded, pictures
+from tests.building.models_for_exact import Call, around, largest_deviation, padded, pictures, seeded
 
 BUCKET = (24, 20)
 
@@ -192,3 +192,80 @@ def test_a_size_is_a_number_that_knows_the_others() -> None:
     assert side > 3
     assert space.accepted[0] == [False] * 4 + [True] * 5
     assert space.accepted[1] == [True] * 9
+
+
+class OneSize(nn.Module):
+    """Takes pictures of one height alone where it `asserts` so."""
+
+    def __init__(self, asserts: bool) -> None:
+        super().__init__()
+        self.asserts, self.layer = asserts, nn.Conv2d(3, 4, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.asserts:
+            torch._assert(x.shape[2] == 12, "another height")
+        return self.layer(x.cumsum(2)).mean((2, 3))
+
+
+def test_a_side_of_one_size_needs_no_tracking() -> None:
+    exact = ExactPadding(seeded(lambda: OneSize(True)))
+    with torch.no_grad():
+        exact(*padded(pictures([(12, 7)]), (12, 10)))
+        assert exact.heights == (12,)
+        assert 7 in exact.widths
+        with pytest.raises(UnknownOperation, match="cumsum"):
+            ExactPadding(seeded(lambda: OneSize(False)))(*padded(pictures([(12, 7)]), (12, 10)))
+
+
+class ByRows(nn.Module):
+    """A number made of the batch and of the picture's height; that is a tensor while the model is traced."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Conv2d(8, 8, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        rows, channels, height, width = x.shape
+        lines = x.permute(0, 2, 1, 3).reshape(rows * height, channels, width)
+        x = (lines * 1.5).view(rows, height, channels, width).permute(0, 2, 1, 3)
+        return self.layer(x)
+
+
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
+@pytest.mark.parametrize("runs_before", [False, True])
+def test_what_a_trace_makes_of_the_batch_narrows_nothing(runs_before: bool) -> None:
+    model = around(ByRows())
+    exact, sizes = ExactPadding(model), [(12, 10), (7, 10), (5, 4)]
+    example = padded(pictures([(12, 10), (12, 10)]), (12, 10))
+    with torch.no_grad():
+        if runs_before:
+            exact(*example)
+        traced = torch.jit.trace(exact, example, check_trace=False)
+        error, plain = largest_deviation(model, sizes, (12, 10), run=traced, exact=exact, garbage=3.0)
+    assert error < 2e-5
+    assert plain > 1e-2
+
+
+SMOOTHED = [
+    {"scale_factor": 0.4, "mode": "bilinear"},
+    {"scale_factor": 0.3, "mode": "bicubic"},
+    {"scale_factor": 2.0, "mode": "bicubic", "recompute_scale_factor": True},
+    {"scale_factor": 0.7, "mode": "bilinear", "align_corners": True},
+    {"size": (5, 7), "mode": "bicubic"},
+]
+
+
+@pytest.mark.parametrize("options", SMOOTHED, ids=str)
+def test_antialiased_interpolation(options: dict[str, Any]) -> None:
+    """Where one row or column is left, torch repeats the first one: those sizes are not taken."""
+    model = around(Call(lambda x: F.interpolate(x, antialias=True, **options)))
+    exact = ExactPadding(model)
+    with torch.no_grad():
+        exact(*padded(pictures([BUCKET]), BUCKET))
+        taken = [n for n in range(1, 25) if int(n * options.get("scale_factor", 9)) > 1]
+        assert list(exact.heights) == taken
+        sizes = [(h, w) for h in exact.heights for w in exact.widths][::17]
+        error, plain = largest_deviation(model, sizes, BUCKET, exact=exact, garbage=math.nan)
+    assert len(sizes) > 10
+    assert error < 2e-5
+    assert plain > 1e-2

@@ -58,11 +58,25 @@ def pvt_v2() -> Any:
     return PvtV2ForImageClassification(PvtV2Config(**STAGES, **HEADS))
 
 
-def swin() -> Any:
-    from transformers import SwinConfig, SwinForImageClassification
+def deit() -> Any:
+    from transformers import DeiTConfig, DeiTForImageClassificationWithTeacher
 
-    sizes = {"embed_dim": 8, "depths": [2, 2], "num_heads": [1, 2], "window_size": 4, "num_labels": 4}
-    return SwinForImageClassification(SwinConfig(**sizes, image_size=64))
+    config = DeiTConfig(**SMALL, intermediate_size=32, image_size=64, patch_size=16)
+    return Interpolated(DeiTForImageClassificationWithTeacher(config))
+
+
+def yolos() -> Any:
+    from transformers import YolosConfig, YolosForObjectDetection
+
+    sizes = {"intermediate_size": 32, "image_size": [64, 80], "patch_size": 16, "num_detection_tokens": 5}
+    return YolosForObjectDetection(YolosConfig(**SMALL, **sizes, use_mid_position_embeddings=False))
+
+
+def yolos_with_tables_in_between() -> Any:
+    from transformers import YolosConfig, YolosForObjectDetection
+
+    sizes = {"intermediate_size": 32, "image_size": [64, 80], "patch_size": 16, "num_detection_tokens": 5}
+    return YolosForObjectDetection(YolosConfig(**{**SMALL, "num_hidden_layers": 3}, **sizes))
 
 
 def beit() -> Any:
@@ -73,6 +87,23 @@ def beit() -> Any:
             **SMALL, intermediate_size=32, image_size=64, patch_size=16, use_relative_position_bias=True
         )
     )
+
+
+class Biased(nn.Module):
+    """A bias for each pair of patches, sliced out of a larger table."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patches, self.table = nn.Conv2d(3, 8, 16, 16), nn.Parameter(torch.zeros(64, 64))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.patches(x).flatten(2).transpose(1, 2)
+        bias = self.table[: x.shape[1], : x.shape[1]]
+        return nn.functional.scaled_dot_product_attention(x, x, x, attn_mask=bias).mean(1)
+
+
+def with_biases() -> nn.Module:
+    return Biased()
 
 
 def made(build: Callable[[], Any]) -> Any:
@@ -96,7 +127,9 @@ def first(answer: Any) -> torch.Tensor:
 
 
 @pytest.mark.filterwarnings("ignore")  # transformers' own, about what tracing fixes
-@pytest.mark.parametrize("build", [vit, dinov2, segformer, pvt_v2], ids=lambda build: build.__name__)
+@pytest.mark.parametrize(
+    "build", [vit, dinov2, deit, yolos, segformer, pvt_v2], ids=lambda build: build.__name__
+)
 def test_a_transformer_answers_as_for_the_picture_alone(build: Callable[[], Any]) -> None:
     model = made(build)
     exact, draw = ExactPadding(model), random.Random(2)
@@ -125,10 +158,30 @@ def test_a_transformer_answers_as_for_the_picture_alone(build: Callable[[], Any]
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize(("build", "says"), [(swin, r"view|reshape"), (beit, "a number for each position")])
-def test_windows_and_biases_of_positions_are_refused_by_name(build: Callable[[], Any], says: str) -> None:
+@pytest.mark.parametrize(
+    ("build", "says"),
+    [
+        (yolos_with_tables_in_between, "interpolate.*several tables"),
+        (with_biases, "a number for each position"),
+        (beit, "a number for each position"),
+    ],
+    ids=["yolos", "biases", "beit"],
+)
+def test_biases_and_tables_of_positions_are_refused_by_name(build: Callable[[], Any], says: str) -> None:
     with pytest.raises(UnknownOperation, match=says):
         ExactPadding(made(build))(torch.randn(1, 3, 64, 64), torch.tensor([[60, 50]]))
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_model_of_one_size_takes_that_alone() -> None:
+    model = made(lambda: vit().model)
+    exact, picture = ExactPadding(model), torch.randn(2, 3, 64, 64)
+    with torch.no_grad():
+        (found, *_) = exact(picture, torch.tensor([[64, 64]] * 2))
+        assert torch.allclose(found, model(picture).logits, atol=1e-5)
+        traced = torch.jit.trace(exact, (picture[:1], torch.tensor([[64, 64]])), check_trace=False)
+        assert torch.allclose(traced(picture, torch.tensor([[64, 64]] * 2))[0], found, atol=1e-5)
+    assert (exact.heights, exact.widths) == ((64,), (64,))
 
 
 @pytest.mark.filterwarnings("ignore")

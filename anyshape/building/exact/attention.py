@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from anyshape.building.exact import statistics
+from anyshape.building.exact.axis import inner_of, rows
 from anyshape.building.exact.mode import handles
 from anyshape.building.exact.moved import tracked
 from anyshape.building.exact.region import NotExact, Region, Space, region_of, shape_of
@@ -34,7 +35,8 @@ def attention(
     keys = axes[1].get(ndim - 2)
     if keys != axes[2].get(ndim - 2):
         raise NotExact("the positions of keys and values differ")
-    if any(dim < ndim - 2 for each in axes for dim in each):
+    apart = [{dim: axis for dim, axis in each.items() if dim < ndim - 2} for each in axes]
+    if apart.count(apart[0]) < 3:  # windows, say, each of which looks at itself
         raise NotExact("a side of the image is in front of the positions")
     outcome = Region(dict(axes[0]), batch, own=True)
     if keys is None:
@@ -64,10 +66,10 @@ def _operands(operands: Tuple[Tensor, ...]) -> Tuple[List[Dict[int, Any]], int]:
         if operand.dim() - 1 in axes[-1]:
             raise NotExact("a side of the image is its features")
         if region is not None:
-            batches.add(region.batch)
-    if len(batches) != 1 or batches.pop() != 0:
+            batches.add((int(region.batch), inner_of(region.batch)))
+    if len(batches) != 1 or next(iter(batches))[0] != 0:
         raise NotExact("it mixes the rows of the batch")
-    return axes, 0
+    return axes, rows(*batches.pop())
 
 
 def _masked(inside: Tensor, mask: Optional[Tensor], dtype: torch.dtype) -> Tensor:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from anyshape.building.exact import names, reads
+from anyshape.building.exact.axis import Rows, lengths
 from anyshape.building.exact.mode import tensors_in
 from anyshape.building.exact.module import ExactPadding
 from anyshape.building.exact.region import region_of
@@ -85,7 +86,15 @@ def _first_row(space: Any, tensor: Tensor) -> Tensor:
     """What belongs to the first picture."""
     region = region_of(tensor)
     batch = region.batch if region is not None else 0
-    if reads.from_picture(tensor) and tensor.dim() > batch and tensor.shape[batch] == space.batch.shape[0]:
+    if isinstance(batch, Rows):
+        if batch != 0 or region is None:
+            return tensor[:0]
+        tensor = tensor.detach().reshape(-1, *lengths(batch.inner), *tensor.shape[1:])[0]
+        for dim, part in enumerate(batch.inner):
+            if not isinstance(part, int):
+                tensor = tensor.index_select(dim, space.valid(part)[0].nonzero()[:, 0])
+        tensor = tensor.flatten(0, len(batch.inner) - 1)
+    elif reads.from_picture(tensor) and tensor.dim() > batch and tensor.shape[batch] == space.batch.shape[0]:
         tensor = tensor.detach().narrow(batch, 0, 1)
     for dim, axis in region.axes.items() if region is not None else ():
         tensor = tensor.index_select(dim, space.valid(axis)[0].nonzero()[:, 0])

@@ -10,11 +10,13 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from anyshape.building.exact import names, reads
+from anyshape.building.exact.axis import inner_of, rows
 from anyshape.building.exact.region import (
     FLATTENED,
     Axis,
     NotExact,
     Region,
+    Rows,
     Space,
     forget,
     region_of,
@@ -46,6 +48,14 @@ FOLLOWS = {
 }
 
 
+# What keeps the rows of a batch apart, also where they are windows or heads of one picture.
+APART = {
+    *("bmm", "chunk", "flatten", "getitem", "layer_norm", "linear", "matmul", "normalize", "permute"),
+    *("reshape", "rmatmul", "rms_norm", "scaled_dot_product_attention", "select", "softmax", "split"),
+    *("swapaxes", "swapdims", "transpose", "unbind", "unflatten", "unsqueeze", "view"),
+}
+
+
 def handles(*operations: str) -> Callable[[H], H]:
     """Register ``handler(space, *args, **kwargs)`` for operations, by name; its parameters are theirs."""
 
@@ -67,6 +77,11 @@ def _is_shape_of_weight(func: Any, args: Tuple[Any, ...], kwargs: Dict[str, Any]
     return asked and isinstance(args[0], torch.nn.Parameter)
 
 
+def _windowed(operands: Iterable[Tensor]) -> bool:
+    regions = filter(None, map(region_of, operands))
+    return any(isinstance(region.batch, Rows) for region in regions)
+
+
 def tensors_in(values: Iterable[Any]) -> Iterator[Tensor]:
     for value in values:
         if isinstance(value, Tensor):
@@ -80,13 +95,15 @@ def together(space: Space, ndim: int, operands: Sequence[Tensor]) -> Region:
     found: Dict[int, List[Axis]] = {}
     plain: Dict[int, int] = {}
     batches = set()
+    inner = set()
     mask = True
     for tensor in operands:
         region = region_of(tensor)
         shape = shape_of(tensor)
         offset = ndim - len(shape)
         if region is not None:
-            batches.add(region.batch + offset)
+            batches.add(int(region.batch) + offset)
+            inner.add(inner_of(region.batch))
             mask = mask and region.mask
         for dim in range(len(shape)):
             axis = region.axes.get(dim) if region is not None else None
@@ -94,12 +111,15 @@ def together(space: Space, ndim: int, operands: Sequence[Tensor]) -> Region:
                 found.setdefault(dim + offset, []).append(axis)
             elif region is None or dim != region.batch:
                 plain[dim + offset] = max(plain.get(dim + offset, 1), _length(shape[dim], dim))
-    if len(batches) > 1:
+    if len(batches) > 1 or len(inner) > 1:
         raise NotExact("rows of the batch are combined with something else")
+    batch = rows(batches.pop(), inner.pop())
+    if isinstance(batch, Rows) and plain.get(batch, 1) > 1:
+        raise NotExact("windows of the picture are combined with a tensor that has a number for each")
     for dim in found:
         if plain.get(dim, 1) > 1:
             raise NotExact(f"combined with a tensor of {plain[dim]} positions whose valid ones are not known")
-    return Region({d: space.merge(axes) for d, axes in found.items()}, batches.pop(), mask=mask)
+    return Region({d: space.merge(axes) for d, axes in found.items()}, batch, mask=mask)
 
 
 def _length(size: Any, dim: int) -> int:
@@ -187,6 +207,8 @@ class ExactMode(TorchFunctionMode):
                     f"{names.name_of(func)} (the model keeps a tensor of another picture)"
                 )
                 forget(tensor)
+            else:
+                self.space.slim(tensor)
         given = str(getattr(func, "__name__", ""))
         self.space.seen += 1
         try:
@@ -226,6 +248,8 @@ class ExactMode(TorchFunctionMode):
         try:
             if kwargs.get("out") is not None:
                 raise NotExact("out= is not followed")
+            if name not in APART and name not in names.POINTWISE and _windowed(operands):
+                raise NotExact("windows of the picture, or heads, are rows of the batch")
             if name in HANDLERS:
                 handler = HANDLERS[name]
                 try:

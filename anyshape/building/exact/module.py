@@ -23,7 +23,7 @@ from anyshape.building.exact import (
     windows,
 )
 from anyshape.building.exact.mode import ExactMode
-from anyshape.building.exact.region import Flat, Region, Space, region_of, shape_of
+from anyshape.building.exact.region import Flat, Region, Rows, Space, region_of, shape_of
 from anyshape.building.exact.replaced import as_traced, replaced
 from anyshape.building.exact.steps import Alike, Step, is_operation, step
 from anyshape.building.exact.unseen import UnseenMode
@@ -95,6 +95,7 @@ class ExactPadding(nn.Module):
         self.steps: Optional[List[Step]] = None
         self.watch: Optional[Callable[..., None]] = None
         self.decided: Dict[str, int] = {}
+        self._asked: Dict[Tuple[int, int], Sequence[Sequence[bool]]] = {}  # by bucket, when it just ran
         self._takes_mask = "pixel_mask" in inspect.signature(model.forward).parameters
 
     def forward(self, pixel_values: Tensor, valid_size: Tensor) -> Tuple[Tensor, ...]:
@@ -117,7 +118,7 @@ class ExactPadding(nn.Module):
         if is_signal:
             height, valid_size = 1, torch.cat([torch.ones_like(valid_size), valid_size], 1)
         space = Space(valid_size, height, width, self.in_place)
-        space.noise = self.noise
+        space.noise, space.final = self.noise, self._asked.get((height, width))
         whole = {len(shape) - 1: space.whole(1)} if is_signal else {2: space.whole(0), 3: space.whole(1)}
         pixels = space.attach(pixel_values.detach(), Region(dict(whole)))
         extra: Dict[str, Tensor] = {}
@@ -143,6 +144,10 @@ class ExactPadding(nn.Module):
         self.spatial = tuple(cut.places for cut in cuts)
         self.uncut = {index: cut.reason for index, cut in enumerate(cuts) if cut.reason}
         space.settle()
+        if space.runs:
+            self._asked[height, width] = space.asked
+        for accepted, asked in zip(space.accepted, space.final or ()):
+            accepted[:] = [taken and known for taken, known in zip(accepted, asked)]
         self.decided = dict(space.decided)
         self.heights, self.widths = (
             tuple(size for size, taken in enumerate(accepted) if taken and size)
@@ -200,7 +205,7 @@ def _cut(space: Space, output: Tensor) -> _Cut:
     region = region_of(output)
     if region is None:
         return _Cut(output)
-    if region.batch != 0:
+    if region.batch != 0 or isinstance(region.batch, Rows):
         return _Cut(output, reason="its rows are not in its first dimension")
     places = [0, 0]
     sizes = [torch.full_like(space.batch[:, 0], -1)] * 2

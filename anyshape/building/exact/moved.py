@@ -6,6 +6,7 @@ from typing import Dict
 
 from torch import Tensor
 
+from anyshape.building.exact.axis import inner_of, rows
 from anyshape.building.exact.region import NotExact, Region, Space, region_of
 
 
@@ -21,7 +22,7 @@ def moved(space: Space, region: Region, result: Tensor, origin: Dict[int, int], 
     if region.batch not in origin.values():
         raise NotExact("rows of the batch are separated or joined")
     axes = {new: region.axes[old] for new, old in origin.items() if old in region.axes}
-    batch = next(new for new, old in origin.items() if old == region.batch)
+    batch = rows(next(new for new, old in origin.items() if old == region.batch), inner_of(region.batch))
     outcome = Region(axes, batch, mask=region.mask)
     outcome.view_of(region)
     outcome.fill = region.fill

@@ -11,6 +11,7 @@ from typing import Any, Callable, Dict, List, Sequence
 import torch
 from torch import Tensor
 
+from anyshape.building.exact.axis import inner_of, rows
 from anyshape.building.exact.mode import handles
 from anyshape.building.exact.region import NotExact, Region, Space, region_of, shape_of
 
@@ -55,23 +56,28 @@ def multiplied(
     """The product with padding kept out of its sums. Raises NotExact where that cannot be."""
     found: Dict[str, List[Any]] = {}
     plain = set()
-    batches = set()
+    batches: Dict[str, Any] = {}
+    inner = set()
     for tensor, term in zip(tensors, terms):
         region = region_of(tensor)
         for dim, (letter, size) in enumerate(zip(term, shape_of(tensor))):
             if region is not None and dim == region.batch:
-                batches.add(letter)
+                batches[letter] = None
+                inner.add(inner_of(region.batch))
             elif region is not None and dim in region.axes:
                 found.setdefault(letter, []).append(region.axes[dim])
             elif size != 1:
                 plain.add(letter)
     if plain & set(found):
         raise NotExact("positions are combined with a tensor whose valid ones are not known")
-    if len(batches) != 1 or not batches <= set(answer) - set(found):
+    if len(batches) != 1 or len(inner) != 1 or not set(batches) <= set(answer) - set(found):
         raise NotExact("it mixes the rows of the batch")
+    if inner != {()} and set(batches) & plain:
+        raise NotExact("windows of the picture are combined with a tensor that has a number for each")
     axes = {letter: space.merge(several) for letter, several in found.items()}
     for place, term in enumerate(terms):
         if any(letter in axes and letter not in answer for letter in term):
             tensors[place] = space.filled(tensors[place], 0.0)  # in both: 0 × NaN is no 0
     outcome = {answer.index(letter): axis for letter, axis in axes.items() if letter in answer}
-    return space.attach(product(*tensors), Region(outcome, answer.index(batches.pop()), own=True))
+    batch = rows(answer.index(batches.popitem()[0]), inner.pop())
+    return space.attach(product(*tensors), Region(outcome, batch, own=True))

@@ -19,62 +19,18 @@ from anyshape.building.exact.axis import FLATTENED as FLATTENED
 from anyshape.building.exact.axis import Axis as Axis
 from anyshape.building.exact.axis import Flat as Flat
 from anyshape.building.exact.axis import NotExact as NotExact
+from anyshape.building.exact.axis import Region as Region
+from anyshape.building.exact.axis import Rows as Rows
 from anyshape.building.exact.axis import Table as Table
-from anyshape.building.exact.axis import formula_of
+from anyshape.building.exact.axis import carry, formula_of, inner_of
+from anyshape.building.exact.axis import forget as forget
+from anyshape.building.exact.axis import region_of as region_of
 from anyshape.building.exact.both import Followed, area
 from anyshape.building.exact.side import Known, known
 from anyshape.building.values import model_line
 
-_ATTRIBUTE = "_valid_region"
 LONG = 4096  # tables beyond this are worked out where that is possible, and not looked up
 _FRAME_SHARE = 0.1  # a position in a frame costs about ten times one in a pass over the whole
-
-
-class Region:
-    """The valid region of one tensor.
-
-    axes: tracked dimension → Axis; batch: the dimension whose rows have different valid sizes;
-    own: the tensor's memory is its own (no view, no argument), so its padding may be overwritten;
-    mask: the tensor derives from the pixel mask that the model takes itself.
-    """
-
-    def __init__(
-        self, axes: Dict[int, Axis], batch: int = 0, *, own: bool = False, mask: bool = False
-    ) -> None:
-        self.axes = axes
-        self.batch = batch
-        self.own = own
-        self.mask = mask
-        self.space: Optional[Space] = None  # the forward pass that it belongs to
-        self._fill: Optional[float] = None
-        self._filled_at = 0
-        self._writes = [0]  # shared by all views of one memory: how often it was written in place
-
-    @property
-    def fill(self) -> Optional[float]:
-        """The value that all padding holds, None if it is unknown. A write through a view forgets it."""
-        return self._fill if self._filled_at == self._writes[0] else None
-
-    @fill.setter
-    def fill(self, value: Optional[float]) -> None:
-        self._fill, self._filled_at = value, self._writes[0]
-
-    def written(self) -> None:
-        """The tensor's memory was written in place."""
-        self._writes[0] += 1
-
-    def view_of(self, other: Region) -> None:
-        """This tensor may share the other's memory."""
-        self._writes, self._filled_at, self.own = other._writes, other._filled_at, False
-
-
-def region_of(value: Any) -> Optional[Region]:
-    """The region that travels with a tensor, None for one that has no padding."""
-    return value.__dict__.get(_ATTRIBUTE) if isinstance(value, Tensor) else None
-
-
-def forget(tensor: Tensor) -> None:
-    tensor.__dict__.pop(_ATTRIBUTE, None)
 
 
 @contextmanager
@@ -116,6 +72,7 @@ class Space:
         self.noise = 0.0  # how large what lies outside is there; 0 where the model is compiled
         self.flattens = True  # a flattened picture is followed on
         self.runs = False  # the model just runs: it is neither traced nor exported
+        self.final: Optional[Sequence[Sequence[bool]]] = None  # what was `asked` in the end when it just ran
         self.seen = 0  # above 0 while an operation runs that the mode has seen
         self.reading = False  # while one runs that was named as a read
         self.read: Dict[Tuple[int, int], Axis] = {}  # what int() made plain, by side and number
@@ -123,6 +80,11 @@ class Space:
         self.used: Set[Tuple[int, int]] = set()  # those that an operation was then given
         self.decided: Dict[str, int] = {}  # lines of the model's code, and how many sizes were left for them
         self.accepted = ([True] * (height + 1), [True] * (width + 1))
+        self.asked = (
+            [True] * (height + 1),
+            [True] * (width + 1),
+        )  # left by the model's own comparisons alone
+        self.narrowed = 0  # how often sizes left those
         self._noted: Dict[int, Table] = {}  # by id: the tables that `accepted` knows, kept alive here
         self._valid = (valid_size[:, 0], valid_size[:, 1])
         self._extents: Dict[Axis, Tensor] = {}
@@ -166,6 +128,13 @@ class Space:
             place = place or model_line()
             self.decided[place] = self.decided.get(place, 0) + lost
             accepted[:] = kept
+
+    def ask(self, side: int, same: Sequence[bool]) -> None:
+        """The model compared a size: it may say of all but one that it takes none of them."""
+        asked = self.asked[side]
+        kept = [before and now for before, now in zip(asked, same)]
+        self.narrowed += kept != asked
+        asked[:] = kept
 
     def side(self, axis: Any) -> int:
         """How far an axis reaches, as the model sees it: a number that knows where it comes from."""
@@ -213,15 +182,31 @@ class Space:
                 accepted = self.accepted[part.side]
                 for size, extent in enumerate(part.table):
                     accepted[size] = accepted[size] and extent > 0
-        # A dimension that no accepted size leaves unfilled needs no tracking: pooled to 1×1, say.
-        region.axes = {
-            d: a for d, a in region.axes.items() if any(set(p.table) - {0} != {p.length} for p in a.parts)
-        }
         forget(tensor)
         region.space = self
-        if region.axes:
-            setattr(tensor, _ATTRIBUTE, region)
+        carry(tensor, region)
+        region.seen_at = -1
+        self.slim(tensor)
         return tensor
+
+    def slim(self, tensor: Tensor) -> None:
+        """A dimension that no accepted size leaves unfilled needs no tracking: pooled to 1×1, or of a
+        model of one size."""
+        region = region_of(tensor)
+        if region is None or region.seen_at == self.narrowed:
+            return
+        region.axes = {d: a for d, a in region.axes.items() if not all(map(self._full, a.parts))}
+        region.seen_at = self.narrowed
+        if not region.axes and not isinstance(region.batch, Rows):
+            forget(tensor)
+
+    def _full(self, axis: Axis) -> bool:
+        """Whether every size fills the axis that the model did not turn away. While tracing, numbers of the
+        batch are tensors, and what Python makes of them says less: what it asked before that counts."""
+        length, known = axis.length, self.asked if self.runs else self.final
+        if known is None:
+            return set(axis.table) - {0} == {length}
+        return all(n == length for n, taken in zip(axis.table, known[axis.side]) if taken and n)
 
     def merge(self, axes: Sequence[Axis]) -> Axis:
         """The axis of tensors that are combined position by position; sizes that differ are refused."""
@@ -245,6 +230,8 @@ class Space:
     def per_row(self, values: Tensor, region: Region, dim: int, ndim: int) -> Tensor:
         """[B, n] values, shaped to be broadcast along the batch dimension and `dim`."""
         columns = shape_of(values)[1]
+        if isinstance(region.batch, Rows):
+            values = values[:, None].expand(-1, region.batch.each, -1).flatten(0, 1)
         shape = [1] * ndim
         shape[region.batch], shape[dim] = -1, columns
         if region.batch > dim:
@@ -277,10 +264,13 @@ class Space:
 
     def inside(self, region: Region, ndim: int) -> Tensor:
         """Boolean, broadcastable to the tensor: True where a position is valid."""
-        key = (tuple(sorted(region.axes.items(), key=lambda item: item[0])), region.batch, ndim)
+        axes = tuple(sorted(region.axes.items(), key=lambda item: item[0]))
+        key = (axes, region.batch, inner_of(region.batch), ndim)
+        if not axes:  # windows, each of which is whole
+            return torch.ones([1] * ndim, dtype=torch.bool, device=self.batch.device)
         if key not in self._inside:
             parts = []
-            for dim, axis in sorted(region.axes.items(), key=lambda item: item[0]):
+            for dim, axis in axes:
                 parts.append(self.per_row(self.valid(axis), region, dim, ndim))
             self._inside[key] = parts[0] if len(parts) == 1 else parts[0] & parts[1]
         return self._inside[key]
@@ -297,7 +287,7 @@ class Space:
     def filled(self, tensor: Tensor, value: float) -> Tensor:
         """The tensor with all its padding set to `value`; the tensor itself where that is so already."""
         region = region_of(tensor)
-        if region is None or region.fill == value:
+        if region is None or region.fill == value or not region.axes:
             return tensor
         inside = self.inside(region, tensor.dim())
         if tensor.dtype == torch.bool:
@@ -307,7 +297,7 @@ class Space:
             result = torch.where(inside, tensor, other)
         region = Region(region.axes, region.batch, own=True, mask=region.mask)
         region.fill, region.space = value, self
-        setattr(result, _ATTRIBUTE, region)
+        carry(result, region)
         return result
 
     def framed(self, tensor: Tensor, value: float, widths: Mapping[int, int]) -> Tensor:

@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from anyshape.building.exact import scripted, shifted
 from anyshape.building.exact.both import Area, Mixed
 from anyshape.building.exact.side import Known
 
@@ -33,6 +34,11 @@ def padded_to_patches(embeddings: Any, pixel_values: Tensor, height: Any, width:
     """Padding to whole patches, as transformers' models with windows have it: none is none of it, too."""
     rows, columns = embeddings.patch_size
     return F.pad(pixel_values, (0, -width % columns, 0, -height % rows))
+
+
+def padded_to_pairs(merging: Any, input_feature: Tensor, height: Any, width: Any) -> Tensor:
+    """Padding to an even height and width, as transformers' Swin has it: none is none of it, too."""
+    return F.pad(input_feature, (0, 0, 0, width % 2, 0, height % 2))
 
 
 def _of_every_size(choose: Any) -> Any:
@@ -57,12 +63,28 @@ REPLACED: Dict[Tuple[str, str], Any] = {
         (f"transformers.models.{family}.modeling_{family}", "apply_tf_padding"): same_padding
         for family in _FAMILIES
     },
-    (
-        "transformers.models.focalnet.modeling_focalnet",
-        "FocalNetPatchEmbeddings.maybe_pad",
-    ): padded_to_patches,
+    **{
+        (
+            f"transformers.models.{family.lower()}.modeling_{family.lower()}",
+            f"{family}PatchEmbeddings.maybe_pad",
+        ): (padded_to_patches)
+        for family in ("FocalNet", "Swin", "Swinv2")
+    },
+    **{
+        (
+            f"transformers.models.{family.lower()}.modeling_{family.lower()}",
+            f"{family}PatchMerging.maybe_pad",
+        ): (padded_to_pairs)
+        for family in ("Swin", "Swinv2")
+    },
+    **shifted.LAYERS,
     ("builtins", "max"): _of_every_size(max),
     ("builtins", "min"): _of_every_size(min),
+    ("torch.jit", "ScriptFunction.__call__"): scripted.called,
+}
+# The same, made of what they replace.
+AROUND: Dict[Tuple[str, str], Any] = {
+    ("torchvision.models.swin_transformer", "shifted_window_attention"): shifted.of_torchvision,
 }
 
 
@@ -83,14 +105,15 @@ def as_traced() -> Iterator[None]:
 def replaced() -> Iterator[None]:
     """While a model runs, for the libraries that are loaded."""
     before = []
-    for (module, path), function in REPLACED.items():
+    for (module, path), function in (*REPLACED.items(), *AROUND.items()):
         *classes, name = path.split(".")
         owner: Any = sys.modules.get(module)
         for each in classes:
             owner = getattr(owner, each, None)
         if hasattr(owner, name):
             before.append((owner, name, getattr(owner, name)))
-            setattr(owner, name, function)
+            around = (module, path) in AROUND
+            setattr(owner, name, function(getattr(owner, name)) if around else function)
     try:
         yield
     finally:

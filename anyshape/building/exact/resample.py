@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from anyshape.building.exact import reads
 from anyshape.building.exact.mode import handles
 from anyshape.building.exact.region import Axis, NotExact, Region, Space, plain, region_of, shape_of
 from anyshape.building.exact.side import Known, frozen
@@ -34,6 +35,8 @@ def interpolate(
     if input.dim() != 4 or (region is not None and not set(region.axes) <= {2, 3}):
         raise NotExact("only [batch, channels, height, width] is known")
     if region is None:  # pooled to a few positions, or a table of positions; its own size is the same for all
+        if not reads.from_picture(input) and shape_of(input)[0] != 1:
+            raise NotExact("several tables of positions are brought to the picture's size at once")
         input = input.expand(space.batch.shape[0], -1, -1, -1)
         region = Region({})
     region = Region(dict(region.axes), region.batch, own=region.own, mask=region.mask)
@@ -44,8 +47,10 @@ def interpolate(
             raise NotExact("heights and widths change places")
         if space.followed(dim - 2, side) is not None:  # as long for every picture, as its one row may be
             region.axes[dim] = Axis(dim - 2, (0,) + (shape_of(input)[dim],) * space.sides[dim - 2])
-    if antialias or mode not in (*_LINEAR, *_NEAREST, "bicubic"):
-        raise NotExact(f"mode {mode}" + (", antialias" if antialias else ""))
+    if mode not in (*_LINEAR, *_NEAREST, "bicubic"):
+        raise NotExact(f"mode {mode}")
+    if antialias and mode in _NEAREST:
+        raise NotExact(f"mode {mode}, antialias")
     sizes, scales = _both(size), _both(scale_factor)
     if size is not None:
         size = [side.bare() if isinstance(side, Known) else side for side in sizes]
@@ -65,8 +70,9 @@ def interpolate(
         result = input.expand(-1, -1, *map(plain, size))
         outcome.own = False
         return space.attach(result.clone() if result is input else result, outcome)
-    if mode == "bicubic" or align_corners or any(ratio is None for ratio in fixed.values()):
-        return space.attach(_by_row(space, input, region, outs, sizes, scales, mode, align_corners), outcome)
+    by_row = _antialiased if antialias else _by_row
+    if antialias or mode == "bicubic" or align_corners or any(ratio is None for ratio in fixed.values()):
+        return space.attach(by_row(space, input, region, outs, sizes, scales, mode, align_corners), outcome)
     if mode in _LINEAR and set(fixed.values()) != {1}:
         # What lies behind the valid edge must look like the edge itself.
         for dim, axis in region.axes.items():
@@ -117,23 +123,8 @@ def _by_row(
 ) -> Tensor:
     """Every row by its own ratio, one side after the other."""
     result = input
-    number = torch.float64 if input.dtype == torch.float64 else torch.float32
     for dim in (2, 3):
-        axis, have = region.axes.get(dim), shape_of(input)[dim]
-        side = dim - 2
-        if axis is not None:
-            count = outs[dim].table[-1]
-            n, m = space.extents(axis)[:, None], space.extents(outs[dim])[:, None]
-        else:
-            count = plain(sizes[side]) if sizes[side] is not None else int(have * float(scales[side]))
-            n, m = torch.tensor([[have]]), torch.tensor([[count]])
-        at = space.positions(count)[None]
-        if align_corners:
-            step = (n - 1).to(number) / (m - 1).clamp(min=1)
-        elif scales[side] is not None:
-            step = torch.full((1, 1), 1.0 / float(scales[side]), dtype=number)
-        else:
-            step = n.to(number) / m.clamp(min=1)
+        n, at, step = _steps(space, input, region, outs, sizes, scales, align_corners, dim)
         last = (n - 1).clamp(min=0)
         if mode in _NEAREST:
             index = ((at + (0.5 if mode == "nearest-exact" else 0.0)) * step).floor().long()
@@ -150,6 +141,73 @@ def _by_row(
         first = space.take(result, region, dim, low)
         result = first + (space.take(result, region, dim, high) - first) * weight
     return result
+
+
+def _steps(
+    space: Space,
+    input: Tensor,
+    region: Region,
+    outs: Dict[int, Axis],
+    sizes: Tuple[Any, Any],
+    scales: Tuple[Any, Any],
+    align_corners: Optional[bool],
+    dim: int,
+) -> Tuple[Tensor, Tensor, Tensor]:
+    """Along `dim`: each row's positions [B or 1, 1], the output's [1, n], and how far these are apart in
+    those [B or 1, 1]."""
+    number = torch.float64 if input.dtype == torch.float64 else torch.float32
+    axis, have, side = region.axes.get(dim), shape_of(input)[dim], dim - 2
+    if axis is not None:
+        count = outs[dim].table[-1]
+        n, m = space.extents(axis)[:, None], space.extents(outs[dim])[:, None]
+    else:
+        count = plain(sizes[side]) if sizes[side] is not None else int(have * float(scales[side]))
+        n, m = torch.tensor([[have]]), torch.tensor([[count]])
+    if align_corners:
+        step = (n - 1).to(number) / (m - 1).clamp(min=1)
+    elif scales[side] is not None:
+        step = torch.full((1, 1), 1.0 / float(scales[side]), dtype=number)
+    else:
+        step = n.to(number) / m.clamp(min=1)
+    return n, space.positions(count)[None], step
+
+
+def _antialiased(
+    space: Space,
+    input: Tensor,
+    region: Region,
+    outs: Dict[int, Axis],
+    sizes: Tuple[Any, Any],
+    scales: Tuple[Any, Any],
+    mode: str,
+    align_corners: Optional[bool],
+) -> Tensor:
+    """The same with weights for as many positions as a smaller output draws together, in a matrix for each
+    row: a side is multiplied with it."""
+    result = space.filled(input, 0.0)  # 0 × NaN is no 0
+    for axis in outs.values():  # torch itself repeats the first row where but one column is left
+        space.leave(axis.side, [extent != 1 for extent in axis.table])
+    for dim in (3, 2):
+        n, at, step = _steps(space, input, region, outs, sizes, scales, align_corners, dim)
+        wide = step.clamp(min=1)
+        middle = ((at + 0.5) * step)[:, :, None]
+        reach = ((1.0 if mode in _LINEAR else 2.0) * wide)[:, :, None]
+        begin, end = (middle - reach + 0.5).clamp(min=0).floor(), (middle + reach + 0.5).floor()
+        place = space.positions(shape_of(input)[dim])[None, None]
+        away = ((place - middle + 0.5) / wide[:, :, None]).abs()
+        weight = (1 - away).clamp(min=0) if mode in _LINEAR else _keys(away)
+        weight = torch.where((place >= begin) & (place < torch.minimum(end, n[:, :, None])), weight, 0.0)
+        total = weight.sum(-1, keepdim=True)
+        weight = (weight / torch.where(total == 0, torch.ones_like(total), total)).to(result.dtype)[:, None]
+        result = weight @ result if dim == 2 else result @ weight.transpose(-1, -2)
+    return result
+
+
+def _keys(away: Tensor) -> Tensor:
+    """Keys' convolution with a = −0.5, as torch has it where it smooths."""
+    near = (1.5 * away - 2.5) * away * away + 1
+    far = ((-0.5 * away + 2.5) * away - 4) * away + 2
+    return torch.where(away < 1, near, torch.where(away < 2, far, torch.zeros_like(away)))
 
 
 def _cubic(space: Space, input: Tensor, region: Region, dim: int, where: Tensor, last: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from typing import Any, Callable, Dict, List, Tuple
 import torch
 from torch import Tensor
 
+from anyshape.building.exact.axis import Rows, inner_of, lengths, rows
 from anyshape.building.exact.both import Area, Followed
 from anyshape.building.exact.mode import handles
 from anyshape.building.exact.moved import tracked
@@ -25,10 +26,13 @@ def reshaped(method: str) -> Callable[..., Tensor]:
         result: Tensor = getattr(torch.Tensor, method)(input, *sizes, **options)
         before, after = shape_of(input), shape_of(result)
         axes, batch = _found(region, before, after)
-        if not space.flattens and any(isinstance(axis, Flat) for axis in axes.values()):
+        if not space.flattens and any(isinstance(axis, Flat) for axis in (*axes.values(), *inner_of(batch))):
             raise NotExact(FLATTENED)
         if method in ("view", "reshape", "unflatten"):
-            _check(space, axes, _given(method, sizes, options, len(before), len(after)))
+            given = _given(method, sizes, options, len(before), len(after))
+            if isinstance(batch, Rows):
+                given.pop(0, None)  # as many as the others leave
+            _check(space, axes, given)
         if method == "squeeze":
             _check_squeezed(space, region, sizes, len(before))
         outcome = Region(axes, batch, mask=region.mask)
@@ -44,7 +48,43 @@ for _method in ("view", "reshape", "flatten", "unflatten", "squeeze", "unsqueeze
 
 
 def _found(region: Region, before: List[int], after: List[int]) -> Tuple[Dict[int, Any], int]:
-    """The result's axes and its batch dimension."""
+    """The result's axes and its batch dimension: what had been joined with it is taken apart, and what stands
+    right behind it now and not in the result is joined with it."""
+    inner = inner_of(region.batch)
+    behind = prod(after[1:])
+    if region.batch != 0 or not after or (not inner and prod(before[1:]) < behind):
+        return _placed(region, before, after)
+    axes = {dim + len(inner): axis for dim, axis in region.axes.items()}
+    axes.update({dim: part for dim, part in enumerate(inner, 1) if not isinstance(part, int)})
+    if isinstance(region.batch, Rows):
+        before = [before[0] // region.batch.each, *lengths(inner), *before[1:]]
+    for dim in range(len(before) - 1, 0, -1):  # channels of which a part are heads, or a side of patches
+        part, left = divmod(behind, prod(before[dim + 1 :]))
+        axis = axes.get(dim)
+        if left or not 1 < part < before[dim] or before[dim] % part:
+            continue
+        if isinstance(axis, Flat) and (axis.before or axis.after or axis.columns.length != part):
+            continue
+        before = [*before[:dim], before[dim] // part, part, *before[dim + 1 :]]
+        axes = {each + (each > dim): other for each, other in axes.items()}
+        if isinstance(axis, Flat):
+            axes[dim], axes[dim + 1] = axis.rows, axis.columns
+        elif axis is not None:
+            axes[dim] = _patches(axis, part)
+        break
+    count = next((n for n in range(len(before)) if prod(before[n + 1 :]) == behind), None)
+    if count is None:
+        raise NotExact("rows of the batch are separated or joined")
+    joined = [axes.get(dim, before[dim]) for dim in range(1, count + 1)]
+    rest = {dim - count: axis for dim, axis in axes.items() if dim > count}
+    found, _ = _placed(Region(rest), [before[0], *before[count + 1 :]], after)
+    return found, rows(0, joined)
+
+
+def _placed(region: Region, before: List[int], after: List[int]) -> Tuple[Dict[int, Any], int]:
+    """The result's axes and its batch dimension, where a batch's rows stay what they are."""
+    if isinstance(region.batch, Rows):
+        raise NotExact("rows of the batch are separated or joined")
     axes: Dict[int, Any] = {}
     batch = 0
     place = 0  # the first dimension of the result that is not taken
@@ -86,9 +126,7 @@ def _made_of(
                 return at + 2, []
             continue
         if len(after) > at + 1 and after[at] * after[at + 1] == axis.length and rest[1] == behind:
-            step = after[at + 1]  # patches, each a step high
-            table = tuple(0 if size % step else size // step for size in axis.table)
-            axes[at] = Axis(axis.side, table)
+            axes[at] = _patches(axis, after[at + 1])
             return at + 2, []
         if dim + 1 == len(before):
             continue
@@ -103,6 +141,11 @@ def _made_of(
             axes[at] = Flat(axis, pair)
             return at + 1, [dim + 1]
     raise NotExact(FLATTENED)
+
+
+def _patches(axis: Axis, step: int) -> Axis:
+    """How many patches there are that are a step high."""
+    return Axis(axis.side, tuple(0 if size % step else size // step for size in axis.table))
 
 
 def _given(method: str, sizes: Any, options: Any, before: int, after: int) -> Dict[int, Any]:

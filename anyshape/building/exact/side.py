@@ -34,6 +34,7 @@ class Known(Followed):
 
     def keep(self, same: Sequence[bool]) -> None:
         self.space.leave(self.side, same)
+        self.space.ask(self.side, same)
 
     def others(self, other: Any) -> Optional[Sequence[Number]]:
         """The other operand for every size; None where it belongs to the other side of the picture."""

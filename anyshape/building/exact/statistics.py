@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Optional, Sequence
+from typing import Any, Optional, Sequence, Tuple
 
 import torch
 import torch.nn.functional as F
@@ -66,6 +66,21 @@ for _name in (
 def adaptive_avg_pool2d(space: Space, input: Tensor, output_size: Any) -> Tensor:
     """Bin i of n covers positions ⌊i·size/n⌋ to ⌈(i+1)·size/n⌉ of the valid size."""
     region = image(input)
+    counts = _counts(space, region, output_size)
+    input = space.filled(input, 0.0)
+    if counts == [1, 1] and set(region.axes) == {2, 3}:
+        area = space.area(region, (2, 3), 4).to(input.dtype)
+        return space.attach(input.sum((2, 3), keepdim=True) / area, Region({}))
+    result = input
+    for dim, count in zip((2, 3), counts):
+        inside, size = _bins(space, region, dim, count, shape_of(input)[dim])
+        weight = (inside.to(input.dtype) / size.to(input.dtype))[:, None]  # [B, 1, count, have]
+        result = weight @ result if dim == 2 else result @ weight.transpose(-1, -2)
+    return space.attach(result, Region({}))
+
+
+def _counts(space: Space, region: Region, output_size: Any) -> Sequence[int]:
+    """To how many positions each side is pooled."""
     sizes = output_size if isinstance(output_size, (list, tuple)) else (output_size, output_size)
     if any(size is None for size in sizes):
         raise NotExact("a side that keeps its length")
@@ -73,34 +88,39 @@ def adaptive_avg_pool2d(space: Space, input: Tensor, output_size: Any) -> Tensor
         axis = region.axes.get(dim)
         if axis is not None and space.followed(axis.side, size) is not None:
             raise NotExact("its size follows the image's")
-    counts = [plain(size) for size in sizes]
-    input = space.filled(input, 0.0)
-    if counts == [1, 1] and set(region.axes) == {2, 3}:
-        area = space.area(region, (2, 3), 4).to(input.dtype)
-        return space.attach(input.sum((2, 3), keepdim=True) / area, Region({}))
-    result = input
-    for dim, count in zip((2, 3), counts):
-        axis, have = region.axes.get(dim), shape_of(input)[dim]
-        size = space.extents(axis)[:, None, None] if axis else torch.tensor([[[have]]])
-        bins = space.positions(count)[None, :, None]
-        start = torch.div(bins * size, count, rounding_mode="floor")
-        end = torch.div((bins + 1) * size + count - 1, count, rounding_mode="floor")
-        at = space.positions(have)[None, None]
-        weight = ((at >= start) & (at < end)).to(input.dtype) / (end - start).to(input.dtype)
-        weight = weight[:, None]  # [B, 1, count, have]
-        result = weight @ result if dim == 2 else result @ weight.transpose(-1, -2)
-    return space.attach(result, Region({}))
+    return [plain(size) for size in sizes]
+
+
+def _bins(space: Space, region: Region, dim: int, count: int, have: int) -> Tuple[Tensor, Tensor]:
+    """[B or 1, count, have] boolean: which positions are in each bin; and how many, [B or 1, count, 1]."""
+    axis = region.axes.get(dim)
+    size = space.extents(axis)[:, None, None] if axis else torch.tensor([[[have]]])
+    bins = space.positions(count)[None, :, None]
+    start = torch.div(bins * size, count, rounding_mode="floor")
+    end = torch.div((bins + 1) * size + count - 1, count, rounding_mode="floor")
+    at = space.positions(have)[None, None]
+    return (at >= start) & (at < end), end - start
 
 
 @handles("adaptive_max_pool2d")
 def adaptive_max_pool2d(
     space: Space, input: Tensor, output_size: Any, return_indices: bool = False
 ) -> Tensor:
-    image(input)
-    sizes = output_size if isinstance(output_size, (list, tuple)) else (output_size, output_size)
-    if return_indices or list(sizes) != [1, 1]:
-        raise NotExact("only to 1×1 without indices")
-    return space.filled(input, -math.inf).amax((2, 3), keepdim=True)
+    region = image(input)
+    if return_indices:
+        raise NotExact("indices count the padded positions")
+    counts = _counts(space, region, output_size)
+    if counts == [1, 1]:
+        return space.filled(input, -math.inf).amax((2, 3), keepdim=True)
+    result = input
+    for dim, count in zip((2, 3), counts):
+        inside, _ = _bins(space, region, dim, count, shape_of(input)[dim])
+        place = [1, 1, 1, 1]
+        place[dim], place[0] = -1, inside.shape[0]
+        parts = [inside[:, each].reshape(place) for each in range(count)]
+        lowest = torch.full((), -math.inf, dtype=input.dtype, device=input.device)
+        result = torch.cat([torch.where(part, result, lowest).amax(dim, keepdim=True) for part in parts], dim)
+    return space.attach(result, Region({}))
 
 
 def _along(name: str, padding: Optional[float]) -> Any:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import copy
 import random
+from math import prod
 from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence, Set, Tuple
 
 import torch
@@ -20,7 +21,7 @@ from torch.overrides import TorchFunctionMode
 from anyshape.building.exact import names, reads
 from anyshape.building.exact.both import Area, Mixed
 from anyshape.building.exact.mode import FOLLOWS, tensors_in
-from anyshape.building.exact.region import Flat, region_of, shape_of
+from anyshape.building.exact.region import Flat, Rows, region_of, shape_of
 from anyshape.building.exact.replaced import as_traced, replaced
 from anyshape.building.exact.side import Known
 
@@ -66,6 +67,8 @@ def _shape(tensor: Tensor) -> Tuple[Any, ...]:
     shape: List[Any] = list(shape_of(tensor))
     for dim, axis in region.axes.items() if region is not None else ():
         shape[dim] = axis
+    if region is not None and isinstance(region.batch, Rows):
+        shape[region.batch] = (shape[region.batch] // region.batch.each, *region.batch.inner)
     return tuple(shape)
 
 
@@ -191,6 +194,8 @@ def _at(number: Any, size: Tuple[int, int]) -> Any:
     if isinstance(number, Flat):
         rows, columns = (_at(part, size) for part in number.parts)
         return rows * columns + number.before + number.after
+    if type(number) is tuple:  # rows of a batch, and what each of them has
+        return prod(_at(part, size) for part in number)
     return number.table[size[number.side]] if hasattr(number, "table") else number
 
 

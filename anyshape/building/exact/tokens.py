@@ -12,7 +12,7 @@ from anyshape.building.exact import layout, reshape
 from anyshape.building.exact.axis import Flat
 from anyshape.building.exact.mode import handles
 from anyshape.building.exact.moved import tracked
-from anyshape.building.exact.region import NotExact, Region, Space, plain, region_of, shape_of
+from anyshape.building.exact.region import NotExact, Region, Rows, Space, plain, region_of, shape_of
 
 
 @handles("cat", "concat", "concatenate")
@@ -48,7 +48,7 @@ def cat(space: Space, tensors: Sequence[Tensor], dim: int = 0, axis: Optional[in
 @handles("getitem")
 @functools.wraps(layout.getitem)
 def getitem(space: Space, input: Tensor, index: Any) -> Tensor:
-    """Of a flattened picture: what stands before it, or all from there on."""
+    """Of a flattened picture: what stands before it, behind it, or all from there on."""
     region = tracked(input)
     items = list(index) if isinstance(index, tuple) else [index]
     simple = all(isinstance(item, (int, slice)) for item in items)
@@ -63,20 +63,30 @@ def getitem(space: Space, input: Tensor, index: Any) -> Tensor:
     assert isinstance(flat, Flat)
     axes: Dict[int, Any] = {d: axis for d, axis in region.axes.items() if d != dim}
     if isinstance(item, slice):
-        start = 0 if item.start is None else plain(item.start)
-        if item.step not in (None, 1) or start < 0:
-            raise NotExact("a slice of a flattened picture")
-        if item.stop is None and start <= flat.before:
-            axes[dim] = Flat(flat.rows, flat.columns, flat.before - start, flat.after)
-        elif item.stop is None or not 0 <= plain(item.stop) <= flat.before:
-            raise NotExact("a slice of a flattened picture")
-    elif not 0 <= plain(item) < flat.before:
+        kept = _kept(flat, item)
+        if kept is not None:
+            axes[dim] = kept
+    elif not -flat.after <= plain(item) < flat.before:
         raise NotExact("one position of a flattened picture is taken")
     else:
         axes = {d - (d > dim): axis for d, axis in axes.items()}
     gone = int(region.batch > dim and not isinstance(item, slice))
     outcome = Region(axes, region.batch - gone, mask=region.mask)
     return space.attach(input[index].clone(), outcome)
+
+
+def _kept(flat: Flat, item: slice) -> Optional[Flat]:
+    """What a slice leaves of the picture's positions, None where it leaves but what stands beside them."""
+    start = 0 if item.start is None else plain(item.start)
+    stop = None if item.stop is None else plain(item.stop)
+    if item.step in (None, 1):
+        if start < 0 and -start <= flat.after and (stop is None or start <= stop < 0):
+            return None
+        if start >= 0 and stop is not None and 0 <= stop <= flat.before:
+            return None
+        if 0 <= start <= flat.before and (stop is None or -flat.after <= stop < 0):
+            return Flat(flat.rows, flat.columns, flat.before - start, flat.after + (stop or 0))
+    raise NotExact("a slice of a flattened picture")
 
 
 def _of_every_row(method: str) -> Any:
@@ -88,7 +98,13 @@ def _of_every_row(method: str) -> Any:
         pictures of other sizes are together, every row has its own."""
         region = tracked(input)
         asked = sizes[0] if len(sizes) == 1 and isinstance(sizes[0], (list, tuple)) else sizes
-        one = region.batch == 0 and len(asked) > 1 and type(asked[0]) is int and asked[0] == 1
+        one = (
+            region.batch == 0
+            and not isinstance(region.batch, Rows)
+            and len(asked) > 1
+            and type(asked[0]) is int
+            and asked[0] == 1
+        )
         if one and not options and shape_of(input)[0] != 1:
             return plainly(space, input, (input.shape[0], *asked[1:]))
         return plainly(space, input, *sizes, **options)

@@ -134,6 +134,12 @@ NEEDS: Dict[str, Dict[str, Any]] = {
         ("dm_nfnet_f0", "nfnet_f0", "pnasnet5large", "wide_resnet50_2", "convmixer_768_32", "vgg11_bn"), LAST
     ),
     "alexnet": {"least": 63},
+    "bat_resnext26ts": {
+        "buckets": ((256, 512), (512, 256)),
+        "least": 256,
+        "options": {"multiple_of": 256},
+        **LAST,
+    },
     "inception_v3": {"least": 75, "buckets": LARGE},
     "inception_v4": {"least": 75, "buckets": LARGE},
     "inception_resnet_v2": {"least": 75, "buckets": LARGE, "large": True},
