@@ -130,11 +130,11 @@ front: $(FRONT) model_store/$(MODEL).mar  ## the same with the front before it: 
 demo: $(RUNTIME)  ## send texts of many lengths to the running server; show bucket, padding and time of each
 	$(BIN)/anyshape demo --model $(MODEL) $(ARGS)
 
-# Side by side on up to four cores: much of the time is waiting for servers that start.
+# Three side by side, on two cores, too: much of the time is waiting for servers that start.
 test: $(DEV) $(AUDIO) $(OPENVINO) $(FRONT) $(WEIGHTS)  ## run the tests that take seconds, a real TorchServe included
-	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadgroup -m "not slow and not browser and not clients and not cluster and not kserve and not faults and not prometheus and not pictures" $(ARGS)
+	$(BIN)/python -m pytest -n 3 --dist loadgroup -m "not slow and not browser and not clients and not cluster and not kserve and not faults and not prometheus and not pictures" $(ARGS)
 
-test-slow: $(DEV) $(AUDIO) $(INT8) $(WEIGHTS)  ## run the tests that take minutes
+test-slow: $(DEV) $(AUDIO) $(INT8) $(WEIGHTS)  ## run the tests that take minutes, most of Neuron's among them
 	$(BIN)/python -m pytest -m slow $(ARGS)
 
 OLDEST := .venv/oldest

@@ -124,6 +124,7 @@ def test_a_users_mypy_reads_the_types(environment: Path, tmp_path: Path) -> None
     assert 'Argument 1 to "load" of "BucketedModel" has incompatible type "int"' in said[0][1]
 
 
+@pytest.mark.slow
 def test_an_empty_folder_builds_loads_and_serves(environment: Path, tmp_path: Path) -> None:
     recipe = yaml.safe_load((ROOT / "recipes" / "minilm.yaml").read_text(encoding="utf-8"))
     recipe["handler"].update(buckets=[16], largest_batch=1, threads=1)

@@ -158,6 +158,12 @@ def test_every_line_runs_beside_make_serve_alone(project: Project) -> None:
         printed = project.shell(lines_of("README.md"))
         assert "HTTP/1.1 200" in printed
         assert "X-Padding-Ratio" in printed
+
+
+@pytest.mark.slow
+def test_every_line_of_planning_runs_beside_make_serve(project: Project) -> None:
+    with project.running("make serve"):
+        project.shell(["make demo"])  # traffic to plan from
         project.shell(lines_of("docs/planning.md"))
         assert (project.folder / "plan.png").is_file()
         assert (project.folder / "report.html").is_file()

@@ -116,10 +116,11 @@ def worker(folder: Path) -> tuple[Any, Any]:
     service = Service("model", str(folder), {}, handler.handle, None, 32, metrics_cache=metrics)
     service.set_cl_socket(None)
     service.context.model_yaml_config = yaml.safe_load((folder / RECIPE).read_text())
-    anyshape.model.measure = anyshape.model.warm_kept = costs  # type: ignore[assignment]
+    for name in ("measure", "warm_kept"):
+        setattr(anyshape.model, name, costs)
     handler.initialize(service.context)
     rows = torch.rand(handler.model.costs.largest_batch, WIDTH)
-    loaded = handler.model.programs.loaded
+    loaded: dict[str, Any] = handler.model.programs.loaded
     for name in list(loaded):
         loaded[name] = lambda *tensors: rows[: len(tensors[0])]
     return handler, service

@@ -97,6 +97,7 @@ def test_a_model_that_no_other_process_can_read_is_compiled_here(tmp_path: Path,
     assert compiled_by(log) == [os.getpid()] * 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("cores", "elsewhere"), [(2, False), (3, True)])
 def test_compilers_that_take_a_core_each_leave_this_process_its_own(
     cores: int, elsewhere: bool, tmp_path: Path, log: Path, monkeypatch: pytest.MonkeyPatch
@@ -114,6 +115,7 @@ def test_compilers_that_take_a_core_each_leave_this_process_its_own(
     assert (os.getpid() not in compiled_by(log)) == elsewhere
 
 
+@pytest.mark.slow
 def test_what_the_compiler_says_in_another_process_is_told(tmp_path: Path, log: Path) -> None:
     with pytest.raises(BuildError, match=r"does not compile: .*aten::sort is not supported"):
         made(tmp_path, "models_of_processes:sorting")

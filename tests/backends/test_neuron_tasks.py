@@ -16,6 +16,8 @@ from anyshape.tasks import TASKS
 from tests.colbert_folders import pylate
 from tests.conftest import save_bert, write_recipe
 
+pytestmark = pytest.mark.slow
+
 STAND_INS = Path(__file__).parent / "neuron_stand_ins"
 LABELS = {0: "entailment", 1: "neutral", 2: "contradiction"}
 CLASSES = {"id2label": LABELS, "label2id": {label: number for number, label in LABELS.items()}}

@@ -21,6 +21,8 @@ from tests.backends.test_backends_neuron import (
     worker,
 )
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parent.parent.parent
 SHARED = ("layout", "segments", "batch_sizes")  # what the recipes that ship say of rows
 ROWS = [16, 32]

@@ -184,6 +184,7 @@ def test_a_model_of_one_size_takes_that_alone() -> None:
     assert (exact.heights, exact.widths) == ((64,), (64,))
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_a_vit_in_a_folder_takes_pictures_of_other_sizes_than_it_was_trained_at(tmp_path: Path) -> None:
     model = made(vit)

@@ -74,6 +74,7 @@ def test_a_module_on_pythonpath_does_not_take_the_place_of_the_archives(
         assert served.stop(signal.SIGINT) == 0
 
 
+@pytest.mark.slow
 def test_it_runs_from_any_folder_into_any_folder(tmp_path: Path) -> None:
     """Copied, as it must not matter where it lies: in a path that Java's replacement would change, too."""
     project = tmp_path / "pro$1ject"

@@ -53,7 +53,8 @@ def selectors(query: str) -> Iterator[tuple[str, set[str]]]:
     grouped = set(re.findall(r"\w+", " ".join(re.findall(r"by \(([^)]*)\)", query))))
     for name, labels in re.findall(r"\b([A-Za-z_]\w*)(\{[^}]*\})", query):
         yield name, grouped | set(re.findall(r"(\w+)\s*[=!]~?", labels))
-    for name in re.findall(r"\b((?:anyshape|ts)_\w+|[A-Z]\w+[A-Z0-9]\w+)\b(?!\{)", query):
+    bare = re.sub(r'"[^"]*"', '""', query)  # what stands in quotation marks is a value
+    for name in re.findall(r"\b((?:anyshape|ts)_\w+|[A-Z]\w+[A-Z0-9]\w+)\b(?!\{)", bare):
         yield name, grouped
 
 

@@ -138,8 +138,10 @@ def test_torchserve_is_started_again_with_what_it_served_last_and_tokens_stay_go
     keys = (front.run / "key_file.json").read_text()
     make_probe(tmp_path, workers=1, version="7.0", queue=200)
     (tmp_path / "store" / "probe.mar").rename(front.store / "newer.mar")
-    came = manage(front, "POST", "/models", url="newer.mar", initial_workers=2, synchronous="true")
+    came = manage(front, "POST", "/models", url="newer.mar", initial_workers=1, synchronous="true")
     assert came.status_code == 200, came.text
+    grown = manage(front, "PUT", "/models/probe/7.0", min_worker=2, max_worker=2, synchronous="true")
+    assert grown.status_code == 200, grown.text
     assert manage(front, "PUT", "/models/probe/7.0/set-default").status_code == 200
     (front.store / "newer.mar").rename(front.store / "probe-new.mar")  # as a swap does
     served = versions(front)

@@ -16,6 +16,8 @@ from tests.backends.test_backends_neuron import BACKENDS, STAND_INS
 from tests.conftest import assert_close, write_recipe
 from tests.server.harness import Server
 
+pytestmark = pytest.mark.slow
+
 TOO_MANY = "too-many"
 SDK = {"neuron": "1.13.1.2.11.13.0", "neuronx": "2.9.0.2.15.32035"}
 LENGTHS = (2, 7, 8, 9, 16)  # tokens: within, at and beyond the smaller bucket

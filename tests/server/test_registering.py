@@ -126,6 +126,7 @@ def test_what_no_setting_closes(opened: Server, elsewhere: Path) -> None:
         assert opened.manage("DELETE", "/models/evil").status_code == 200
 
 
+@pytest.mark.slow
 def test_the_operator_is_told_what_the_key_is_worth(store: Path, tmp_path: Path) -> None:
     served = Served(tmp_path, "echo")
     served.store.symlink_to(store)

@@ -101,6 +101,7 @@ def test_serve_brings_its_own_java(folder: Path) -> None:
         assert served.stop(signal.SIGINT) == 0
 
 
+@pytest.mark.slow
 def test_a_worker_that_cannot_start_is_reported_with_its_log(folder: Path) -> None:
     served = Served(folder, "broken")
     served.start()

@@ -173,6 +173,7 @@ BAD = {
 SPOILT = [pytest.param(each, marks=pytest.mark.slow) if each is dies_while_loading else each for each in BAD]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("spoil", SPOILT, ids=lambda spoil: spoil.__name__)
 def test_a_bad_version_never_serves(
     spoil: Callable[[Path, Path], Path],

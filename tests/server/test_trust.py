@@ -141,6 +141,7 @@ def test_a_swap_takes_what_a_restart_would_serve_and_nothing_else(
     assert default(operated) == before
 
 
+@pytest.mark.slow
 @needs_openssh
 def test_a_swap_takes_signed_archives_with_their_signatures(
     operated: Server,
