@@ -97,8 +97,8 @@ class Watch:
             await self._renew_keys()
             names = await self._names()
             found = {name: await self._describe(name) for name in names}
-        except (TimeoutError, asyncio.TimeoutError):
-            return  # it is busy, as while it registers a model: what was known is still the best guess
+        except (TimeoutError, asyncio.TimeoutError, PermissionError):
+            return  # it is busy, or its keys are being written: what was known is still the best guess
         except (OSError, ValueError, KeyError):
             self.up = False
             for model in self.models.values():
@@ -224,11 +224,17 @@ class Watch:
             await asyncio.sleep(0.01)
 
     async def _get(self, path: str) -> Any:
-        """JSON from the management API. Raises KeyError for 404, ValueError for other refusals, OSError."""
+        """JSON from the management API.
+
+        Raises KeyError for 404, PermissionError where the key is refused, ValueError for other refusals,
+        OSError.
+        """
         key = self._keys["management"]
         answer = await self._ask(path, key)
         if answer.status in (400, 401, 403) and await self._replaced("management", key, KEY_SECONDS):
             answer = await self._ask(path, self._keys["management"])  # somebody renewed it
+        if answer.status in (400, 401, 403):
+            raise PermissionError(f"{path}: {answer.status}")
         if answer.status == 404:
             raise KeyError(path)
         if answer.status != 200:
