@@ -45,7 +45,13 @@ def main(argv: list[str]) -> int:
         print(f"no command {argv[0]!r}: choose from {', '.join(COMMANDS)}", file=sys.stderr)
         return 2
     room = "serving" if argv[0] in SERVING else "studies"
-    return importlib.import_module(f"benchmarks.{room}.{argv[0]}").run(argv[1:]) or 0
+    try:
+        module = importlib.import_module(f"benchmarks.{room}.{argv[0]}")
+    except ModuleNotFoundError as missing:
+        needed = "make cluster" if argv[0] in ("capacity", "score", "faces") else "make .venv/bench.stamp"
+        print(f"error: {missing.name} is not installed; run: {needed}", file=sys.stderr)
+        return 1
+    return module.run(argv[1:]) or 0
 
 
 if __name__ == "__main__":
