@@ -174,6 +174,7 @@ def test_the_python_shown_runs(code: str, project: Project) -> None:
     assert project.shell([f".venv/bin/python -c {shlex.quote(code)}"]) == "384 [384, 384]\n"
 
 
+@pytest.mark.slow
 def test_a_recipe_of_ones_own_is_built_from_anywhere_and_served(project: Project, tmp_path: Path) -> None:
     assert "./build_mar.sh my-recipe.yaml " in README
     assert ".venv/bin/anyshape serve --model my-recipe " in README

@@ -136,6 +136,7 @@ def test_a_missing_sdk_is_named(built: Path, tmp_path: Path) -> None:
     assert "requirements/neuron" in done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("built", ["neuron"], indirect=True)
 def test_a_core_belongs_to_one_worker(built: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-W", "ignore", "-c", WORKER, str(built), "1", json.dumps(TEXTS), "stay"]
@@ -210,6 +211,7 @@ def test_the_stand_in_runs_the_compiled_shape_and_dtype_alone(built: Path, tmp_p
     assert done.stdout.split() == ["runs", "refused", "refused", "refused"], done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", [pytest.param("neuron", marks=pytest.mark.slow), "neuronx"])
 def test_dynamic_batches_take_one_program_per_bucket(backend: str, tmp_path: Path) -> None:
     options = {"dynamic_batch": True}
@@ -228,6 +230,7 @@ def test_dynamic_batches_must_be_asked_of_the_sdk(backend: str, tmp_path: Path) 
     assert "compiles fixed batch sizes" in done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_a_build_off_the_device_needs_no_core(backend: str, tmp_path: Path) -> None:
     target = {"target": "inf2"} if backend == "neuronx" else {}

@@ -282,8 +282,6 @@ SORTED = """
 import torch
 from tests.tiny_models import bert
 
-pytestmark = pytest.mark.slow
-
 
 class Sorted(torch.nn.Module):
     def __init__(self):

@@ -84,6 +84,7 @@ def compiled_by(log: Path) -> list[int]:
     return [int(line.split()[1]) for line in log.read_text().splitlines() if line.startswith("compile")]
 
 
+@pytest.mark.slow
 def test_two_processes_compile(tmp_path: Path, log: Path) -> None:
     built = made(tmp_path, "tests.tiny_models:bert")
     assert built.index.exact

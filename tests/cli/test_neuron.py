@@ -43,8 +43,9 @@ def machine(backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(neuron_check, "recipes", lambda backend: sections)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("machine")
-@pytest.mark.parametrize("backend", ["neuronx", pytest.param("neuron", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("backend", ["neuronx", "neuron"])
 def test_everything_is_tried_and_written_down(
     backend: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -73,6 +73,7 @@ def assert_private(run: Path) -> None:
     assert others == {}
 
 
+@pytest.mark.slow
 def test_a_server_that_was_killed_does_not_stand_in_the_way_of_the_next(served: Served) -> None:
     served.start()
     served.wait_for("READY: echo")

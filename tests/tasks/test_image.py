@@ -284,6 +284,7 @@ def assert_same_boxes(answer: Any, expected: Any) -> None:
         assert box == pytest.approx(wanted["box"], abs=1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_yolo_finds_the_same_boxes_in_every_bucket(yolo: BucketedModel, name: str) -> None:
     reference = yolov3_tiny()
