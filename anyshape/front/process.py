@@ -16,6 +16,7 @@ from anyshape.front.proxy import Front
 from anyshape.front.settings import FrontSettings
 
 SECOND = 1.0
+FAREWELL_SECONDS = 1.0  # from being told to stop until idle connections are closed
 
 
 def serve(settings: FrontSettings, with_parent: bool = False) -> None:
@@ -45,11 +46,12 @@ async def run(settings: FrontSettings, parent: int = 0) -> None:
     front.draining = True
     for server in servers:
         server.close()
+    # On a connection that looks idle a request may be under way: whoever asks now is answered, and told that
+    # it was the last one.
+    await empty(front, min(FAREWELL_SECONDS, settings.drain_seconds))
     for connection in [*front.connections, *metrics.connections]:
         connection.drain()
-    deadline = loop.time() + settings.drain_seconds
-    while front.connections and loop.time() < deadline:
-        await asyncio.sleep(0.05)
+    await empty(front, settings.drain_seconds - FAREWELL_SECONDS)
     for connection in [*front.connections, *metrics.connections]:
         connection.close()
     for task in (watching, keeping, orphaned):
@@ -57,6 +59,13 @@ async def run(settings: FrontSettings, parent: int = 0) -> None:
         with suppress(asyncio.CancelledError):
             await task
     front.close()
+
+
+async def empty(front: Front, seconds: float) -> None:
+    """Return when no client is connected, or after so many seconds."""
+    deadline = asyncio.get_running_loop().time() + seconds
+    while front.connections and asyncio.get_running_loop().time() < deadline:
+        await asyncio.sleep(0.05)
 
 
 async def listen(

@@ -50,6 +50,10 @@ class Scrape:
         left = {key: value - earlier.values.get(key, 0.0) for key, value in self.values.items()}
         return Scrape({key: self.values[key] if value < 0 else value for key, value in left.items()})
 
+    def starting(self, start: str) -> Dict[Series, float]:
+        """The samples whose names start so."""
+        return {key: value for key, value in self.values.items() if key[0].startswith(start)}
+
     def by(self, name: str, label: str, **labels: str) -> Dict[str, float]:
         """Sums over all series of this name with these labels, by the value of another label."""
         wanted = frozenset(labels.items())

@@ -15,6 +15,9 @@ from typing import Any, Dict, List, Optional
 from anyshape.server.client import Client
 from anyshape.server.scrape import Scrape
 
+OWN = "anyshape_"  # what workers count, a hand-over a second each
+SETTLING, PAUSE = 5, 0.05  # looks until two are alike, and seconds between them
+
 
 @dataclass(frozen=True)
 class Look:
@@ -84,7 +87,20 @@ def look(client: Client) -> Look:
     """Ask a server for its metrics and its description. Raises ServeError."""
     described = {model: client.versions(model) for model in client.models()}
     defaults = {model: client.default_version(model) for model in described}
-    return Look(time.monotonic(), client.scrape(), described, defaults)
+    scrape = _whole(client)
+    return Look(time.monotonic(), scrape, described, defaults)
+
+
+def _whole(client: Client) -> Scrape:
+    """The metrics between two hand-overs of a worker: the frontend reads the lines of one hand-over one by
+    one, and a look in the midst of them would find calls without their positions."""
+    scrape = client.scrape()
+    for _ in range(SETTLING):
+        time.sleep(PAUSE)
+        earlier, scrape = scrape, client.scrape()
+        if scrape.starting(OWN) == earlier.starting(OWN):
+            break
+    return scrape
 
 
 def compare(earlier: Look, now: Look) -> List[Figures]:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import signal
+import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -117,6 +120,26 @@ def test_the_same_requests_without_their_fault_are_read(front: FrontAlone) -> No
     assert [status for status, _, _ in received] == [503, 503, 200]
     assert json.loads(received[0][2])["type"] == "ServerDown"
     assert received[0][1]["retry-after"]
+
+
+def test_a_request_that_was_under_way_when_it_was_told_to_stop_is_answered(tmp_path: Path) -> None:
+    with FrontAlone(tmp_path, "a-token-of-the-test") as front:
+        assert front.http.get(f"{front.url}/livez").headers.get("Connection") != "close"
+        front.process.send_signal(signal.SIGTERM)
+        while not refuses(front.port):
+            time.sleep(0.01)
+        last = front.http.get(f"{front.url}/livez")  # on the connection that was idle
+        assert (last.status_code, last.headers["Connection"]) == (200, "close")
+        assert front.process.wait(30) == 0
+
+
+def refuses(port: int) -> bool:
+    """Whether nobody takes connections there any more."""
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=5).close()
+    except ConnectionRefusedError:
+        return True
+    return False
 
 
 def test_a_front_that_cannot_start_says_why_in_one_line(tmp_path: Path) -> None:

@@ -7,10 +7,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import cast
 
 import pytest
 
 from anyshape.cli.main import main
+from anyshape.server.client import Client
+from anyshape.server.scrape import Scrape
+from anyshape.server.watch import look
 from tests.server.conftest import options
 from tests.server.harness import Server
 
@@ -58,6 +62,27 @@ def test_once_prints_figures_of_live_traffic(
     assert "minilm 1.0" in shown
     assert "InputTooLarge" in shown
     assert "READY" in shown
+
+
+class Torn:
+    """A client whose first scrapes fall into the midst of a worker's hand-over."""
+
+    def __init__(self, *scrapes: str) -> None:
+        self.scrapes = list(scrapes)
+
+    def models(self) -> list[str]:
+        return []
+
+    def scrape(self) -> Scrape:
+        return Scrape.of(self.scrapes.pop(0))
+
+
+def test_a_look_in_the_midst_of_a_hand_over_looks_again() -> None:
+    half, whole = "anyshape_a_total 1\nts_b 1", "anyshape_a_total 1\nanyshape_c_total 2\nts_b 2"
+    client = Torn(half, whole, whole.replace("ts_b 2", "ts_b 3"), "anyshape_a_total 9")
+    found = look(cast(Client, client))
+    assert (found.scrape.total("anyshape_c_total"), found.scrape.total("ts_b")) == (2.0, 3.0)
+    assert len(client.scrapes) == 1
 
 
 def keys_of(value: str, folder: Path) -> Path:
