@@ -471,6 +471,7 @@ def test_a_truncated_archive_is_refused(share: float, embedding_archive: Path, t
         load(cut)
 
 
+@pytest.mark.slow
 def test_an_archive_with_a_flipped_bit_is_refused_or_serves_what_was_built(
     embedding_archive: Path, embedding: BucketedModel, tmp_path: Path, text_of: TextOf
 ) -> None:

@@ -184,6 +184,7 @@ def test_the_archive_carries_the_serving_half_alone(archive: Path) -> None:
     assert not names & {"audio_building.py", "audio_model.py"}
 
 
+@pytest.mark.slow
 def test_a_worker_needs_nothing_but_the_archive(archive: Path, tmp_path: Path) -> None:
     folder = unpacked(archive, tmp_path / "unpacked")
     (tmp_path / "tone.wav").write_bytes(wav(tone(440, 3000)))

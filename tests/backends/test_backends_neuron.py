@@ -110,6 +110,7 @@ def worker(folder: Path, locks: Path, workers: int = 1, **more: str) -> subproce
     return python(WORKER, str(folder), str(workers), json.dumps(TEXTS), env=environment(locks, **more))
 
 
+@pytest.mark.slow
 def test_a_worker_answers_as_the_unpadded_model(built: Path, tokenizer: Any, tmp_path: Path) -> None:
     done = worker(built, tmp_path)
     assert done.returncode == 0, done.stderr
@@ -121,6 +122,7 @@ def test_a_worker_answers_as_the_unpadded_model(built: Path, tokenizer: Any, tmp
     assert found["describe"]["versions"][{"neuron": "torch_neuron", "neuronx": "torch_neuronx"}[backend]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("built", ["neuron"], indirect=True)
 def test_programs_do_not_load_without_the_sdk(built: Path, tmp_path: Path) -> None:
     code = "import sys, torch; torch.jit.load(sys.argv[1])"
@@ -128,6 +130,7 @@ def test_programs_do_not_load_without_the_sdk(built: Path, tmp_path: Path) -> No
     assert "Unknown builtin op" in done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("built", ["neuron"], indirect=True)
 def test_a_missing_sdk_is_named(built: Path, tmp_path: Path) -> None:
     done = worker(built, tmp_path, PYTHONPATH=str(ROOT))
@@ -153,6 +156,7 @@ def test_a_core_belongs_to_one_worker(built: Path, tmp_path: Path) -> None:
         first.communicate()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("built", ["neuron"], indirect=True)
 def test_the_operators_choice_of_cores_is_kept(built: Path, tmp_path: Path) -> None:
     done = worker(built, tmp_path, NEURON_RT_NUM_CORES="2", NEURON_STAND_IN_CORES="2")
@@ -160,12 +164,14 @@ def test_the_operators_choice_of_cores_is_kept(built: Path, tmp_path: Path) -> N
     assert json.loads(done.stdout)["cores"] == "2"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("built", ["neuron"], indirect=True)
 def test_more_workers_than_cores_are_refused(built: Path, tmp_path: Path) -> None:
     done = worker(built, tmp_path, workers=3, NEURON_RT_VISIBLE_CORES="0,1")
     assert "maxWorkers is 3, and there are 2 NeuronCores" in done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("built", ["neuron"], indirect=True)
 def test_programs_that_do_not_fit_the_device_fail_the_load(built: Path, tmp_path: Path) -> None:
     # The model has 4 MB of weights, and each of the four programs brings its own.
@@ -174,6 +180,7 @@ def test_programs_that_do_not_fit_the_device_fail_the_load(built: Path, tmp_path
     assert "do not fit" in done.stderr
 
 
+@pytest.mark.slow
 def test_another_version_of_the_sdk_is_refused(built: Path, tmp_path: Path) -> None:
     folder = tmp_path / "copy"
     subprocess.run(["cp", "-r", str(built), str(folder)], check=True)
@@ -203,6 +210,7 @@ for call in sys.argv[3:]:
 """
 
 
+@pytest.mark.slow
 def test_the_stand_in_runs_the_compiled_shape_and_dtype_alone(built: Path, tmp_path: Path) -> None:
     index = json.loads((built / "buckets.json").read_text())
     module = {"neuron": "torch_neuron", "neuronx": "torch_neuronx"}[index["backend"]]
@@ -223,6 +231,7 @@ def test_dynamic_batches_take_one_program_per_bucket(backend: str, tmp_path: Pat
     assert len(json.loads(worker(folder, tmp_path).stdout)["answers"]) == len(TEXTS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", ["neuron"])
 def test_dynamic_batches_must_be_asked_of_the_sdk(backend: str, tmp_path: Path) -> None:
     path = recipe(backend, tmp_path, batch_sizes="dynamic")

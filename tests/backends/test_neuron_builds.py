@@ -104,6 +104,7 @@ def assert_answers(built: Built, model: torch.nn.Module) -> None:
     np.testing.assert_allclose(answers, plain(model), atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("weights", ["inline", "separate", "bucket_model", "model_builder"])
 def test_every_choice_of_weights_answers_as_the_unpadded_model(
     weights: str, tmp_path: Path, log: Path
@@ -139,6 +140,7 @@ def test_memory_is_told_for_every_choice(tmp_path: Path) -> None:
     assert [name for name, row in rows.items() if row.fits] == ["model_builder"]
 
 
+@pytest.mark.slow
 def test_separated_weights_are_replaced_without_compiling(tmp_path: Path, log: Path) -> None:
     """Other weights of the same architecture: the programs are taken as they are."""
     from tests.tiny_models import bert
@@ -177,6 +179,7 @@ def test_oversize_input_of_a_bucket_model_raises_and_is_no_empty_list() -> None:
         find([torch.zeros(1, 17), torch.zeros(1, 17)])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", [pytest.param("neuron", marks=pytest.mark.slow), "neuronx"])
 def test_what_was_compiled_before_is_not_compiled_again(
     backend: str, tmp_path: Path, log: Path, device: Path
@@ -194,6 +197,7 @@ def test_what_was_compiled_before_is_not_compiled_again(
     assert said(log, "compile") == 6, "what is damaged does not count"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", ["weights", "arguments", "graph"])
 def test_whatever_decides_a_program_is_part_of_its_key(change: str, tmp_path: Path, log: Path) -> None:
     (tmp_path / f"{change}_model.py").write_text(
@@ -304,6 +308,7 @@ def convbert():
 """
 
 
+@pytest.mark.slow
 def test_an_operator_that_the_compiler_lacks_is_named_before_compiling(tmp_path: Path, log: Path) -> None:
     (tmp_path / "sorting.py").write_text(SORTED)
     with pytest.raises(BuildError, match=r"does not know aten::sort at model\.py"):
@@ -313,6 +318,7 @@ def test_an_operator_that_the_compiler_lacks_is_named_before_compiling(tmp_path:
     assert [entry["kind"] for entry in built.index.compiled["operators"]["unknown"]] == ["aten::sort"]
 
 
+@pytest.mark.slow
 def test_inf1_runs_what_its_compiler_lacks_on_the_cpu_and_says_so(tmp_path: Path, log: Path) -> None:
     (tmp_path / "sorting.py").write_text(SORTED)
     built = made(tmp_path, "neuron", model="sorting:model")
@@ -339,6 +345,7 @@ def test_a_model_that_stays_on_the_cpu_as_a_whole_is_refused(
         made(tmp_path, "neuron", {"compiler_args": ["--verbose", "INFO"], "analyze": False})
 
 
+@pytest.mark.slow
 def test_weights_that_one_program_cannot_hold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(NeuronCompiler, "limit", 1_000_000)
     monkeypatch.setenv("NEURON_STAND_IN_PROTOBUF", "1000000")
@@ -349,6 +356,7 @@ def test_weights_that_one_program_cannot_hold(tmp_path: Path, monkeypatch: pytes
     made(tmp_path, "neuron", {"separate_weights": True})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("loading", "state"), [("async", [0, 1]), ("lazy_async", [1, 1])])
 def test_loading_is_set_before_a_program_is_saved(loading: str, state: list[int], tmp_path: Path) -> None:
     built = made(tmp_path, "neuronx", {"loading": loading}, buckets=[8], batch_sizes=[1])
@@ -356,6 +364,7 @@ def test_loading_is_set_before_a_program_is_saved(loading: str, state: list[int]
     assert program.state.tolist()[:2] == state
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", ["neuron", "neuronx"])
 def test_a_worker_may_use_both_cores(backend: str, tmp_path: Path, log: Path) -> None:
     from tests.tiny_models import bert
@@ -371,6 +380,7 @@ def test_a_worker_may_use_both_cores(backend: str, tmp_path: Path, log: Path) ->
     assert {"0", "1"} <= set(ran)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", ["neuron", "neuronx"])
 def test_buckets_stay_on_one_core_where_a_worker_sees_more(backend: str, tmp_path: Path, log: Path) -> None:
     built = made(tmp_path, backend)

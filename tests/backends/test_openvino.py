@@ -117,6 +117,7 @@ def test_what_it_gave_stays_when_it_is_called_again(fixed: Path) -> None:
 STEPS = {"backend": "openvino", "model": "tests.building.models_for_build:step_by_step"}
 
 
+@pytest.mark.slow
 def test_a_model_that_fixes_its_length_gets_a_program_per_bucket(tmp_path: Path) -> None:
     folder = built(tmp_path, **STEPS)
     index = archive.read_index(folder)

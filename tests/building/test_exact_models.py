@@ -17,6 +17,7 @@ from recipes.models.pnet import pnet
 from recipes.models.resnet50 import random_resnet50
 from recipes.models.yolov3_tiny import yolov3_tiny
 from tests.building.models_for_exact import Size, largest_deviation, seeded
+from tests.quick import quick
 
 TOLERANCE = 1e-4
 ROWS = 4  # sizes in one batch
@@ -75,6 +76,7 @@ CASES: Dict[str, Case] = {
     "PNet": Case(pnet, (99, 127), least=12),
     "DETR": Case(lambda: seeded(Detr), (150, 200), least=33),
 }
+QUICK = quick(CASES, 0, 2, 3, 5)
 
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -110,7 +112,7 @@ def check(name: str, sizes_to_try: int) -> None:
     assert worst[1] > 100 * TOLERANCE  # the same sizes do show what plain padding does
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", QUICK)
 def test_model_answers_as_for_the_image_alone(name: str) -> None:
     check(name, 20)
 
@@ -123,9 +125,7 @@ def test_model_answers_as_for_the_image_alone_over_200_sizes(name: str) -> None:
 
 @pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")  # the model's own checks of shapes
 @pytest.mark.filterwarnings("ignore::FutureWarning:transformers.*")
-@pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=pytest.mark.slow if n == "ResNet-50" else []) for n in CASES]
-)
+@pytest.mark.parametrize("name", QUICK)
 def test_trace_of_a_full_bucket_serves_smaller_images(name: str) -> None:
     case = CASES[name]
     model = case.build()

@@ -137,6 +137,7 @@ def packing(folder: Path, store: Path) -> subprocess.Popen[str]:
     return process
 
 
+@pytest.mark.slow
 def test_what_a_killed_build_left_goes_with_the_next_one_and_what_lives_stays(tmp_path: Path) -> None:
     folder, store = content(tmp_path / "in"), tmp_path / "store"
     with packing(folder, store) as killed:

@@ -20,6 +20,7 @@ from anyshape.items import Output
 from anyshape.model import BucketedModel
 from anyshape.packing import Call
 from tests.conftest import TextOf, assert_close, mean_embedding, save_bert, write_recipe
+from tests.quick import quick
 from tests.tasks.same import assert_same
 
 ROW, SEGMENTS = 32, 5
@@ -95,7 +96,7 @@ def test_at_other_places_it_is_the_same_but_for_rounding(
         assert np.abs(moved - alone).max() <= 1e-6 * np.abs(alone).max()
 
 
-@pytest.mark.parametrize("kind", FAMILIES)
+@pytest.mark.parametrize("kind", quick(FAMILIES, 0, 1))
 def test_families_of_models_answer_among_hostile_neighbours_as_their_own_library_does(
     kind: str, tmp_path: Path, tokenizer: Any, text_of: TextOf
 ) -> None:

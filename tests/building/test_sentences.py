@@ -17,6 +17,7 @@ from anyshape.errors import InputTooLarge, Refused, UnprocessableInput
 from anyshape.items import Item
 from anyshape.model import BucketedModel
 from tests.conftest import TextOf, save_bert, write_recipe
+from tests.quick import quick
 
 SentenceTransformer = pytest.importorskip("sentence_transformers").SentenceTransformer
 from sentence_transformers.sentence_transformer import modules as parts  # noqa: E402
@@ -122,7 +123,7 @@ AFTER = {
 
 
 # The quick tests take those that hold what is in the others.
-SLOW = ("all modes joined", "normalised", "dense")
+SLOW = ("all modes joined", "normalised", "dense", "layer norm and dropout")
 
 
 @pytest.mark.parametrize(
@@ -211,6 +212,7 @@ def test_the_older_layout(save: Save, tmp_path: Path, texts: list[str]) -> None:
     assert_encodes(load(folder, tmp_path), folder, texts)
 
 
+@pytest.mark.slow
 def test_minilms_own_files(minilm_folder: Path, tmp_path: Path, texts: list[str]) -> None:
     model = load(minilm_folder, tmp_path, buckets=[24, 258], largest_batch=1)
     assert_encodes(model, minilm_folder, texts)
@@ -221,7 +223,7 @@ def test_minilms_own_files(minilm_folder: Path, tmp_path: Path, texts: list[str]
 # The most tokens
 
 
-@pytest.mark.parametrize("where", ["sentence_bert_config.json", "tokenizer_config.json", "recipe"])
+@pytest.mark.parametrize("where", quick(["sentence_bert_config.json", "tokenizer_config.json", "recipe"], 0))
 def test_the_most_tokens_of_a_model_are_not_exceeded_silently(
     where: str, save: Save, tmp_path: Path, text_of: TextOf
 ) -> None:
@@ -291,18 +293,22 @@ def test_a_prompt_that_is_all_of_the_text_is_refused(save: Save, cased_folder: P
 
 @pytest.mark.parametrize(
     ("options", "modes", "after"),
-    [
-        ({}, "mean", [parts.Normalize()]),
-        ({"normalize": False}, "mean", []),
-        ({"pooling": "last_token"}, "lasttoken", [parts.Normalize()]),
-        ({"pooling": ["max", "cls"], "normalize": True}, ["max", "cls"], [parts.Normalize()]),
-        ({"pooling": "weighted_mean", "normalize": False, "dimensions": 5}, "weightedmean", []),
-        (
-            {"prompts": {"q": "find "}, "default_prompt": "q", "include_prompt": False},
-            "mean",
-            [parts.Normalize()],
-        ),
-    ],
+    quick(
+        [
+            ({}, "mean", [parts.Normalize()]),
+            ({"normalize": False}, "mean", []),
+            ({"pooling": "last_token"}, "lasttoken", [parts.Normalize()]),
+            ({"pooling": ["max", "cls"], "normalize": True}, ["max", "cls"], [parts.Normalize()]),
+            ({"pooling": "weighted_mean", "normalize": False, "dimensions": 5}, "weightedmean", []),
+            (
+                {"prompts": {"q": "find "}, "default_prompt": "q", "include_prompt": False},
+                "mean",
+                [parts.Normalize()],
+            ),
+        ],
+        3,
+        5,
+    ),
 )
 def test_a_recipe_says_it_for_a_model_without_such_files(
     options: Any, modes: Any, after: Any, encoder_folder: Path, save: Save, tmp_path: Path, texts: list[str]

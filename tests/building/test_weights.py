@@ -15,6 +15,7 @@ from anyshape.building.build import build
 from anyshape.building.errors import BuildError
 from anyshape.model import BucketedModel
 from tests.conftest import assert_close, mean_embedding, save_bert, write_recipe
+from tests.quick import quick
 
 Weights = dict[str, torch.Tensor]
 KEY = "encoder.layer.0.attention.self.key.weight"
@@ -64,7 +65,7 @@ def test_missing_weights_are_named(
     assert not (tmp_path / "store").exists()
 
 
-@pytest.mark.parametrize("edit", [without("nothing"), without("pooler")])
+@pytest.mark.parametrize("edit", quick([without("nothing"), without("pooler")], 1))
 def test_two_builds_of_a_folder_give_the_same_answers(
     edit: Callable[[Weights], Weights], tmp_path: Path, tokenizer: Any
 ) -> None:

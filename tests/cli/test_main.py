@@ -30,6 +30,7 @@ def good(folder: Path, **handler: Any) -> Path:
     return write_recipe(folder, model=options.pop("model", f"{MODELS}:words"), **options)
 
 
+@pytest.mark.slow
 def test_json_is_all_that_a_build_prints(tmp_path: Path) -> None:
     done = run("build", good(tmp_path), "--store", tmp_path / "store", "--model-version", "3.0", "--json")
     assert done.returncode == 0, done.stderr

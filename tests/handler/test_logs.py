@@ -6,6 +6,8 @@ import sys
 from pathlib import Path
 from typing import List
 
+import pytest
+
 ROOT = Path(__file__).resolve().parent.parent.parent
 
 # The worker's own logging (ts/model_service_worker.py) and TorchServe's own reader of requests.
@@ -53,6 +55,7 @@ def log_of(how: str, message: bytes) -> List[str]:
     return [line for line in done.stdout.decode().splitlines() if not line.startswith("Backend received")]
 
 
+@pytest.mark.slow
 def test_a_body_that_cannot_be_decoded_is_one_line_and_not_one_per_request() -> None:
     for message in (
         request(b"application/json", b'{"inputs": "se\x01cret'),

@@ -102,6 +102,7 @@ def test_a_zip_that_is_no_archive_is_named(served: Served) -> None:
     assert "it has no MAR-INF/MANIFEST.json" in ends(served)
 
 
+@pytest.mark.slow
 def test_what_only_torchserve_stumbles_over_ends_it_too(served: Served) -> None:
     archive = served.store / "echo.mar"
     data = bytearray(archive.read_bytes())

@@ -130,6 +130,7 @@ def test_a_new_version_takes_over_and_the_old_one_goes_without_a_loss(front: Fro
         assert set(each.told.statuses) == {200}, each.told
 
 
+@pytest.mark.slow
 def test_torchserve_is_started_again_with_what_it_served_last_and_tokens_stay_good(
     front: Fronted, tmp_path: Path
 ) -> None:

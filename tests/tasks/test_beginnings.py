@@ -23,6 +23,7 @@ from tokenizers import (
 from transformers.models.qwen2.tokenization_qwen2 import PRETOKENIZE_REGEX
 
 from anyshape.tasks.beginnings import Beginnings
+from tests.quick import quick
 
 LARGEST = 32
 CORPUS = [
@@ -105,7 +106,7 @@ PIECES = [
 ]
 
 
-@pytest.mark.parametrize("make", TOKENIZERS)
+@pytest.mark.parametrize("make", quick(TOKENIZERS, 0, 1, 2))
 def test_what_fits_is_never_called_too_long(make: Callable[[], Tokenizer]) -> None:
     tokenizer = make()
     beginnings = Beginnings(tokenizer)

@@ -19,6 +19,7 @@ from anyshape.errors import ConfigError
 from anyshape.model import BucketedModel
 from tests import detector_models
 from tests.image_models import encoded, engine, normalised, photograph
+from tests.quick import quick
 
 SIZES = [(64, 96), (112, 80), (96, 128), (48, 48)]
 Box = tuple[float, int, list[float]]  # score, class, left, top, right, bottom
@@ -112,7 +113,7 @@ def assert_same(answer: Any, expected: list[Box], labels: list[str], size: tuple
 FAMILIES = ["fcos", "retinanet", "ssd", "yolov3", "yolov5", "yolov8", "yolox"]
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", quick(FAMILIES, 0, 5))
 def test_heads_of_every_family(family: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = detector(tmp_path, family)
     plain: Any = getattr(detector_models, family)()
@@ -136,6 +137,7 @@ def test_heads_of_every_family(family: str, tmp_path: Path, monkeypatch: pytest.
     assert seen > 60
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::FutureWarning:transformers.*")
 def test_queries_whose_classes_are_sigmoids(tmp_path: Path) -> None:
     from transformers import ConditionalDetrImageProcessor

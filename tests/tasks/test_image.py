@@ -218,6 +218,7 @@ def mobilenet(tmp_path_factory: Folder) -> BucketedModel:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_mobilenet_answers_as_unpadded_in_every_bucket(mobilenet: BucketedModel, name: str) -> None:
     reference = mobilenet_v2()
@@ -298,6 +299,7 @@ def test_yolo_finds_the_same_boxes_in_every_bucket(yolo: BucketedModel, name: st
     assert found or name == "ihc.png"
 
 
+@pytest.mark.slow
 def test_a_picture_beyond_every_bucket_is_made_smaller_once(tmp_path: Path, yolo: BucketedModel) -> None:
     config = replace(yolo.settings, over_max="resize")
     (tmp_path / image_task.SETTINGS).write_text(json.dumps(yolo.task.saved))  # type: ignore[attr-defined]

@@ -148,6 +148,7 @@ def test_a_bucket_that_the_model_refuses_is_named_with_what_to_try(
     assert message.endswith(f"try {-(-50 // step) * step}x64, and handler.task_options.multiple_of: {step}")
 
 
+@pytest.mark.slow
 def test_sizes_are_saved_in_few_words(archives: dict[str, BucketedModel], tmp_path: Path) -> None:
     path = built(tmp_path, "u", task="image-feature-extraction", model=MODELS + "unet", buckets=[[480, 640]])
     with zipfile.ZipFile(path) as packed:

@@ -14,6 +14,7 @@ from anyshape.building.errors import BuildError
 from anyshape.errors import ConfigError, InputTooLarge, UnprocessableInput
 from anyshape.model import BucketedModel
 from tests.conftest import TextOf, assert_close, save_bert, write_recipe
+from tests.quick import quick
 
 MultiVectorEncoder = pytest.importorskip("sentence_transformers").MultiVectorEncoder
 from sentence_transformers.multi_vector_encoder.modules import MultiVectorMask  # noqa: E402
@@ -66,7 +67,7 @@ LAYOUTS: dict[str, Callable[[Path, Path], Path]] = {
 }
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("layout", quick(LAYOUTS, 0, 5))
 def test_vectors_are_the_multi_vector_encoders(
     layout: str, folder: Path, tmp_path: Path, text_of: TextOf
 ) -> None:
@@ -93,6 +94,7 @@ def test_sides_and_prompts(folder: Path, tmp_path: Path, text_of: TextOf) -> Non
         assert_close(model.answer(one, ran, side), model(text, **side))
 
 
+@pytest.mark.slow
 def test_lengths(folder: Path, tmp_path: Path, text_of: TextOf) -> None:
     own = native(folder, tmp_path / "m", query_expansion=FIXED, document_length=20)
     model = load(tmp_path, own)
@@ -118,6 +120,7 @@ def assert_encodes_cut(model: BucketedModel, folder: Path, text: str) -> None:
         assert_close(model(text, input_type=side, truncation=True), encode(text, convert_to_numpy=True))
 
 
+@pytest.mark.slow
 def test_long_documents_have_the_vectors_of_their_windows(
     folder: Path, tmp_path: Path, text_of: TextOf
 ) -> None:

@@ -14,6 +14,7 @@ from anyshape.building.errors import BuildError
 from anyshape.errors import ConfigError, InputTooLarge, UnprocessableInput
 from anyshape.model import BucketedModel
 from tests.conftest import EDGES, TextOf, assert_close, save_bert, write_recipe
+from tests.quick import quick
 
 SparseEncoder = pytest.importorskip("sentence_transformers").SparseEncoder
 from sentence_transformers.sparse_encoder import modules as parts  # noqa: E402
@@ -54,13 +55,14 @@ def assert_encodes(model: BucketedModel, folder: Path, texts: list[str], **optio
             assert_close(one["values"], expected.values())
 
 
+@pytest.mark.slow
 def test_weights_are_the_sparse_encoders(sparse: BucketedModel, folder: Path, text_of: TextOf) -> None:
     texts = [text_of(length) for length in EDGES] + ["", "a", "naïve café — 漢字", "👩‍👩‍👧 a\u0000b [MASK]"]
     assert_encodes(sparse, folder, texts)
     assert_encodes(sparse, folder, texts[:4], max_active_dims=7)
 
 
-@pytest.mark.parametrize(("strategy", "activation"), [("max", "log1p_relu"), ("sum", "relu")])
+@pytest.mark.parametrize(("strategy", "activation"), quick([("max", "log1p_relu"), ("sum", "relu")], 0))
 def test_folders_as_sentence_transformers_saves_them(
     strategy: str, activation: str, folder: Path, tmp_path: Path, text_of: TextOf
 ) -> None:
@@ -76,6 +78,7 @@ def test_folders_as_sentence_transformers_saves_them(
             load(tmp_path, own, over_max="window")
 
 
+@pytest.mark.slow
 def test_long_texts_weigh_what_their_windows_do(
     folder: Path, tmp_path: Path, tokenizer: Any, text_of: TextOf
 ) -> None:

@@ -18,6 +18,7 @@ from anyshape.model import BucketedModel
 from anyshape.tasks.windows import spans
 from tests.conftest import TextOf, assert_close, save_bert, unpacked, write_recipe
 from tests.handler.frontend import Sent, Worker
+from tests.quick import quick
 from tests.tasks.same import assert_same
 
 LARGEST, STRIDE, MOST = 32, 9, 10
@@ -90,7 +91,7 @@ def test_token_embeddings_are_joined_without_overlap(
         assert_close(found[0], expected)
 
 
-@pytest.mark.parametrize("normalize", [True, False])
+@pytest.mark.parametrize("normalize", quick([True, False], 0))
 def test_embeddings_are_means_by_length(
     normalize: bool, load: Load, encoder_folder: Path, tokenizer: Any, long: list[str]
 ) -> None:
@@ -106,7 +107,7 @@ def test_embeddings_are_means_by_length(
         assert_close(found, expected / np.linalg.norm(expected) if normalize else expected)
 
 
-@pytest.mark.parametrize("include", [True, False])
+@pytest.mark.parametrize("include", quick([True, False], 1))
 def test_every_window_has_the_prompt(
     include: bool, load: Load, encoder_folder: Path, tokenizer: Any, text_of: TextOf
 ) -> None:
@@ -148,7 +149,7 @@ def test_classes_are_those_of_mean_scores(
         model({"text": long[5], "text_pair": "a"})
 
 
-@pytest.mark.parametrize("strategy", ["none", "first", "average"])
+@pytest.mark.parametrize("strategy", quick(["none", "first", "average"], 2))
 def test_entities_are_those_of_tokens_far_from_edges(
     strategy: str, load: Load, tmp_path: Path, tokenizer: Any, long: list[str]
 ) -> None:
