@@ -30,13 +30,16 @@ def cluster() -> Iterator[Any]:
         patch.setenv("RAY_AUTH_MODE", "token")
         patch.setenv("RAY_AUTH_TOKEN", secrets.token_hex(32))
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        from ray._private.authentication_test_utils import reset_auth_token_state
         from ray.cluster_utils import Cluster
 
+        reset_auth_token_state()  # another test of this process may have started Ray without tokens
         nodes = Cluster(initialize_head=True, head_node_args=_node(0))
         try:
             yield nodes
         finally:
             nodes.shutdown()
+    reset_auth_token_state()
 
 
 def _node(cores: int) -> dict[str, Any]:
