@@ -33,8 +33,14 @@ FLAGS: dict[str, tuple[str, Any, str]] = {
     "max-body": ("max_body", int, "bytes of a request's body, as max_request_size of config.properties"),
     "metrics-host": ("metrics_host", str, "the address to publish the front's own metrics at"),
     "metrics-port": ("metrics_port", int, "its port, for Prometheus; 0 publishes none"),
-    "share": ("share", int, "bytes of one token's requests that TorchServe may have at once; 0: any"),
-    "waiting": ("waiting", int, "how many more of its requests may wait then"),
+    "share": (
+        "share",
+        int,
+        "bytes of one token's requests that a model may have at once; 0: any (default: with several tokens, "
+        "a call for each worker and one more)",
+    ),
+    "call-rows": ("call_rows", int, "inputs of the longest kind that a call takes, for that default"),
+    "waiting": ("waiting", int, "how many more of its requests may wait (default: jobQueueSize)"),
     "max-connections": ("max_connections", int, "clients at once"),
     "head-seconds": ("head_seconds", float, "how long a request's headers may take to arrive"),
     "body-seconds": ("body_seconds", float, "how long its body may take then"),

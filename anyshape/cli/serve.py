@@ -13,6 +13,7 @@ import time
 from contextlib import ExitStack
 from pathlib import Path
 
+from anyshape.buckets import call_shapes
 from anyshape.cli import front as front_flags
 from anyshape.cli.client import add_trust_arguments
 from anyshape.errors import ConfigError
@@ -105,6 +106,7 @@ def run(args: argparse.Namespace) -> int:
         options = front_flags.given(args)
         if options and not args.front:
             raise ServeError("a setting of the front was given without it: add --front")
+        options.setdefault("call_rows", max(map(longest_rows, server.archives.values()), default=1))
         serve(server, args.wait, FrontProcess(server, options) if args.front else None)
     except KeyboardInterrupt:
         print("\nStopped.")
@@ -112,6 +114,16 @@ def run(args: argparse.Namespace) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0
+
+
+def longest_rows(archive: Path) -> int:
+    """How many of the longest inputs a call of an archive takes. 1 for an archive that is none of ours."""
+    try:
+        settings = Settings.of(read_recipe(archive).handler)
+    except ConfigError:
+        return 1
+    shapes = call_shapes(settings.buckets, settings.batch_sizes, settings.largest_call)
+    return max(rows for bucket, rows in shapes if bucket == settings.buckets[-1])
 
 
 def takes_pictures(archive: Path) -> bool:

@@ -33,10 +33,11 @@ from anyshape.front.replies import JSON, Reply, new_id, refusal
 from anyshape.front.routes import Route, find_route, words_of
 from anyshape.front.settings import FrontSettings
 from anyshape.front.tokens import Tokens
-from anyshape.front.turns import Turns
+from anyshape.front.turns import Share, Turns
 from anyshape.front.upstream import Answer, HungUp, Upstream
 from anyshape.front.watch import Version, Watch
 
+CALL_BYTES = 2500  # of a text of 512 tokens: what a client may have in bytes for each longest input of a call
 FORMS = ("application/x-www-form-urlencoded", "multipart/")
 # What of TorchServe's answer's headers is the connection's own, or is made anew.
 OWN = {
@@ -57,7 +58,7 @@ class Front:
         self.draining = False
         self.connections: Set[Connection] = set()
         self.counts = Counts()
-        self.turns = Turns(settings.share, settings.waiting)
+        self.turns = Turns()
         self._upstream = Upstream(settings.inference, settings.answer_seconds)
         self._host = urlsplit(settings.inference).netloc
 
@@ -120,7 +121,8 @@ class Front:
             if route.local:
                 reply = self._local(route)
             else:
-                async with self.turns.turn(request.who, len(request.body)):
+                name, version = self._find(route)
+                async with self.turns.turn((request.who, name), len(request.body), self._share(version)):
                     reply = await self._ask(request, route)
         except Refused as error:
             reply = refusal(error, route.words)
@@ -158,6 +160,23 @@ class Front:
     def _unknown(self, name: str) -> bool:
         """Whether a model is neither registered nor expected."""
         return self.watch.up and name not in self.watch.models and name not in self.settings.models
+
+    def _share(self, version: Optional[Version]) -> Optional[Share]:
+        """What a version's workers may have of one client at once; None for any.
+
+        One call for each worker and one more keeps all of them busy. Where there is but one client, nobody
+        has to wait for it.
+        """
+        settings = self.settings
+        if version is None or not version.ready or settings.share == 0:
+            return None
+        waiting = version.queue if settings.waiting is None else settings.waiting
+        if settings.share is not None:
+            return Share(settings.share, waiting=waiting)
+        if not self.tokens.several:
+            return None
+        requests = settings.call_rows * (version.ready + 1)
+        return Share(CALL_BYTES * requests, requests, waiting)
 
     async def _ask(self, request: Request, route: Route) -> Reply:
         """TorchServe's answer. Raises Refused for what its errors mean."""

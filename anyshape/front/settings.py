@@ -14,8 +14,10 @@ class FrontSettings:
     inference, management: TorchServe's addresses, such as http://127.0.0.1:8080. key_file: where TorchServe
     writes its keys. tokens: the file of the clients' tokens. model: the one that paths without a model mean,
     such as /v1/embeddings; None: the only one there is. models: those that must be READY for /readyz; empty:
-    all that are registered. metrics_port: 0 publishes none. share: bytes of one client's bodies that
-    TorchServe may have at once, 0 for any; waiting: how many more of its requests may wait then.
+    all that are registered. metrics_port: 0 publishes none. share: bytes of one client's bodies that a
+    model may have at once, 0 for any; None: where there are several tokens, a call for each worker and one
+    more. call_rows: inputs of the longest kind in a call. waiting: how many more of its requests may wait;
+    None: as many as the model's own queue takes.
     """
 
     inference: str
@@ -35,8 +37,9 @@ class FrontSettings:
     max_head: int = 16 * 1024  # request line and headers
     max_headers: int = 64
     max_connections: int = 1024
-    share: int = 0
-    waiting: int = 100
+    share: Optional[int] = None
+    call_rows: int = 1
+    waiting: Optional[int] = None
     head_seconds: float = 10.0  # from a request's first byte to the end of its headers
     body_seconds: float = 30.0  # from there to the end of its body
     idle_seconds: float = 75.0  # between two requests

@@ -36,6 +36,7 @@ class Tokens:
             create(path)
         self._stamp = (0, 0)
         self._names: dict[bytes, str] = {}
+        self.several = False  # whether there is more than one client
         self.refresh()
 
     def refresh(self) -> None:
@@ -46,6 +47,7 @@ class Tokens:
             if stamp == self._stamp:
                 return
             self._names = read(self.path)
+            self.several = len(set(self._names.values())) > 1
             self._stamp = stamp
         except OSError as error:
             raise ConfigError(f"the tokens' file {self.path} cannot be read: {error.strerror}") from None

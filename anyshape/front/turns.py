@@ -10,46 +10,62 @@ import asyncio
 from collections import deque
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import AsyncIterator, Deque, Dict, Tuple
+from typing import AsyncIterator, Deque, Dict, Optional, Tuple
 
 from anyshape.front.errors import QueueFull
+
+Who = Tuple[str, str]  # a client's name, and the model that it asks: each model has a queue of its own
+
+
+@dataclass(frozen=True)
+class Share:
+    """What a model may have of one client at once: bodies of so many bytes together, or so many of any size.
+    waiting: how many more of its requests may wait; QueueFull is raised beyond."""
+
+    bytes: int
+    requests: int = 1
+    waiting: int = 100
 
 
 @dataclass
 class _Client:
+    share: Share
     bytes: int = 0  # of its requests that TorchServe has
     requests: int = 0
     waiting: Deque[Tuple[asyncio.Future[None], int]] = field(default_factory=deque)
 
 
 class Turns:
-    """share: bytes of one client's bodies that TorchServe may have at once, or one request of any size; 0: as
-    many as come. most: how many more of its requests may wait; QueueFull is raised beyond."""
+    """waiting: how many requests wait, of all clients."""
 
-    def __init__(self, share: int, most: int) -> None:
-        self.share, self.most = share, most
+    def __init__(self) -> None:
         self.waiting = 0
-        self._clients: Dict[str, _Client] = {}
+        self._clients: Dict[Who, _Client] = {}
 
     @asynccontextmanager
-    async def turn(self, who: str, size: int) -> AsyncIterator[None]:
-        """TorchServe may be asked inside, in a client's name, with a body of `size` bytes."""
-        if not self.share:
+    async def turn(self, who: Who, size: int, share: Optional[Share]) -> AsyncIterator[None]:
+        """TorchServe may be asked inside, with a body of `size` bytes. share: None: as many as come."""
+        if share is None:
             yield
             return
-        client = self._clients.setdefault(who, _Client())
-        await self._enter(client, size)
+        client = self._clients.setdefault(who, _Client(share))
+        client.share = share  # workers come and go
         try:
-            yield
+            await self._enter(client, size)
+            try:
+                yield
+            finally:
+                self._leave(client, size)
         finally:
-            self._leave(client, size)
+            if not client.requests and not client.waiting:
+                self._clients.pop(who, None)
 
     async def _enter(self, client: _Client, size: int) -> None:
         if not client.waiting and self._fits(client, size):
             self._count(client, size)
             return
-        if len(client.waiting) >= self.most:
-            raise QueueFull(f"{self.most} requests of this token wait already: try again")
+        if len(client.waiting) >= client.share.waiting:
+            raise QueueFull(f"{client.share.waiting} requests of this token wait already: try again")
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         client.waiting.append((turn, size))
         self.waiting += 1
@@ -64,7 +80,7 @@ class Turns:
             raise
 
     def _fits(self, client: _Client, size: int) -> bool:
-        return not client.requests or client.bytes + size <= self.share
+        return client.requests < client.share.requests or client.bytes + size <= client.share.bytes
 
     def _count(self, client: _Client, size: int) -> None:
         client.bytes += size

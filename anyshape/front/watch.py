@@ -39,6 +39,7 @@ class Version:
     workers: int = 0
     ready: int = 0
     response_seconds: float = 120.0
+    queue: int = 100  # requests that may wait in TorchServe
     held: Set[UpstreamConnection] = field(default_factory=set)  # requests in TorchServe's hands
     lost: float = 0.0  # when its last READY worker went; 0 while there is one
     load_seconds: float = USUAL_LOAD  # how long it last took to be READY again
@@ -140,6 +141,9 @@ class Watch:
             version.workers = len(one["workers"])
             seen[number] = sum(worker["status"] == "READY" for worker in one["workers"])
             version.response_seconds = float(one.get("responseTimeout", 120))
+            waiting = one.get("jobQueueStatus") or {}
+            keys = ("remainingCapacity", "pendingRequests")
+            version.queue = sum(int(waiting.get(key, 0)) for key in keys) or 100
         self._lose(model, seen)
         for number in set(model.versions) - set(seen):
             del model.versions[number]

@@ -17,7 +17,8 @@ from anyshape.server.checks import ServeError
 from anyshape.server.client import Client, said
 
 KINDS = ("inference", "management")
-AGAIN = 15.0  # seconds until a renewal that failed is tried again
+AGAIN = 15.0  # seconds at least from one renewal to the next, also of one that failed
+LOOK = 15.0  # seconds between two looks at the clock: keys end by it, also where it is set while this waits
 
 
 def renew(client: Client, kind: str) -> None:
@@ -62,11 +63,14 @@ def keep_renewed(
     due = {kind: now() + _left(client, kind, early, now) for kind in kinds}
     while True:
         kind = min(due, key=lambda each: due[each])
-        sleep(max(0.0, due[kind] - now()))
+        left = due[kind] - now()
+        if left > 0:
+            sleep(min(left, LOOK))
+            continue
         try:
             renew(client, kind)
             tell(f"renewed the {kind} key")
-            due[kind] = now() + _left(client, kind, early, now)
+            due[kind] = now() + max(AGAIN, _left(client, kind, early, now))
         except ServeError as error:
             tell(f"error: {error}")
             due[kind] = now() + AGAIN

@@ -55,23 +55,27 @@ def test_a_renewed_key_works_and_the_old_one_does_not(
 
 
 def test_kept_renewed_a_client_that_reads_the_file_is_always_answered(operated: Server) -> None:
-    """Longer than a key lives, were time faster: each sleep until a renewal is cut to a second."""
+    """Longer than a key lives, were time faster: what is slept until a renewal is cut to a second."""
     client = client_of(operated)
     told: list[str] = []
     first = client.key("inference")
-    stop, slept = threading.Event(), []
+    stop, slept = threading.Event(), [0.0]  # before each renewal
 
     class Stopped(Exception):
         pass
 
     def sleep(seconds: float) -> None:
-        slept.append(seconds)
-        if stop.wait(0.7):
+        slept[-1] += seconds
+        if stop.wait(seconds / 4000):
             raise Stopped
+
+    def tell(line: str) -> None:
+        told.append(line)
+        slept.append(0.0)
 
     def keep() -> None:
         with pytest.raises(Stopped):
-            keep_renewed(client, ["inference"], 300.0, told.append, sleep)
+            keep_renewed(client, ["inference"], 300.0, tell, sleep, lambda: time.time() + slept[-1])
 
     thread = threading.Thread(target=keep)
     thread.start()
@@ -93,7 +97,29 @@ def test_kept_renewed_a_client_that_reads_the_file_is_always_answered(operated: 
     assert len(keys) >= 4
     assert refused < answered
     assert told.count("renewed the inference key") >= 3
-    assert all(3600 - 300 - 60 < seconds <= 3600 - 300 for seconds in slept), slept
+    assert all(3600 - 300 - 60 < seconds <= 3600 - 300 for seconds in slept[:-1]), slept
+
+
+def test_a_clock_that_is_set_while_it_waits_is_seen(operated: Server) -> None:
+    """TorchServe ends keys by the clock of the day: hours that it leaves out are of their life."""
+    client = client_of(operated)
+    before = client.key("inference")
+    ahead, slept, told = 0.0, list[float](), list[str]()
+
+    class Stopped(Exception):
+        pass
+
+    def sleep(seconds: float) -> None:
+        nonlocal ahead
+        slept.append(seconds)
+        if len(slept) > 1:
+            raise Stopped
+        ahead = 7200.0
+
+    with pytest.raises(Stopped):
+        keep_renewed(client, ["inference"], 300.0, told.append, sleep, lambda: time.time() + ahead)
+    assert told == ["renewed the inference key"]
+    assert client.key("inference") != before
 
 
 def test_a_key_file_of_another_server_is_named(
