@@ -14,6 +14,11 @@ from typing import AsyncIterator, Deque, Dict, Optional, Tuple
 
 from anyshape.front.errors import QueueFull
 
+# A hand-over's answers come together, and what takes their places would go to the worker that waits, all of it,
+# while the others have nothing. So one goes at once, and the rest when that worker's hand-over is closed: later
+# than recipes' maxBatchDelay.
+PAUSE_SECONDS = 0.005
+
 Who = Tuple[str, str]  # a client's name, and the model that it asks: each model has a queue of its own
 
 
@@ -33,6 +38,7 @@ class _Client:
     bytes: int = 0  # of its requests that TorchServe has
     requests: int = 0
     waiting: Deque[Tuple[asyncio.Future[None], int]] = field(default_factory=deque)
+    pause: Optional[asyncio.TimerHandle] = None
 
 
 class Turns:
@@ -74,7 +80,7 @@ class Turns:
         except asyncio.CancelledError:  # the client is gone
             if turn.done() and not turn.cancelled():
                 self._leave(client, size)  # its turn had just come
-            else:
+            elif (turn, size) in client.waiting:
                 client.waiting.remove((turn, size))
                 self.waiting -= 1
             raise
@@ -89,8 +95,22 @@ class Turns:
     def _leave(self, client: _Client, size: int) -> None:
         client.bytes -= size
         client.requests -= 1
-        while client.waiting and self._fits(client, client.waiting[0][1]):
-            turn, its = client.waiting.popleft()
-            self.waiting -= 1
-            self._count(client, its)
+        if client.pause is None and client.waiting:
+            self._next(client)
+            client.pause = asyncio.get_running_loop().call_later(PAUSE_SECONDS, self._rest, client)
+
+    def _next(self, client: _Client) -> bool:
+        """Let the first that waits in, if it fits."""
+        if not client.waiting or not self._fits(client, client.waiting[0][1]):
+            return False
+        turn, size = client.waiting.popleft()
+        self.waiting -= 1
+        if not turn.cancelled():  # a client that is just going
+            self._count(client, size)
             turn.set_result(None)
+        return True
+
+    def _rest(self, client: _Client) -> None:
+        client.pause = None
+        while self._next(client):
+            pass
