@@ -14,9 +14,9 @@ from typing import AsyncIterator, Deque, Dict, Optional, Tuple
 
 from anyshape.front.errors import QueueFull
 
-# A hand-over's answers come together, and what takes their places would go to the worker that waits, all of it,
-# while the others have nothing. So one goes at once, and the rest when that worker's hand-over is closed: later
-# than recipes' maxBatchDelay.
+# The answers of a hand-over come together, and what takes their places would all go to the worker that waits,
+# while the others have nothing. So one goes at once, and the rest when the hand-over of that worker is
+# closed: later than the maxBatchDelay of recipes.
 PAUSE_SECONDS = 0.005
 
 Who = Tuple[str, str]  # a client's name, and the model that it asks: each model has a queue of its own
