@@ -33,6 +33,7 @@ from handler.requests import Sent
 from handler.responses import JSON, Response, error_response, write_headers
 from handler.tracing import create_tracing
 from handler.traffic import Traffic
+from handler.writing import write_at_once
 
 logger = logging.getLogger(__name__)
 Description = Dict[str, Any]  # what is served, as JSON
@@ -70,6 +71,7 @@ class BucketedHandler(Answering, BaseHandler):  # type: ignore[misc]  # TorchSer
         self.tracing = create_tracing(*self.metrics.labels)
         self.context = context
         read_at_once()
+        write_at_once()
         self.initialized = True
         logger.info("ready after %.1f s: %s", time.perf_counter() - started, self.model.describe())
 

@@ -21,7 +21,21 @@ BATCHES = [
     [Sent(b'{"inputs": ["a", "b"]}', "application/json", id="two"), Sent(b"", id="three")],
     [Sent(bytes(3 * AT_ONCE), "application/octet-stream", id="large"), Sent(b"x", parameters=[], id="four")],
     [Sent(f"text {i}".encode(), headers=HEADERS, id=str(i)) for i in range(40)],
+    [
+        Sent(b'{"cut": ', "application/json"),
+        Sent(b"\xff", "text/plain"),
+        Sent(b"[" * 9999, "application/json"),
+    ],
+    [Sent(parameters=[("data", "image/png", b"\xff"), ("top_k", "text/plain", b"3"), ("empty", "", b"")])],
 ]
+
+
+@pytest.fixture(autouse=True)
+def reading(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a worker, for one test: both functions read from the same place."""
+    for name in ("_retrieve_buffer", "_retrieve_request"):
+        monkeypatch.setattr(otf_message_handler, name, getattr(otf_message_handler, name))
+    read_at_once()
 
 
 def written(batch: list[Sent]) -> bytes:
@@ -29,11 +43,10 @@ def written(batch: list[Sent]) -> bytes:
 
 
 @pytest.mark.parametrize("pieces", [1, 7, 1000])
-def test_messages_are_read_as_torchserve_reads_them(pieces: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_messages_are_read_as_torchserve_reads_them(pieces: int) -> None:
     """In whatever pieces they come, one after the other on one connection, and then on another one."""
     messages = [written(batch) for batch in BATCHES]
     expected = [read_by_torchserve(message) for message in messages]
-    monkeypatch.setattr(otf_message_handler, "_retrieve_buffer", Fields())
     for _ in range(2):
         ours, theirs = socket.socketpair()
         with ours, theirs:
@@ -66,9 +79,7 @@ def read_by_torchserve(message: bytes) -> object:
         return found
 
 
-def test_the_worker_ends_with_the_frontend(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(otf_message_handler, "_retrieve_buffer", otf_message_handler._retrieve_buffer)
-    read_at_once()
+def test_the_worker_ends_with_the_frontend() -> None:
     assert isinstance(otf_message_handler._retrieve_buffer, Fields)
     ours, theirs = socket.socketpair()
     with ours:
