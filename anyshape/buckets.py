@@ -8,6 +8,8 @@ and print, and JSON carries them as lists.
 from __future__ import annotations
 
 import math
+from functools import lru_cache
+from operator import ge
 from typing import Any, Iterable, List, Mapping, Optional, Sequence, Tuple
 
 Bucket = Tuple[int, ...]
@@ -15,6 +17,7 @@ Size = Tuple[int, ...]
 Shape = Tuple[Bucket, int]  # of a call: its bucket and its batch size
 
 
+@lru_cache(4096)
 def bucket_name(bucket: Bucket) -> str:
     """``(128,)`` → ``"128"``, ``(500, 600)`` → ``"500x600"``. Safe as a file name and a metric label."""
     return "x".join(str(side) for side in bucket)
@@ -74,7 +77,7 @@ def by_size(bucket: Bucket) -> Tuple[int, Bucket]:
 
 def contains(bucket: Bucket, size: Size) -> bool:
     """Whether an item of `size` fits; an exact fit does."""
-    return all(side >= needed for side, needed in zip(bucket, size))
+    return all(map(ge, bucket, size))
 
 
 def fits(size: Size, buckets: Iterable[Bucket], unpadded: bool = False) -> bool:

@@ -75,6 +75,7 @@ class CostTable:
         )
         self._by_bucket = self._monotone()
         self._volumes, self._by_volume = self._monotone_by_volume()
+        self._takes_of = lru_cache(_KEPT)(self._find_whether_fits)
         self._need_of = lru_cache(_KEPT)(self._find_need)
         self._cheapest_of = lru_cache(_KEPT)(self._find_cheapest)
         self._row_of = lru_cache(_KEPT)(self._find_row)
@@ -143,6 +144,10 @@ class CostTable:
 
     # What the packer asks for. It compares needs, not buckets: many sizes share one need.
 
+    def takes(self, size: Size) -> bool:
+        """Whether an item of `size` has a bucket."""
+        return self._takes_of(size)
+
     def need(self, size: Size) -> Need:
         """What an item of `size` asks for. Raises ValueError if no bucket contains it."""
         return self._need_of(size)
@@ -199,6 +204,9 @@ class CostTable:
         return seconds, last
 
     # How the table is built.
+
+    def _find_whether_fits(self, size: Size) -> bool:
+        return fits(size, self.buckets, self.unpadded)
 
     def _find_need(self, size: Size) -> Need:
         need = sum(1 << i for i, bucket in enumerate(self.buckets) if fits(size, [bucket], self.unpadded))

@@ -6,15 +6,17 @@ import itertools
 import math
 import threading
 from dataclasses import dataclass
-from typing import Any, List, Optional, Sequence, Tuple, TypeVar
+from typing import Any, Dict, List, Optional, Sequence, Tuple, TypeVar
 
 import numpy as np
 import torch
 
-from anyshape.buckets import Bucket, Size, contains
+from anyshape.buckets import Bucket, Shape, Size, contains
 from anyshape.items import Item
 
 T = TypeVar("T")
+Views = Tuple[Tuple[torch.Tensor, ...], List[np.ndarray]]
+VIEWS = 512  # shapes whose views are kept, a kilobyte or two each
 DATA, MASK, SIZE = "data", "mask", "size"
 SEGMENT, POSITION = "segment", "position"  # of models whose rows hold several items
 
@@ -82,60 +84,64 @@ class PaddingBuffers:
             size = members[0].size if len(members) == 1 else (sum(item.size[0] for item in members),)
             if not contains(bucket, size):
                 raise ValueError(f"items of size {size} do not fit the bucket {bucket}")
-        tensors = self._tensors(bucket, batch_size)
-        real = None if held or len(bucket) > 1 else _real(bucket, items)
-        for spec, tensor in zip(self.inputs, tensors):
-            rows = tensor.numpy()
-            if real is not None and _write_rows(spec, rows[: len(items)], items, real):
-                rows[len(items) :] = rows[0]
-                continue
-            for row, members in zip(rows, filled):
-                if len(bucket) == 1 and spec.kind != SIZE:
-                    _write_row(spec, row, members)
-                else:
-                    _write(spec, row, members[0])
-            rows[len(filled) :] = rows[0]
+        tensors, arrays = self._kept.views(bucket, batch_size)
+        for spec, rows in zip(self.inputs, arrays):
+            if held or not _write_rows(spec, rows[: len(items)], items):
+                for row, members in zip(rows, filled):
+                    if len(bucket) == 1 and spec.kind != SIZE:
+                        _write_row(spec, row, members)
+                    else:
+                        _write(spec, row, members[0])
+            if len(filled) < batch_size:
+                rows[len(filled) :] = rows[0]
         return tensors
-
-    def _tensors(self, bucket: Bucket, batch_size: int) -> Tuple[torch.Tensor, ...]:
-        kept, tensors = self._kept.flat, []
-        for i, spec in enumerate(self.inputs):
-            shape = spec.shape(bucket, batch_size)
-            needed = math.prod(shape)
-            if len(kept[i]) < needed:
-                kept[i] = torch.empty(needed, dtype=kept[i].dtype)
-            tensors.append(kept[i][:needed].view(shape))
-        return tuple(tensors)
 
 
 class _Kept(threading.local):
-    """One flat tensor per input, made anew in every thread that asks."""
+    """One flat tensor per input, made anew in every thread that asks, and views of them for the shapes that
+    were asked for: making a view takes longer than writing a few short texts into it."""
 
     def __init__(self, inputs: Sequence[InputSpec]) -> None:
-        self.flat = [torch.empty(0, dtype=getattr(torch, spec.dtype)) for spec in inputs]
+        self._inputs = inputs
+        self._flat = [torch.empty(0, dtype=getattr(torch, spec.dtype)) for spec in inputs]
+        self._views: Dict[Shape, Views] = {}
+
+    def views(self, bucket: Bucket, batch_size: int) -> Views:
+        """Of that shape, each input as a tensor and as the array that writes into it."""
+        found = self._views.get((bucket, batch_size))
+        if found is None:
+            shapes = [spec.shape(bucket, batch_size) for spec in self._inputs]
+            if len(self._views) >= VIEWS or any(
+                len(flat) < math.prod(shape) for flat, shape in zip(self._flat, shapes)
+            ):
+                self._views.clear()  # they would hold the memory that is replaced
+            tensors = tuple(self._view(i, shape) for i, shape in enumerate(shapes))
+            found = self._views[bucket, batch_size] = (tensors, [tensor.numpy() for tensor in tensors])
+        return found
+
+    def _view(self, i: int, shape: Tuple[int, ...]) -> torch.Tensor:
+        needed = math.prod(shape)
+        if len(self._flat[i]) < needed:
+            self._flat[i] = torch.empty(needed, dtype=self._flat[i].dtype)
+        return self._flat[i][:needed].view(shape)
 
 
-def _real(bucket: Bucket, items: Sequence[Item]) -> np.ndarray[Any, Any]:
-    """Where tokens stand, ``[items, length]``, if each item has a row."""
-    found: np.ndarray[Any, Any] = np.arange(bucket[0]) < np.array([item.size for item in items])
-    return found
-
-
-def _write_rows(
-    spec: InputSpec, rows: np.ndarray[Any, Any], items: Sequence[Item], real: np.ndarray[Any, Any]
-) -> bool:
-    """Write the rows of all items at once, where that is what they are: lists of numbers, or the mask. A row
-    by itself takes numpy several times as long as its few numbers."""
-    if spec.kind == MASK and not any(spec.name in item.data for item in items):
-        rows[:] = np.where(real, 1, spec.pad)
-        return True
-    if spec.kind != DATA or spec.numbers is not None or rows.ndim != 2:
+def _write_rows(spec: InputSpec, rows: np.ndarray[Any, Any], items: Sequence[Item]) -> bool:
+    """Write the rows of all items at once, where they are lists of numbers, or the mask. A row by itself
+    takes numpy several times as long as its few numbers."""
+    if spec.kind not in (DATA, MASK) or rows.ndim != 2 or spec.numbers is not None:
         return False
-    values = [item.data[spec.name] for item in items]
-    if not all(isinstance(each, list) and len(each) == item.size[0] for each, item in zip(values, items)):
-        return False
-    rows[:] = spec.pad
-    rows[real] = list(itertools.chain.from_iterable(values))
+    width = rows.shape[1]
+    padding, ones = [spec.pad] * width, [1] * width
+    values: List[Any] = []
+    for item in items:
+        (length,) = item.size
+        own = item.data.get(spec.name) if spec.kind == DATA else item.data.get(spec.name, ones[:length])
+        if not isinstance(own, list) or len(own) != length:
+            return False
+        values += own
+        values += padding[length:]
+    rows[:] = np.array(values, rows.dtype).reshape(rows.shape)
     return True
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Callable, Iterator, List, Optional, Sequence
 
-from anyshape.buckets import bucket_name, fits
+from anyshape.buckets import bucket_name
 from anyshape.costs import CostTable
 from anyshape.errors import InputTooLarge, ModelFailed, Refused
 from anyshape.failures import log_failure
@@ -59,7 +59,7 @@ class Runner:
         for i, item in enumerate(items):
             if isinstance(item, Refused):
                 outputs[i] = item
-            elif fits(item.size, self.costs.buckets, self.costs.unpadded):
+            elif self.costs.takes(item.size):
                 waiting.append(item)
                 places.append(i)
             else:

@@ -10,6 +10,7 @@ import base64
 import binascii
 import json
 import reprlib
+from collections.abc import Mapping as AnyMapping  # isinstance takes typing's a microsecond
 from contextlib import suppress
 from typing import Any, Dict, Mapping, Optional
 
@@ -64,7 +65,7 @@ def _read_other(row: Sent, kind: str, api: OtherApi) -> Request:
         if not value:
             raise BadRequest(f"the request has no body: {api.how}")
         value = _decoded(bytes(value), "" if kind in _ANY else kind, api.how)
-    if not isinstance(value, Mapping):
+    if not isinstance(value, AnyMapping):
         raise UnprocessableInput(f"the body is no JSON object: {api.how}")
     return api.read(value)
 
@@ -101,7 +102,7 @@ def _within_limits(request: Request, body: Body, settings: Settings) -> Request:
 
 def _characters(value: Input) -> int:
     """Of a text, of both texts of a pair, or of a query and all its texts."""
-    fields = value.values() if isinstance(value, Mapping) else [value]
+    fields = value.values() if isinstance(value, AnyMapping) else [value]
     lists = (field if isinstance(field, list) else [field] for field in fields)
     return sum(len(text) for texts in lists for text in texts if isinstance(text, str))
 
@@ -154,7 +155,7 @@ def _from_json(value: Input, body: Body) -> Request:
     """`"text"`, `{"text", "text_pair"}` or `{"inputs", "parameters"}`."""
     if isinstance(value, str):
         return Request([value])
-    if not isinstance(value, Mapping):
+    if not isinstance(value, AnyMapping):
         kinds = {type(None): "null", list: "a list", bool: "true or false"}
         kind = kinds.get(type(value), "a number")
         raise UnprocessableInput(f"the body is {kind}: {body.how}")
@@ -179,7 +180,7 @@ def _parameters(value: Mapping[str, Json]) -> Dict[str, Json]:
     parameters = value.get("parameters")
     if parameters is None:
         return {}
-    if not isinstance(parameters, Mapping):
+    if not isinstance(parameters, AnyMapping):
         raise UnprocessableInput('"parameters" must be an object')
     return dict(parameters)
 

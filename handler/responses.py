@@ -31,7 +31,9 @@ class Response:
 
 def wants_raw(accept: Optional[str]) -> bool:
     """Whether a request's `Accept` names raw numbers, and JSON not before them."""
-    kinds = [part.split(";")[0].strip().lower() for part in (accept or "").split(",")]
+    if accept is None or RAW not in accept.lower():
+        return False
+    kinds = [part.split(";")[0].strip().lower() for part in accept.split(",")]
     return RAW in kinds and JSON not in kinds[: kinds.index(RAW)]
 
 
@@ -97,8 +99,8 @@ def answer_response(
     headers = {
         **notes,
         **shape,
-        "X-Bucket": ",".join(bucket_name(output.bucket) for _, output in done),
-        "X-Batch-Size": ",".join(str(output.batch_size) for _, output in done),
+        "X-Bucket": ",".join([bucket_name(output.bucket) for _, output in done]),
+        "X-Batch-Size": ",".join([str(output.batch_size) for _, output in done]),
         "X-Padding-Ratio": f"{padding_ratio(done):.3f}",
     }
     read = [one for one, _ in inputs if isinstance(one, (Item, Parts))]

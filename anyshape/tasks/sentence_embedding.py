@@ -14,6 +14,7 @@ from anyshape.tasks import prompts
 from anyshape.tasks.base import Parameters, finite
 from anyshape.tasks.prompts import Prompts
 from anyshape.tasks.text import POOLING_MASK, Text, TextTask
+from anyshape.tasks.token_inputs import encoded
 from anyshape.tasks.windows import OPTIONS, mean
 
 
@@ -29,6 +30,7 @@ class SentenceEmbedding(TextTask):
     name = "sentence-embedding"
     parameters = {**TextTask.parameters, **prompts.PARAMETERS}
     over_max = ("reject", "truncate", "window")
+    offsets = False
     options = {
         **OPTIONS,
         **prompts.OPTIONS,
@@ -86,7 +88,10 @@ class SentenceEmbedding(TextTask):
     def _sliding(self, encoding: Any, text: Text, parameters: Parameters) -> Tuple[int, int]:
         start, end = super()._sliding(encoding, text, parameters)
         prompt = len(self._prompt(parameters))
-        return start + sum(first < prompt for first, _ in encoding.offsets[start:end]), end
+        if not prompt or not isinstance(text, str):
+            return start, end
+        (placed,) = encoded(self.tokenizer, [text])
+        return start + sum(first < prompt for first, _ in placed.offsets[start:end]), end
 
     def _prompt_length(self, prompt: str) -> int:
         """Its tokens as encode counts them: with special ones before it, without a special one after it."""

@@ -50,6 +50,9 @@ class TextTask(Task):
     strategy: ClassVar[str] = "longest_first"  # how a pair is cut: one of the tokenizers library's
     fields: ClassVar[Sequence[str]] = ("text", "text_pair")  # of an input whose words have values
     takes_words: ClassVar[bool] = True  # whether words may have values
+    # Whether it asks an encoding where its tokens stand in the text (`offsets`, `word_ids`). Where not, there
+    # are none, and tokens are made sooner.
+    offsets: ClassVar[bool] = True
 
     def __init__(self, settings: Settings, folder: Path) -> None:
         super().__init__(settings, folder)
@@ -109,12 +112,13 @@ class TextTask(Task):
         long = {}
         if self.token_inputs.by_word:  # such texts are tokenised word by word, and may have other tokens
             return []
+        most = self.most
         for i, text in texts.items():
             longest = text if isinstance(text, str) else max(text, key=len)
-            if not self._cuts(parameters[i]) and self._beginnings.are_long(len(longest), self.most):
+            if self._beginnings.are_long(len(longest), most) and not self._cuts(parameters[i]):
                 long[i] = longest
         try:
-            exceed = self._beginnings.exceed(list(long.values()), self.most)
+            exceed = self._beginnings.exceed(list(long.values()), most)
         except EXITS:
             raise
         except BaseException:  # one of them cannot be read: `_encode` finds which
@@ -126,7 +130,7 @@ class TextTask(Task):
         if not texts:
             return []
         try:
-            return encoded(self.tokenizer, texts)
+            return encoded(self.tokenizer, texts, self.offsets)
         except EXITS:
             raise
         except BaseException as error:  # a panic in the tokenizer is no Exception
@@ -213,7 +217,8 @@ class TextTask(Task):
             data["token_type_ids"] = encoding.type_ids
         if not ids:  # a tokenizer without special tokens makes nothing of an empty text
             return Item((1,), {**blank(self.inputs, (1,)).data, "input_ids": [self.pad_id]}, origin=origin)
-        data.update(self.token_inputs.data(encoding, text if isinstance(text, tuple) else (text,)))
+        if self.token_inputs.saved:
+            data.update(self.token_inputs.data(encoding, text if isinstance(text, tuple) else (text,)))
         return Item((len(ids),), data, origin=origin)
 
     def _windows(self, encoding: Any, text: Text, parameters: Parameters) -> Union[Parts, Refused]:

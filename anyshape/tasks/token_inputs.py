@@ -133,11 +133,16 @@ class TokenInputs:
         return one["pad"] if one["numbers"] is None else [one["pad"]] * one["numbers"]
 
 
-def encoded(tokenizer: Tokenizer, texts: Sequence[Union[str, Tuple[str, str]]]) -> List[Any]:
-    """All texts and pairs tokenised in one call; those that came as words, as words. All are of one kind."""
+def encoded(
+    tokenizer: Tokenizer, texts: Sequence[Union[str, Tuple[str, str]]], offsets: bool = True
+) -> List[Any]:
+    """All texts and pairs tokenised in one call; those that came as words, as words. All are of one kind.
+
+    offsets: whether it matters where the tokens stand in the text; those of words always say so.
+    """
     first = texts[0][0] if isinstance(texts[0], tuple) else texts[0]
     if not isinstance(first, Words):
-        return list(tokenizer.encode_batch(list(texts)))
+        return list((tokenizer.encode_batch if offsets else tokenizer.encode_batch_fast)(list(texts)))
     split = [tuple(map(_words, text)) if isinstance(text, tuple) else _words(text) for text in texts]
     return list(tokenizer.encode_batch(split, is_pretokenized=True))
 

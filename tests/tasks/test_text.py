@@ -333,6 +333,8 @@ def test_a_batch_is_tokenised_in_one_call(embedding: BucketedModel, monkeypatch:
             self.calls += 1
             return tokenizer.encode_batch(texts)
 
+        encode_batch_fast = encode_batch
+
     tokenizer, counting = embedding.task.tokenizer, Counting()  # type: ignore[attr-defined]
     monkeypatch.setattr(embedding.task, "tokenizer", counting)
     items = embedding.task.read(["one", "two words", None, "three"], [{}] * 4)
