@@ -83,9 +83,21 @@ class FlattenedBoxes(Levels):
         return torch.cat([head.flatten(2) for head in heads], 2).topk(10, dim=2)
 
 
+class SortedBoxes(Levels):
+    """One that sorts them, as suppression does."""
+
+    def forward(self, pixel_values: Tensor) -> Any:
+        return torch.cat([head.flatten(2) for head in super().forward(pixel_values)], 2).sort(2)
+
+
 def flattened() -> nn.Module:
     torch.manual_seed(3)
     return seeded(FlattenedBoxes("yolox", [5 + CLASSES]))
+
+
+def sorted_boxes() -> nn.Module:
+    torch.manual_seed(3)
+    return seeded(SortedBoxes("yolox", [5 + CLASSES]))
 
 
 class GeneralizedRCNN(nn.Module):
@@ -144,3 +156,94 @@ def fcos_resnet50_fpn() -> Any:
 
 def retinanet_resnet50_fpn() -> Any:
     return torchvision_detector("retinanet_resnet50_fpn")
+
+
+def _varied(model: Any) -> Any:
+    """Weights by which queries have boxes and classes of their own; fresh ones are too faint for that."""
+    torch.manual_seed(1)
+    for module in seeded(model).modules():
+        if isinstance(module, nn.Linear):
+            nn.init.normal_(module.weight, std=2 * module.in_features**-0.5)
+        elif isinstance(module, nn.Embedding):
+            nn.init.normal_(module.weight)
+        elif isinstance(module, nn.Conv2d):
+            nn.init.normal_(module.weight, std=1.2 * module.weight[0].numel() ** -0.5)
+    for name, values in (*model.named_buffers(), *model.named_parameters()):
+        if name.endswith(("running_mean", "running_var", "weight")) and values.dim() == 1:
+            values.data.uniform_(0.5, 1.5)
+        elif name.endswith("bias"):
+            values.data.uniform_(-0.3, 0.3)
+    return model.eval()
+
+
+def _layers(heads: int = 2) -> dict[str, int]:
+    sides = ("encoder", "decoder")
+    sizes = {f"{side}_ffn_dim": 32 for side in sides} | {f"{side}_attention_heads": heads for side in sides}
+    return {**sizes, "encoder_layers": 1, "decoder_layers": 2, "num_queries": 8, "num_labels": 5}
+
+
+def _real_time(prefix: str, **options: Any) -> Any:
+    import transformers
+
+    torch.manual_seed(0)
+    backbone = transformers.RTDetrResNetConfig(
+        embedding_size=8,
+        hidden_sizes=[8, 16, 24, 32],
+        depths=[1] * 4,
+        layer_type="basic",
+        out_features=["stage2", "stage3", "stage4"],
+    )
+    config = getattr(transformers, prefix + "Config")(
+        backbone_config=backbone,
+        encoder_in_channels=[16, 24, 32],
+        encoder_hidden_dim=16,
+        decoder_in_channels=[16] * 3,
+        d_model=16,
+        **{**_layers(), **options},
+    )
+    return _varied(getattr(transformers, prefix + "ForObjectDetection")(config))
+
+
+def rt_detr() -> Any:
+    return _real_time("RTDetr", decoder_n_points=2)
+
+
+def rt_detr_v2() -> Any:
+    return _real_time("RTDetrV2", decoder_n_points=2)
+
+
+def d_fine() -> Any:
+    return _real_time("DFine", decoder_n_points=[2, 1, 2])
+
+
+def _deformable(**options: Any) -> Any:
+    from transformers import DeformableDetrConfig, DeformableDetrForObjectDetection
+
+    torch.manual_seed(0)
+    config = DeformableDetrConfig(
+        use_timm_backbone=False,
+        backbone_config=_resnet_config(out_features=["stage3", "stage4"]),
+        d_model=64,
+        num_feature_levels=3,
+        two_stage_num_proposals=8,
+        **_layers(),
+        **options,
+    )
+    return _varied(DeformableDetrForObjectDetection(config))
+
+
+def deformable_detr() -> Any:
+    return _deformable()
+
+
+def deformable_detr_of_two_stages() -> Any:
+    return _deformable(with_box_refine=True, two_stage=True)
+
+
+def dab_detr() -> Any:
+    from transformers import DabDetrConfig, DabDetrForObjectDetection
+
+    torch.manual_seed(0)
+    backbone = _resnet_config(out_features=["stage4"])
+    config = DabDetrConfig(use_timm_backbone=False, backbone_config=backbone, hidden_size=32, **_layers())
+    return _varied(DabDetrForObjectDetection(config))

@@ -193,9 +193,9 @@ def mirrored() -> nn.Module:
 class Attended(nn.Module):
     """One query that attends to all positions of a picture, and looks at its mask, or does not."""
 
-    def __init__(self, masked: bool) -> None:
+    def __init__(self, masked: bool, weighed: bool = False) -> None:
         super().__init__()
-        self.masked = masked
+        self.masked, self.weighed = masked, weighed
         self.layer = nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1), nn.BatchNorm2d(8))
         self.query = nn.Parameter(torch.randn(8))
 
@@ -208,6 +208,8 @@ class Attended(nn.Module):
         scores = torch.einsum("bcn,c->bn", x, self.query)
         if self.masked:
             scores = scores.masked_fill(inside == 0, -1e9)
+        if self.weighed:  # something that nobody follows
+            scores = scores.sort(1)[0].cummax(1)[0]
         return torch.einsum("bn,bcn->bc", scores.softmax(1), x)
 
 
@@ -219,3 +221,8 @@ def attended() -> nn.Module:
 def attended_unmasked() -> nn.Module:
     torch.manual_seed(0)
     return seeded(Attended(masked=False))
+
+
+def attended_unmasked_by_order() -> nn.Module:
+    torch.manual_seed(0)
+    return seeded(Attended(masked=False, weighed=True))

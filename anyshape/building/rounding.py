@@ -13,7 +13,6 @@ import torch
 from anyshape.backends.base import as_tuple
 from anyshape.buckets import Bucket, contains
 from anyshape.building.calls import calls_to_check, items_to_check
-from anyshape.building.deviation import deviation
 from anyshape.building.tasks.base import TaskBuilder
 from anyshape.items import Item, Row
 from anyshape.model import BucketedModel
@@ -47,22 +46,24 @@ def roundings(
         calls = {rows: calls_to_check(model.layout, [i.size for i in items], bucket, rows) for rows in counts}
         several = min([rows for rows in counts if rows > 1], default=counts[0])
         same = max(
-            _largest(_rows(model, padded, call, [items[i] for i in call.items]), right, call.items)
+            _largest(builder, _rows(model, padded, call, [items[i] for i in call.items]), right, call.items)
             for call in calls[several]
         )
         if not same <= SAME:
             continue
         plain = [_rows(model, reference, Call(item.size, 1, (0,)), [item])[0] for item in items]
-        own = _largest(plain, right, range(len(items)))
-        served = max(_served(model, call, items, right) for each in calls.values() for call in each)
+        own = _largest(builder, plain, right, range(len(items)))
+        served = max(_served(model, builder, call, items, right) for each in calls.values() for call in each)
         if served <= max(model.index.tolerance, ORDERS * own):
             found[bucket] = own
     return found
 
 
-def _served(model: BucketedModel, call: Call, items: Sequence[Item], right: Sequence[Row]) -> float:
+def _served(
+    model: BucketedModel, builder: TaskBuilder, call: Call, items: Sequence[Item], right: Sequence[Row]
+) -> float:
     outputs = model.run_call(call, [items[i] for i in call.items])
-    return _largest([output.row for output in outputs], right, call.items)
+    return _largest(builder, [output.row for output in outputs], right, call.items)
 
 
 def _rows(model: BucketedModel, module: torch.nn.Module, call: Call, items: Sequence[Item]) -> List[Row]:
@@ -74,6 +75,6 @@ def _rows(model: BucketedModel, module: torch.nn.Module, call: Call, items: Sequ
     ]
 
 
-def _largest(rows: Sequence[Row], right: Sequence[Row], places: Sequence[int]) -> float:
+def _largest(builder: TaskBuilder, rows: Sequence[Row], right: Sequence[Row], places: Sequence[int]) -> float:
     """`places`: which of the right answers are those of the rows."""
-    return max(deviation(a, b) for row, i in zip(rows, places) for a, b in zip(row, right[i]))
+    return max(builder.deviation(row, right[i]) for row, i in zip(rows, places))

@@ -13,7 +13,6 @@ from anyshape.archive import program_name
 from anyshape.backends.base import as_tuple
 from anyshape.buckets import Bucket, bucket_name, contains, largest_sides, volume
 from anyshape.building.calls import calls_to_check, items_to_check
-from anyshape.building.deviation import deviation
 from anyshape.building.errors import BuildError, last_line
 from anyshape.building.progress import Progress
 from anyshape.building.rounding import roundings
@@ -121,13 +120,13 @@ def deviations(
                     call = replace(call, bucket=largest_sides(m.size for m in members))
                 for i, output in zip(call.items, _run(model, call, members)):
                     _read(model, output, items[i])
-                    found = max(deviation(a, b) for a, b in zip(output.row, expected[i]))
+                    found = builder.deviation(output.row, tuple(expected[i]))
                     worst[name] = max(worst.get(name, 0.0), found)
         done.append(bucket)
         if progress is not None:
             progress(bucket)
     for item, answer in fresh:
-        changed = max(map(deviation, unpadded(model, reference, item), answer))
+        changed = builder.deviation(tuple(unpadded(model, reference, item)), tuple(answer))
         if np.isfinite(changed) and changed > model.index.tolerance:  # else it deviates in any case
             raise BuildError(
                 f"handler.model: it changes when it runs: its answer for an item of {bucket_name(item.size)} "

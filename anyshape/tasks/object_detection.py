@@ -56,8 +56,8 @@ class ObjectDetection(ImageTask):
             bounded = inside if self.kind.startswith("yolo") else clipped  # as their authors do
             return suppress(bounded(found, item.size), overlap)
         if self.most is None:
-            return inside(from_queries(outputs[0], outputs[1], item.size, threshold), item.size)
-        return inside(from_sigmoids(outputs[0], outputs[1], item.size, threshold, self.most), item.size)
+            return clipped(from_queries(outputs[0], outputs[1], item.size, threshold), item.size)
+        return clipped(from_sigmoids(outputs[0], outputs[1], item.size, threshold, self.most), item.size)
 
     def _label(self, index: int) -> str:
         return self.labels[index] if index < len(self.labels) else f"LABEL_{index}"

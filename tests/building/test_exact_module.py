@@ -143,9 +143,13 @@ REFUSED: List[Tuple[str, Callable[[Tensor], Tensor], str]] = [
         "interpolate (mode area)",
     ),
     ("batch mean", lambda x: x - x.mean(), "mean (it mixes the rows of the batch)"),
-    ("last column", lambda x: x * x[..., -1:], "getitem (a slice starts from the end of the image)"),
+    (
+        "last column",
+        lambda x: x * x[..., -2:].mean(3, True),
+        "getitem (a slice starts from the end of the image)",
+    ),
     ("sorted", lambda x: x.sort(2)[0], "sort"),
-    ("cumulative", lambda x: x.cumsum(3), "cumsum (over a side of the image)"),
+    ("cumulative", lambda x: x.cumprod(3), "cumprod"),
     (
         "side by side with channels",
         lambda x: x.transpose(1, 2) @ torch.ones(8, 20)[None] @ x.transpose(1, 2).transpose(2, 3),

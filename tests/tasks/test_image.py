@@ -548,15 +548,16 @@ def test_a_pixel_mask_that_keeps_nothing_out_is_refused_by_the_name_of_the_opera
     allow_inexact: bool, tmp_path: Path
 ) -> None:
     asked = {"task": "image-classification", "buckets": [[32, 40]], "allow_inexact": allow_inexact}
-    with pytest.raises(ConfigError, match=r"takes a pixel_mask, .* from flatten on"):
-        built(tmp_path, "unmasked", model=MODELS + "attended_unmasked", **asked)
+    with pytest.raises(ConfigError, match=r"takes a pixel_mask, .* from flatten on.*: cummax, sort"):
+        built(tmp_path, "unmasked", model=MODELS + "attended_unmasked_by_order", **asked)
 
 
-def test_a_pixel_mask_that_keeps_padding_out_is_relied_on(tmp_path: Path) -> None:
-    model = engine(
-        tmp_path, "masked", task="image-classification", model=MODELS + "attended", buckets=[[32, 40]]
-    )
-    reference = image_models.attended()
+@pytest.mark.parametrize("name", ["attended", "attended_unmasked"])
+def test_padding_is_kept_out_whether_a_model_looks_at_its_pixel_mask_or_not(
+    name: str, tmp_path: Path
+) -> None:
+    model = engine(tmp_path, name, task="image-classification", model=MODELS + name, buckets=[[32, 40]])
+    reference = getattr(image_models, name)()
     for size in [(32, 40), (13, 21), (30, 9)]:
         picture = photograph("coffee.png", size)
         with torch.no_grad():

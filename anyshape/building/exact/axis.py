@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 Table = Tuple[int, ...]
 FLATTENED = "space is flattened"
+JOINED = "maps of several resolutions were joined"
 _ATTRIBUTE = "_valid_region"
 
 
@@ -68,6 +69,35 @@ class Flat:
     @property
     def side(self) -> int:
         raise NotExact(FLATTENED)
+
+
+class Levels:
+    """One dimension that flattened maps of several resolutions stand in, one after the other."""
+
+    def __init__(self, maps: Sequence[Flat]) -> None:
+        self.maps = tuple(maps)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Levels) and self.maps == other.maps
+
+    def __hash__(self) -> int:
+        return hash(self.maps)
+
+    @property
+    def length(self) -> int:
+        return sum(each.length for each in self.maps)
+
+    @property
+    def parts(self) -> Sequence[Axis]:
+        return [part for each in self.maps for part in each.parts]
+
+    @property
+    def table(self) -> Table:
+        raise NotExact(JOINED)
+
+    @property
+    def side(self) -> int:
+        raise NotExact(JOINED)
 
 
 class Rows(int):

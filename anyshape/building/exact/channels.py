@@ -8,10 +8,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from anyshape.building.exact.layout import getitem, permute
+from anyshape.building.exact.layout import permute
 from anyshape.building.exact.mode import handles, together
 from anyshape.building.exact.moved import tracked
 from anyshape.building.exact.region import NotExact, Region, Space, forget, plain, region_of, shape_of
+from anyshape.building.exact.sliced import getitem
 from anyshape.building.exact.windows import alone
 
 

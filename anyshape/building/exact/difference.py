@@ -45,7 +45,7 @@ def first_difference(model: nn.Module, pixels: Tensor, valid_size: Tensor, alone
         with torch.no_grad():
             exact(pixels, valid_size)
             with as_traced(), plain, replaced():
-                model(alone)
+                model(alone, **exact.masks(alone))
     except Exception:  # then the build has said why
         return None
     for one, other in zip(padded, plain.results):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, Optional, Sequence, Tuple
 
 import torch
 import torch.nn.functional as F
@@ -54,84 +54,6 @@ def _pieces(method: str) -> Callable[..., Tuple[Tensor, ...]]:
 
 for _method in ("chunk", "split", "tensor_split"):
     handles(_method)(_pieces(_method))
-
-
-@handles("unbind")
-def unbind(space: Space, input: Tensor, dim: int = 0) -> Tuple[Tensor, ...]:
-    return tuple(select(space, input, dim, index) for index in range(shape_of(input)[dim]))
-
-
-@handles("select")
-def select(space: Space, input: Tensor, dim: int, index: int) -> Tensor:
-    items: List[Any] = [slice(None)] * input.dim()
-    items[dim] = index
-    return getitem(space, input, tuple(items))
-
-
-@handles("narrow")
-def narrow(space: Space, input: Tensor, dim: int, start: int, length: int) -> Tensor:
-    items: List[Any] = [slice(None)] * input.dim()
-    items[dim] = slice(start, start + length)
-    return getitem(space, input, tuple(items))
-
-
-@handles("getitem")
-def getitem(space: Space, input: Tensor, index: Any) -> Tensor:
-    """Numbers, slices, None and `...`; on the image's sides, slices whose start counts from the front."""
-    region = tracked(input)
-    items = list(index) if isinstance(index, tuple) else [index]
-    if any(isinstance(item, (Tensor, list, bool)) and not _number(item) for item in items):
-        raise NotExact("indexed by a tensor")
-    used = sum(item is not None and item is not Ellipsis for item in items)
-    if Ellipsis in items:
-        at = items.index(Ellipsis)
-        items[at : at + 1] = [slice(None)] * (input.dim() - used)
-    else:
-        items += [slice(None)] * (input.dim() - used)
-    origin: Dict[int, int] = {}
-    axes = dict(region.axes)
-    dim = 0
-    place = 0
-    for item in items:
-        if item is None:
-            place += 1
-            continue
-        if isinstance(item, slice):
-            if dim in axes:
-                axes[dim] = _sliced(space, axes[dim], item)
-            elif dim == region.batch and item != slice(None):
-                raise NotExact("rows of the batch are separated or joined")
-            origin[place] = dim
-            place += 1
-        elif dim in axes:
-            raise NotExact("one row or column of the image is taken")
-        dim += 1
-    cut = Region(axes, region.batch, mask=region.mask)
-    cut.view_of(region)
-    cut.fill = region.fill
-    return moved(space, cut, input[index], origin)
-
-
-def _number(item: Any) -> bool:
-    return isinstance(item, Tensor) and item.dim() == 0 and not item.dtype.is_floating_point
-
-
-def _sliced(space: Space, axis: Axis, item: slice) -> Axis:
-    start = 0 if item.start is None else plain(item.start)
-    step = 1 if item.step is None else plain(item.step)
-    other = None if item.stop is None else space.followed(axis.side, item.stop)
-    stop = other.table[-1] if other is not None else (None if item.stop is None else plain(item.stop))
-    if start < 0:
-        raise NotExact("a slice starts from the end of the image")
-    if stop is not None and stop <= 0 and other is not None:
-        raise NotExact("a slice ends where the size of the picture says, and nothing is left")
-
-    def extent(size: int, limit: int) -> int:
-        end = size if stop is None else (size + stop if stop < 0 else min(size, limit))
-        return max(0, -(-(end - start) // step)) if size and end > start else 0
-
-    limits = other.table if other is not None else [stop or 0] * len(axis.table)
-    return Axis(axis.side, tuple(extent(n, limit) for n, limit in zip(axis.table, limits)))
 
 
 @handles("cat", "concat", "concatenate")
@@ -300,9 +222,9 @@ def pixel_unshuffle(space: Space, input: Tensor, downscale_factor: int) -> Tenso
 def prelu(space: Space, input: Tensor, weight: Tensor) -> Tensor:
     region = tracked(input)
     alone(weight)
-    if region.batch != 0 or 1 in region.axes:
+    if weight.numel() > 1 and (region.batch != 0 or 1 in region.axes):
         raise NotExact("dimension 1 is not the channels")
-    outcome = Region(dict(region.axes), own=True)
+    outcome = Region(dict(region.axes), region.batch, own=True)
     outcome.fill = 0.0 if region.fill == 0 else None
     return space.attach(F.prelu(input, weight), outcome)
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from anyshape.building.exact import names, reads
+from anyshape.building.exact import made, names, reads
 from anyshape.building.exact.axis import inner_of, rows
 from anyshape.building.exact.region import (
     FLATTENED,
@@ -43,7 +43,7 @@ FOLLOWS = {
         "new_ones",
         "pad",
     ),
-    *("empty", "full", "new_full", "ones", "zeros"),
+    *("empty", "full", "new_full", "ones", "sampled", "zeros"),
     *("new_zeros", "repeat", "reshape", "setitem", "unflatten", "upsample", "view"),
 }
 
@@ -197,9 +197,8 @@ class ExactMode(TorchFunctionMode):
                 return torch.Size(shape_of(args[0]))  # themselves in arithmetic with those
             if names.name_of(func) in SIZED and any(map(_by_size, (*args, *kwargs.values()))):
                 return self._run(names.name_of(func), func, args, kwargs, operands)
-            if names.name_of(func) not in FOLLOWS:  # a value made of a size: ones(1) * height, arange(height)
-                args, kwargs = frozen(args), {key: frozen(value) for key, value in kwargs.items()}
-            return func(*args, **kwargs)
+            return self._apart(names.name_of(func), func, args, kwargs, operands)
+        made.settle(operands)
         for tensor in operands:
             region = region_of(tensor)
             if region is not None and region.space is not self.space:
@@ -227,6 +226,30 @@ class ExactMode(TorchFunctionMode):
         if reads.depends(given, operands):
             for tensor in tensors_in([result, *reads.written(given, args)]):
                 reads.mark(tensor, operands)
+        return result
+
+    def _apart(
+        self,
+        name: str,
+        func: Callable[..., Any],
+        args: Tuple[Any, ...],
+        kwargs: Dict[str, Any],
+        operands: List[Tensor],
+    ) -> Any:
+        """An operation on what does not come from the picture, but may be made of its size."""
+        if names.is_question(name):
+            return func(*args, **kwargs)
+        if getattr(func, "__name__", "") in reads.READS:
+            made.settle(operands)
+        if name not in made.MAKES:
+            if name not in FOLLOWS:  # a value made of a size: ones(1) * height, arange(height)
+                args, kwargs = frozen(args), {key: frozen(value) for key, value in kwargs.items()}
+            sizes = list(made.sizes_in(operands))
+            result = func(*args, **kwargs)
+        else:
+            sizes = list(made.sizes_in([*args, *kwargs.values()]))
+            result = func(*args, **kwargs)
+        made.mark(tensors_in([result, *reads.written(getattr(func, "__name__", ""), args)]), sizes)
         return result
 
     def _run(

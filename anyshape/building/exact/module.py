@@ -12,18 +12,24 @@ from torch import Tensor, nn
 from anyshape.building.exact import (
     attention,
     channels,
+    deformable,
     layout,
+    made,
+    picked,
     products,
     resample,
     reshape,
     signals,
+    sliced,
     spread,
     statistics,
     tokens,
     windows,
 )
+from anyshape.building.exact.axis import JOINED
 from anyshape.building.exact.mode import ExactMode
-from anyshape.building.exact.region import Flat, Region, Rows, Space, region_of, shape_of
+from anyshape.building.exact.places import gathered
+from anyshape.building.exact.region import Flat, Levels, Region, Rows, Space, region_of, shape_of
 from anyshape.building.exact.replaced import as_traced, replaced
 from anyshape.building.exact.steps import Alike, Step, is_operation, step
 from anyshape.building.exact.unseen import UnseenMode
@@ -33,7 +39,8 @@ __all__ = ["ExactPadding", "UnknownOperation"]
 
 # Importing them registers their operations.
 _REGISTERED = (
-    *(attention, channels, layout, products, resample, reshape, signals, spread, statistics, tokens, windows),
+    *(attention, channels, deformable, layout, picked, products, resample, reshape, signals, sliced),
+    *(spread, statistics, tokens, windows),
 )
 
 
@@ -57,8 +64,9 @@ class ExactPadding(nn.Module):
     Before every operation that mixes positions, all that lies outside the row's own valid region is
     set to what unpadded inference would see there: zeros for a convolution, −inf for max pooling;
     averages divide by the valid area. Everything else runs as it is. A model whose forward takes a
-    `pixel_mask` gets one: its convolutions are made exact here, and from where it flattens the image
-    into a sequence its own mask keeps padding out.
+    `pixel_mask` gets one that is followed like the picture. Where that meets an operation that is not known,
+    convolutions alone are made exact here, and from where the model flattens the image into a sequence its
+    own mask is relied on.
 
         exact = ExactPadding(model.eval())
         traced = torch.jit.trace(exact, (pixels, valid_size))
@@ -72,8 +80,9 @@ class ExactPadding(nn.Module):
     left for each.
     in_place: padding is overwritten in place and only as far as the next window looks; set it to False
     for compilers that know whole tensors only.
-    handed_over, noise: the operations that hand over to the model's own mask, known likewise, and how
-    large the noise is that padding is given there: an answer that changes with it shows a mask that leaks.
+    handed_over, unfollowed, noise: the operations that hand over to the model's own mask, known likewise,
+    those that it is relied on for, and how large the noise is that padding is given there: an answer that
+    changes with it shows a mask that leaks.
     watch: called as watch(space, function, args, kwargs, result) after each operation.
     steps: a list to which the operations of the next forward pass are written, as `unlike` needs them.
     """
@@ -91,12 +100,14 @@ class ExactPadding(nn.Module):
         self.heights = ()
         self.widths = ()
         self.handed_over: Tuple[str, ...] = ()
+        self.unfollowed: Tuple[str, ...] = ()
         self.noise = 0.0
         self.steps: Optional[List[Step]] = None
         self.watch: Optional[Callable[..., None]] = None
         self.decided: Dict[str, int] = {}
         self._asked: Dict[Tuple[int, int], Sequence[Sequence[bool]]] = {}  # by bucket, when it just ran
         self._takes_mask = "pixel_mask" in inspect.signature(model.forward).parameters
+        self._relies: Optional[bool] = None if self._takes_mask else False  # on the mask; not known yet
 
     def forward(self, pixel_values: Tensor, valid_size: Tensor) -> Tuple[Tensor, ...]:
         """pixel_values [B, C, H, W], valid_size [B, 2] int64 (height, width; 1 ≤ each ≤ H, W); or signals
@@ -107,11 +118,29 @@ class ExactPadding(nn.Module):
         UnknownOperation.
         """
         if not torch.is_inference_mode_enabled():
-            return self._run(pixel_values, valid_size)
+            return self._followed(pixel_values, valid_size)
         with torch.inference_mode(False), torch.no_grad():  # padding is overwritten in place
-            return self._run(pixel_values.clone(), valid_size.clone())
+            return self._followed(pixel_values.clone(), valid_size.clone())
 
-    def _run(self, pixel_values: Tensor, valid_size: Tensor) -> Tuple[Tensor, ...]:
+    def _followed(self, pixel_values: Tensor, valid_size: Tensor) -> Tuple[Tensor, ...]:
+        """The first time, finds out whether the model's own mask must be relied on."""
+        if self._relies is not None:
+            return self._run(pixel_values, valid_size, self._relies)
+        try:
+            result = self._run(pixel_values, valid_size, relies=False)
+            self._relies = False
+            return result
+        except UnknownOperation as error:
+            if self.steps is not None:
+                self.steps.clear()
+            try:
+                result = self._run(pixel_values, valid_size, relies=True)
+            except UnknownOperation:
+                raise error from None
+            self.unfollowed, self._relies = tuple(error.operations), True
+            return result
+
+    def _run(self, pixel_values: Tensor, valid_size: Tensor, relies: bool) -> Tuple[Tensor, ...]:
         shape = shape_of(pixel_values)
         height, width = int(shape[-2]), int(shape[-1])
         is_signal = shape_of(valid_size)[1] == 1
@@ -128,7 +157,7 @@ class ExactPadding(nn.Module):
             region.fill = 0.0
             extra["pixel_mask"] = space.attach(mask, region)
         try:
-            modes = ExactMode(space, releases=self._takes_mask)
+            modes = ExactMode(space, releases=relies)
             modes.done = self.watch or (self._note if self.steps is not None else None)
             with _watching(space, pixel_values), as_traced(), modes, replaced():
                 answer = self.model(pixels, **extra)
@@ -140,6 +169,7 @@ class ExactPadding(nn.Module):
             raise UnknownOperation(space.unknown)
         self.handed_over = tuple(sorted(set(space.handed_over)))
         outputs = list(tensors_of(answer))
+        made.settle(outputs)
         cuts = [_cut(space, output) for output in outputs]
         self.spatial = tuple(cut.places for cut in cuts)
         self.uncut = {index: cut.reason for index, cut in enumerate(cuts) if cut.reason}
@@ -155,6 +185,10 @@ class ExactPadding(nn.Module):
         )
         return (*(cut.output for cut in cuts), *(cut.size for cut in cuts if cut.size is not None))
 
+    def masks(self, alone: Tensor) -> Dict[str, Tensor]:
+        """The mask that a model gets which takes one, of pictures without padding."""
+        return {"pixel_mask": torch.ones_like(alone[:, 0], dtype=torch.int64)} if self._takes_mask else {}
+
     def _note(self, space: Space, func: Any, args: Any, kwargs: Dict[str, Any], result: Any) -> None:
         if self.steps is not None and is_operation(func):
             self.steps.append(step(func, args, kwargs, result))
@@ -164,7 +198,7 @@ class ExactPadding(nn.Module):
         model does something else than in this bucket, of pixels of that shape. Raises UnknownOperation where
         height and width decide it together, or where hardly a size is left."""
         sides = (self.heights, self.widths)
-        if self.steps is None or self._takes_mask or len(shape) != 4:
+        if self.steps is None or self._relies or len(shape) != 4:
             return (set(), set())
         compared = Alike(self.model, self.steps, shape, dtype)
         *found, both = compared.unlike(*sides)
@@ -210,6 +244,8 @@ def _cut(space: Space, output: Tensor) -> _Cut:
     places = [0, 0]
     sizes = [torch.full_like(space.batch[:, 0], -1)] * 2
     for dim, axis in region.axes.items():
+        if isinstance(axis, Levels):
+            return _Cut(output, reason=JOINED)
         column = 0 if isinstance(axis, Flat) else axis.side
         if places[column] or (isinstance(axis, Flat) and len(region.axes) > 1):
             return _Cut(
@@ -217,5 +253,5 @@ def _cut(space: Space, output: Tensor) -> _Cut:
             )
         places[column], sizes[column] = dim, space.counts(axis)
         if isinstance(axis, Flat):
-            output = space.take(output, region, dim, space.gathered(axis))
+            output = space.take(output, region, dim, gathered(space, axis))
     return _Cut(output, tuple(places), torch.stack(sizes, dim=1))

@@ -18,6 +18,7 @@ from torch import Tensor
 from anyshape.building.exact.axis import FLATTENED as FLATTENED
 from anyshape.building.exact.axis import Axis as Axis
 from anyshape.building.exact.axis import Flat as Flat
+from anyshape.building.exact.axis import Levels as Levels
 from anyshape.building.exact.axis import NotExact as NotExact
 from anyshape.building.exact.axis import Region as Region
 from anyshape.building.exact.axis import Rows as Rows
@@ -25,7 +26,8 @@ from anyshape.building.exact.axis import Table as Table
 from anyshape.building.exact.axis import carry, formula_of, inner_of
 from anyshape.building.exact.axis import forget as forget
 from anyshape.building.exact.axis import region_of as region_of
-from anyshape.building.exact.both import Followed, area
+from anyshape.building.exact.both import Followed, area, mixed
+from anyshape.building.exact.levels import merged
 from anyshape.building.exact.side import Known, known
 from anyshape.building.values import model_line
 
@@ -141,6 +143,8 @@ class Space:
         if isinstance(axis, Flat):
             sides = sorted(axis.parts, key=lambda part: part.side)
             return area(self, [part.table for part in sides], axis.before + axis.after)
+        if isinstance(axis, Levels):
+            return mixed(axis.length, list(map(self.side, axis.maps)))  # type: ignore[return-value]
         return known(self, axis.side, axis.table)  # type: ignore[return-value]
 
     def whole(self, side: int) -> Axis:
@@ -221,6 +225,9 @@ class Space:
                 )
                 first = Flat(rows, columns, first.before, first.after)
                 continue
+            if {type(first), type(other)} in ({Levels}, {Levels, Flat}):
+                first = merged(first, other, self.merge)
+                continue
             if other.side != first.side or other.table[-1] != first.table[-1]:
                 raise NotExact("heights and widths are combined with each other")
             table = tuple(a if a == b else 0 for a, b in zip(first.table, other.table))
@@ -240,24 +247,18 @@ class Space:
 
     def valid(self, axis: Any) -> Tensor:
         """[B, n] boolean: which positions of the axis belong to each row's picture."""
+        if isinstance(axis, Levels):
+            return torch.cat(list(map(self.valid, axis.maps)), 1)
         if not isinstance(axis, Flat):
             return self.positions(axis.length) < self.extents(axis)[:, None]
         both = (self.valid(axis.rows)[:, :, None] & self.valid(axis.columns)[:, None, :]).flatten(1)
         more = [torch.ones_like(both[:, :1]).expand(-1, count) for count in (axis.before, axis.after)]
         return torch.cat([more[0], both, more[1]], 1) if axis.before or axis.after else both
 
-    def gathered(self, axis: Flat) -> Tensor:
-        """[B, n] int64: where the valid positions of a flattened axis are, one after the other."""
-        rows, columns = self.extents(axis.rows)[:, None], self.extents(axis.columns)[:, None].clamp(min=1)
-        at = self.positions(axis.length)[None] - axis.before
-        line = torch.div(at, columns, rounding_mode="floor")
-        inner = line * axis.columns.length + at - line * columns
-        behind = at - rows * columns + axis.rows.length * axis.columns.length
-        found = torch.where(at < 0, at, torch.where(line < rows, inner, behind)) + axis.before
-        return found.clamp(0, axis.length - 1)
-
     def counts(self, axis: Any) -> Tensor:
         """[B] int64: how many they are."""
+        if isinstance(axis, Levels):
+            return torch.stack(list(map(self.counts, axis.maps))).sum(0)
         if not isinstance(axis, Flat):
             return self.extents(axis)
         return self.extents(axis.rows) * self.extents(axis.columns) + (axis.before + axis.after)

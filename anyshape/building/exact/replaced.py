@@ -5,6 +5,7 @@ What they compute is known, so that they are replaced by the same in numbers tha
 
 from __future__ import annotations
 
+import inspect
 import math
 import sys
 from contextlib import contextmanager
@@ -14,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from anyshape.building.exact import scripted, shifted
+from anyshape.building.exact import detr, interfaces, scripted, shifted
 from anyshape.building.exact.both import Area, Mixed
 from anyshape.building.exact.side import Known
 
@@ -85,6 +86,8 @@ REPLACED: Dict[Tuple[str, str], Any] = {
 # The same, made of what they replace.
 AROUND: Dict[Tuple[str, str], Any] = {
     ("torchvision.models.swin_transformer", "shifted_window_attention"): shifted.of_torchvision,
+    **detr.DETECTORS,
+    ("transformers.modeling_utils", "AttentionInterface.get_interface"): interfaces.interface,
 }
 
 
@@ -111,9 +114,10 @@ def replaced() -> Iterator[None]:
         for each in classes:
             owner = getattr(owner, each, None)
         if hasattr(owner, name):
-            before.append((owner, name, getattr(owner, name)))
-            around = (module, path) in AROUND
-            setattr(owner, name, function(getattr(owner, name)) if around else function)
+            plain = inspect.getattr_static(owner, name)
+            before.append((owner, name, plain))
+            made = function(getattr(owner, name)) if (module, path) in AROUND else function
+            setattr(owner, name, staticmethod(made) if isinstance(plain, staticmethod) else made)
     try:
         yield
     finally:

@@ -16,7 +16,17 @@ from anyshape.building.exact.axis import Rows, inner_of, lengths, rows
 from anyshape.building.exact.both import Area, Followed
 from anyshape.building.exact.mode import handles
 from anyshape.building.exact.moved import tracked
-from anyshape.building.exact.region import FLATTENED, Axis, Flat, NotExact, Region, Space, plain, shape_of
+from anyshape.building.exact.region import (
+    FLATTENED,
+    Axis,
+    Flat,
+    Levels,
+    NotExact,
+    Region,
+    Space,
+    plain,
+    shape_of,
+)
 from anyshape.building.exact.side import Known
 
 
@@ -172,8 +182,8 @@ def _check(space: Space, axes: Dict[int, Any], given: Dict[int, Any]) -> None:
             tables = dict(zip((0, 1), size.sides))
             for part in axis.parts:
                 space.keep(part.side, part.table, tables[part.side])
-        elif isinstance(axis, Flat):
-            if isinstance(size, Known) or plain(size) != -1:
+        elif isinstance(axis, (Flat, Levels)):
+            if isinstance(size, Followed) or plain(size) != -1:
                 space.side(axis).freeze()  # type: ignore[attr-defined]
         elif isinstance(size, Known) and size.side != axis.side:
             raise NotExact("heights and widths change places")

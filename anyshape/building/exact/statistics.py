@@ -11,7 +11,7 @@ from torch import Tensor
 
 from anyshape.building.exact.mode import handles
 from anyshape.building.exact.moved import tracked
-from anyshape.building.exact.region import Flat, NotExact, Region, Space, plain, shape_of
+from anyshape.building.exact.region import Axis, Flat, NotExact, Region, Space, plain, shape_of
 from anyshape.building.exact.windows import alone, image
 
 _EMPTY = {"sum": 0.0, "mean": 0.0, "amax": -math.inf, "amin": math.inf, "max": -math.inf}
@@ -123,26 +123,18 @@ def adaptive_max_pool2d(
     return space.attach(result, Region({}))
 
 
-def _along(name: str, padding: Optional[float]) -> Any:
-    def along(space: Space, input: Tensor, dim: Any = None, *rest: Any, **options: Any) -> Tensor:
-        region = tracked(input)
-        if not isinstance(dim, int):
-            raise NotExact("its dim must be given as one number")
-        if dim % input.dim() == region.batch:
-            raise NotExact("it mixes the rows of the batch")
-        if dim % input.dim() in region.axes:
-            if padding is None:
-                raise NotExact("over a side of the image")
-            input = space.filled(input, padding)
-        options.pop("_stacklevel", None)
-        result = getattr(torch, name)(input, dim, *rest, **options)
-        return space.attach(result, Region(dict(region.axes), region.batch, own=True))
-
-    return along
-
-
-for _name, _padding in (("softmax", -math.inf), ("log_softmax", -math.inf), ("cumsum", None)):
-    handles(_name)(_along(_name, _padding))
+@handles("cumsum")
+def cumsum(space: Space, input: Tensor, dim: Any = None, dtype: Any = None) -> Tensor:
+    """What is behind a position does not count there."""
+    region = tracked(input)
+    if not isinstance(dim, int):
+        raise NotExact("its dim must be given as one number")
+    if dim % input.dim() == region.batch:
+        raise NotExact("it mixes the rows of the batch")
+    if not isinstance(region.axes.get(dim % input.dim()), (Axis, type(None))):
+        raise NotExact("over a flattened picture")
+    result = torch.cumsum(input, dim, dtype=dtype)
+    return space.attach(result, Region(dict(region.axes), region.batch, own=True, mask=region.mask))
 
 
 @handles("glu")

@@ -21,7 +21,7 @@ from torch.overrides import TorchFunctionMode
 from anyshape.building.exact import names, reads
 from anyshape.building.exact.both import Area, Mixed
 from anyshape.building.exact.mode import FOLLOWS, tensors_in
-from anyshape.building.exact.region import Flat, Rows, region_of, shape_of
+from anyshape.building.exact.region import Flat, Levels, Rows, region_of, shape_of
 from anyshape.building.exact.replaced import as_traced, replaced
 from anyshape.building.exact.side import Known
 
@@ -194,6 +194,8 @@ def _at(number: Any, size: Tuple[int, int]) -> Any:
     if isinstance(number, Flat):
         rows, columns = (_at(part, size) for part in number.parts)
         return rows * columns + number.before + number.after
+    if isinstance(number, Levels):
+        return sum(_at(each, size) for each in number.maps)
     if type(number) is tuple:  # rows of a batch, and what each of them has
         return prod(_at(part, size) for part in number)
     return number.table[size[number.side]] if hasattr(number, "table") else number

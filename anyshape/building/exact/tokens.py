@@ -8,8 +8,9 @@ from typing import Any, Dict, List, Optional, Sequence
 import torch
 from torch import Tensor
 
-from anyshape.building.exact import layout, reshape
-from anyshape.building.exact.axis import Flat
+from anyshape.building.exact import layout, reshape, sliced
+from anyshape.building.exact.axis import Axis, Flat, Levels, inner_of
+from anyshape.building.exact.levels import line, maps_of, positions
 from anyshape.building.exact.mode import handles
 from anyshape.building.exact.moved import tracked
 from anyshape.building.exact.region import NotExact, Region, Rows, Space, plain, region_of, shape_of
@@ -23,6 +24,8 @@ def cat(space: Space, tensors: Sequence[Tensor], dim: int = 0, axis: Optional[in
     regions = [region_of(tensor) for tensor in tensors]
     ndim = next(tensor.dim() for tensor, region in zip(tensors, regions) if region is not None)
     flats = [i for i, r in enumerate(regions) if r is not None and isinstance(r.axes.get(at % ndim), Flat)]
+    if flats and sum(r is not None and at % ndim in r.axes for r in regions) > 1:
+        return _levels(space, tensors, at % ndim)
     if len(flats) != 1:
         return layout.cat(space, tensors, at)
     at %= ndim
@@ -45,8 +48,26 @@ def cat(space: Space, tensors: Sequence[Tensor], dim: int = 0, axis: Optional[in
     return space.attach(torch.cat(whole, at), Region(axes, region.batch, own=True))
 
 
+def _levels(space: Space, tensors: Sequence[Tensor], dim: int) -> Tensor:
+    """Maps of several resolutions, each of them flattened; those of one size for all pictures among them."""
+    known = [region for region in map(region_of, tensors) if region is not None]
+    batches = {(int(region.batch), inner_of(region.batch)) for region in known}
+    if batches != {(0, ())} or any(set(region.axes) != {dim} for region in known):
+        raise NotExact("flattened pictures are joined")
+    like: Any = next(region.axes[dim] for region in known if isinstance(region.axes[dim], Flat))
+    maps: List[Flat] = []
+    for tensor in tensors:
+        region = region_of(tensor)
+        axis: Any = positions(shape_of(tensor)[dim], like) if region is None else region.axes[dim]
+        maps += maps_of(line(axis, space.sides) if isinstance(axis, Axis) else axis)
+    mask = len(known) == len(tensors) and all(region.mask for region in known)
+    whole: Any = Levels(maps)
+    outcome = Region({dim: whole}, own=True, mask=mask)
+    return space.attach(torch.cat(list(tensors), dim), outcome)
+
+
 @handles("getitem")
-@functools.wraps(layout.getitem)
+@functools.wraps(sliced.getitem)
 def getitem(space: Space, input: Tensor, index: Any) -> Tensor:
     """Of a flattened picture: what stands before it, behind it, or all from there on."""
     region = tracked(input)
@@ -54,7 +75,7 @@ def getitem(space: Space, input: Tensor, index: Any) -> Tensor:
     simple = all(isinstance(item, (int, slice)) for item in items)
     flats = [d for d, axis in region.axes.items() if isinstance(axis, Flat) and d < len(items)]
     if not simple or len(flats) != 1 or items[flats[0]] == slice(None):
-        return layout.getitem(space, input, index)
+        return sliced.getitem(space, input, index)
     dim = flats[0]
     others = [item for place, item in enumerate(items) if place != dim]
     if any(item != slice(None) for item in others):

@@ -9,9 +9,10 @@ import torch
 
 from anyshape.archive import ASSETS
 from anyshape.buckets import Bucket, Size
+from anyshape.building.deviation import deviation
 from anyshape.building.source import Source
 from anyshape.errors import ConfigError
-from anyshape.items import Item
+from anyshape.items import Item, Row
 from anyshape.layouts import Items, create_layout
 from anyshape.recipe import Section
 from anyshape.settings import Settings
@@ -78,6 +79,10 @@ class TaskBuilder:
         """The adapted model and the unpadded one, both uncompiled and in float64, made of copies of what
         `reference` holds; None for a task that does not say."""
         return None
+
+    def deviation(self, found: Row, expected: Row) -> float:
+        """How far an item's outputs are from the right ones, relative to the largest magnitude of each."""
+        return max(map(deviation, found, expected))
 
     def first_difference(self, reference: torch.nn.Module, bucket: Bucket) -> Optional[str]:
         """The operation at which the padded model begins to differ from the unpadded one that `reference`

@@ -140,7 +140,8 @@ class ImageBuilder(TaskBuilder):
             if not np.abs(noisy - clean).max() <= self.section.tolerance * np.abs(clean).max():
                 raise ConfigError(
                     "handler.model: it takes a pixel_mask, and does not keep padding out with it from "
-                    f"{', '.join(exact.handed_over)} on: the answer changes with what is outside a picture"
+                    f"{', '.join(exact.handed_over)} on: the answer changes with what is outside a picture. "
+                    f"Without it, not known to be exact are: {', '.join(exact.unfollowed)}"
                 )
 
     def sizes_to_check(self, bucket: Bucket, smaller: Sequence[Bucket]) -> List[Size]:

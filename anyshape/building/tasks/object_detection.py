@@ -8,13 +8,15 @@ from typing import Any
 
 import torch
 
+from anyshape.building.deviation import set_deviation
 from anyshape.building.exact import UnknownOperation
 from anyshape.building.tasks.detectors import HOW_TO_SPLIT, families, split
 from anyshape.building.tasks.image import ImageBuilder
 from anyshape.errors import ConfigError
 from anyshape.heads import HEADS
+from anyshape.items import Row
 from anyshape.tasks.image import SETTINGS
-from anyshape.tasks.object_detection import QUERIES
+from anyshape.tasks.object_detection import QUERIES, ObjectDetection
 
 # Queries with boxes relative to the picture. Their classes are a softmax over them and "no object" ...
 SOFTMAX = ("detr", "table-transformer", "yolos")
@@ -36,6 +38,7 @@ class ObjectDetectionBuilder(ImageBuilder):
 
     auto_class = "AutoModelForObjectDetection"
     attributes = ("labels", "anchors", "strides")
+    task: ObjectDetection
 
     def load_model(self) -> torch.nn.Module:
         model: torch.nn.Module = split(super().load_model()).eval()
@@ -57,6 +60,14 @@ class ObjectDetectionBuilder(ImageBuilder):
         saved.update(boxes=family, most=most, bins=int(getattr(model, "bins", 16)))
         path.write_text(json.dumps(saved, indent=1), encoding="utf-8")
 
+    def deviation(self, found: Row, expected: Row) -> float:
+        """Queries are a set: those that are picked from the picture come in the order of their scores, and of
+        two with nearly one score either may be the first."""
+        by_place = super().deviation(found, expected)
+        if self.task.kind != QUERIES or by_place <= self.section.tolerance:
+            return by_place
+        return min(by_place, set_deviation(found, expected))
+
     def _check(self, model: Any, family: str) -> None:
         """Raises ConfigError for heads that cannot be read."""
         if family == QUERIES:
@@ -77,6 +88,13 @@ class ObjectDetectionBuilder(ImageBuilder):
             super().examine(model, reference, folder)
         except UnknownOperation as error:
             raise ConfigError(f"handler.model: in this detector {error}; {HOW_TO_SPLIT}") from error
+        exact: Any = model.exact
+        for index, places in enumerate(exact.spatial[: self.task.outputs]):
+            if self.task.kind != QUERIES and places != (2, 3):
+                raise ConfigError(
+                    f"handler.model: heads of {self.task.kind} are maps [batch, channels, rows, columns] of "
+                    f"its levels, and output {index} is none; {HOW_TO_SPLIT}"
+                )
 
 
 def _queries(model: Any) -> int:

@@ -1,0 +1,68 @@
+"""Sequences that several maps stand in: which of their positions belong together where two are combined.
+
+A map that has one size for every picture is not followed, and may stand in a sequence as so many positions.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Callable, List, Sequence
+
+from anyshape.building.exact.axis import Axis, Flat, Levels, NotExact
+
+
+def positions(count: int, like: Flat) -> Flat:
+    """As many positions, the same for every picture."""
+    rows, columns = (
+        Axis(part.side, (0,) + (size,) * (len(part.table) - 1)) for part, size in zip(like.parts, (1, count))
+    )
+    return Flat(rows, columns)
+
+
+def line(axis: Axis, sides: Sequence[int]) -> Flat:
+    """One row or column as a map: the other side of it is 1 for every picture."""
+    other = Axis(1 - axis.side, (0,) + (1,) * sides[1 - axis.side])
+    return Flat(axis, other) if axis.side == 0 else Flat(other, axis)
+
+
+def maps_of(axis: Any) -> List[Flat]:
+    """The maps in a sequence, what stands before and behind one among them."""
+    if isinstance(axis, Levels):
+        return list(axis.maps)
+    inner = [Flat(axis.rows, axis.columns)]
+    before = [positions(axis.before, axis)] if axis.before else []
+    return before + inner + ([positions(axis.after, axis)] if axis.after else [])
+
+
+def whole(flat: Flat) -> bool:
+    """Whether it is as long for every picture."""
+    return all(len(set(part.table[1:])) == 1 for part in flat.parts)
+
+
+def joined(maps: Sequence[Flat]) -> Any:
+    """The sequence of these."""
+    return maps[0] if len(maps) == 1 else Levels(maps)
+
+
+def merged(one: Any, other: Any, merge: Callable[[Sequence[Axis]], Axis]) -> Any:
+    """Two sequences that are combined position by position. Raises NotExact where they do not fit."""
+    waiting = [maps_of(one), maps_of(other)]
+    found: List[Flat] = []
+    while all(waiting):
+        first, second = (each.pop(0) for each in waiting)
+        if first.length == second.length and not (whole(first) or whole(second)):
+            rows, columns = (merge(pair) for pair in zip(first.parts, second.parts))
+            found.append(Flat(rows, columns))
+            continue
+        short, long, rest = (
+            (first, second, waiting[1]) if first.length <= second.length else (second, first, waiting[0])
+        )
+        if short.length == long.length:
+            found.append(second if whole(first) else first)
+        elif whole(long):
+            found.append(short)
+            rest.insert(0, positions(long.length - short.length, long))
+        else:
+            break
+    if any(waiting) or sum(each.length for each in found) != one.length:
+        raise NotExact("sequences of maps are combined that begin at other positions")
+    return joined(found)

@@ -1,0 +1,133 @@
+"""Operations that take a part of a tensor: slices, rows and columns."""
+
+from __future__ import annotations
+
+from typing import Any, Dict, List, Sequence, Tuple
+
+from torch import Tensor
+
+from anyshape.building.exact.mode import handles
+from anyshape.building.exact.moved import moved, tracked
+from anyshape.building.exact.region import Axis, NotExact, Region, Space, plain, region_of, shape_of
+from anyshape.building.exact.side import Known
+
+
+@handles("unbind")
+def unbind(space: Space, input: Tensor, dim: int = 0) -> Tuple[Tensor, ...]:
+    return tuple(select(space, input, dim, index) for index in range(shape_of(input)[dim]))
+
+
+@handles("select")
+def select(space: Space, input: Tensor, dim: int, index: int) -> Tensor:
+    items: List[Any] = [slice(None)] * input.dim()
+    items[dim] = index
+    return getitem(space, input, tuple(items))
+
+
+@handles("narrow")
+def narrow(space: Space, input: Tensor, dim: int, start: int, length: int) -> Tensor:
+    items: List[Any] = [slice(None)] * input.dim()
+    items[dim] = slice(start, start + length)
+    return getitem(space, input, tuple(items))
+
+
+@handles("getitem")
+def getitem(space: Space, input: Tensor, index: Any) -> Tensor:
+    """Numbers, slices, None and `...`; on the image's sides, slices whose start counts from the front."""
+    region = tracked(input)
+    items = list(index) if isinstance(index, tuple) else [index]
+    if any(isinstance(item, (Tensor, list, bool)) and not _number(item) for item in items):
+        raise NotExact("indexed by a tensor")
+    used = sum(item is not None and item is not Ellipsis for item in items)
+    last = _last(items, region, used, input.dim())
+    if last is not None:
+        input = _only_last(space, input, region, last[0])
+        return getitem(space, input, last[1]) if region_of(input) is not None else input[last[1]]
+    if Ellipsis in items:
+        at = items.index(Ellipsis)
+        items[at : at + 1] = [slice(None)] * (input.dim() - used)
+    else:
+        items += [slice(None)] * (input.dim() - used)
+    origin: Dict[int, int] = {}
+    axes = dict(region.axes)
+    dim = 0
+    place = 0
+    for item in items:
+        if item is None:
+            place += 1
+            continue
+        if isinstance(item, slice):
+            if dim in axes:
+                axes[dim] = _sliced(space, axes[dim], item)
+            elif dim == region.batch and item != slice(None):
+                raise NotExact("rows of the batch are separated or joined")
+            origin[place] = dim
+            place += 1
+        elif dim in axes:
+            _taken(space, axes.pop(dim), item)
+        dim += 1
+    cut = Region(axes, region.batch, mask=region.mask)
+    cut.view_of(region)
+    cut.fill = region.fill
+    return moved(space, cut, input[index], origin)
+
+
+def _last(items: Sequence[Any], region: Region, used: int, ndim: int) -> Any:
+    """Where an index takes the last row or column, its dimension and the index once but that is left."""
+    dim = 0
+    for place, item in enumerate(items):
+        if item is None or item is Ellipsis:
+            dim += 0 if item is None else ndim - used
+            continue
+        if isinstance(region.axes.get(dim), Axis):
+            rest = list(items)
+            if isinstance(item, int) and not isinstance(item, Known) and item == -1:
+                rest[place] = 0
+            elif isinstance(item, slice) and item == slice(-1, None):
+                rest[place] = slice(None)
+            else:
+                dim += 1
+                continue
+            return dim, tuple(rest)
+        dim += 1
+    return None
+
+
+def _only_last(space: Space, input: Tensor, region: Region, dim: int) -> Tensor:
+    """One position of a side, where each picture ends."""
+    end = (space.extents(region.axes[dim]) - 1).clamp(min=0)[:, None]
+    axes = {each: axis for each, axis in region.axes.items() if each != dim}
+    outcome = Region(axes, region.batch, own=True, mask=region.mask)
+    return space.attach(space.take(input, region, dim, end), outcome)
+
+
+def _taken(space: Space, axis: Any, item: Any) -> None:
+    """One row or column of the image, that all pictures have which are left."""
+    place = plain(item)
+    if not isinstance(axis, Axis) or place < 0:
+        raise NotExact("one row or column of the image is taken")
+    space.leave(axis.side, [size > place for size in axis.table])
+
+
+def _number(item: Any) -> bool:
+    return isinstance(item, Tensor) and item.dim() == 0 and not item.dtype.is_floating_point
+
+
+def _sliced(space: Space, axis: Any, item: slice) -> Any:
+    if item == slice(None):
+        return axis
+    start = 0 if item.start is None else plain(item.start)
+    step = 1 if item.step is None else plain(item.step)
+    other = None if item.stop is None else space.followed(axis.side, item.stop)
+    stop = other.table[-1] if other is not None else (None if item.stop is None else plain(item.stop))
+    if start < 0:
+        raise NotExact("a slice starts from the end of the image")
+    if stop is not None and stop <= 0 and other is not None:
+        raise NotExact("a slice ends where the size of the picture says, and nothing is left")
+
+    def extent(size: int, limit: int) -> int:
+        end = size if stop is None else (size + stop if stop < 0 else min(size, limit))
+        return max(0, -(-(end - start) // step)) if size and end > start else 0
+
+    limits = other.table if other is not None else [stop or 0] * len(axis.table)
+    return Axis(axis.side, tuple(extent(n, limit) for n, limit in zip(axis.table, limits)))
