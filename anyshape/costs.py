@@ -255,9 +255,11 @@ class CostTable:
             within = [rows[other] for other in rows if contains(bucket, other)]
             for i, size in enumerate(sizes):
                 measured[i] = max([measured[i], *measured[:i], *(row[size] for row in within)])
-            rows[bucket] = [0.0] + [
+            row = [0.0] + [
                 _line(sizes, measured, fit) if fit <= sizes[-1] else INFINITE for fit in self._fits[1:]
             ]
+            # Between two measured ones rounding may differ.
+            rows[bucket] = [max(each) for each in zip(row, *within)]
         return rows
 
     def _monotone_by_volume(self) -> Tuple[List[int], List[List[float]]]:

@@ -196,3 +196,10 @@ def test_running_items_of_one_bucket_alone_never_costs_less_than_its_parts_say(c
         ]
         assert seconds[count] == pytest.approx(min(splits))
         assert seconds[count] == seconds[count - last[count]] + costs.cost(bucket, last[count])
+
+
+def test_rounding_between_measured_sizes_keeps_costs_monotone():
+    """Three rows: a line from less to the same seconds ended up a bit above the other."""
+    seconds = {((1,), 1): 0.246, ((1,), 4): 5.813, ((2,), 1): 0.972, ((2,), 4): 5.813}
+    costs = CostTable(seconds, dynamic_batch=True)
+    assert all(costs.cost((1,), n) <= costs.cost((2,), n) for n in range(1, 5))
