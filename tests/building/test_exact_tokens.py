@@ -106,6 +106,37 @@ def with_biases() -> nn.Module:
     return Biased()
 
 
+class MaskFormer(nn.Module):
+    """The masks of its queries. It takes a pixel mask, and never looks at it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        from transformers import DetrConfig, MaskFormerConfig, MaskFormerForInstanceSegmentation, ResNetConfig
+
+        sides = [
+            f"{side}_{what}" for side in ("encoder", "decoder") for what in ("layers", "attention_heads")
+        ]
+        backbone = ResNetConfig(
+            embedding_size=8,
+            hidden_sizes=[8, 16, 24, 32],
+            depths=[1] * 4,
+            layer_type="basic",
+            out_features=["stage1", "stage2", "stage3", "stage4"],
+        )
+        decoder = DetrConfig(d_model=32, num_queries=6, decoder_ffn_dim=32, **dict.fromkeys(sides, 2))
+        sizes = {"fpn_feature_size": 32, "mask_feature_size": 32}
+        self.model = MaskFormerForInstanceSegmentation(
+            MaskFormerConfig(backbone_config=backbone, decoder_config=decoder, **sizes)
+        )
+
+    def forward(self, pixel_values: torch.Tensor, pixel_mask: torch.Tensor | None = None) -> Any:
+        return self.model(pixel_values, pixel_mask=pixel_mask).masks_queries_logits
+
+
+def maskformer() -> nn.Module:
+    return MaskFormer()
+
+
 def made(build: Callable[[], Any]) -> Any:
     """The model with weights by which its answers differ."""
     torch.manual_seed(0)
@@ -128,7 +159,9 @@ def first(answer: Any) -> torch.Tensor:
 
 @pytest.mark.filterwarnings("ignore")  # transformers' own, about what tracing fixes
 @pytest.mark.parametrize(
-    "build", [vit, dinov2, deit, yolos, segformer, pvt_v2], ids=lambda build: build.__name__
+    "build",
+    [*(vit, dinov2, deit, yolos, segformer, pvt_v2), pytest.param(maskformer, marks=pytest.mark.slow)],
+    ids=lambda build: build.__name__,
 )
 def test_a_transformer_answers_as_for_the_picture_alone(build: Callable[[], Any]) -> None:
     model = made(build)

@@ -141,6 +141,23 @@ def sines(original: Callable[..., Any]) -> Callable[..., Any]:
     return table
 
 
+def angles(original: Callable[..., Any]) -> Callable[..., Any]:
+    """A table of positions relative to the map's end, made of its size where there is no mask: made of a mask
+    that is all of the picture it is followed, and has the same numbers."""
+
+    def table(self: Any, shape: Any, device: Any, dtype: torch.dtype, mask: Optional[Tensor] = None) -> Any:
+        space = _space(shape)
+        if space is None or mask is not None:
+            return original(self, shape, device, dtype, mask)
+        rows, columns = _Map(space, *shape[-2:]).axis.parts
+        ones = torch.ones(space.batch.shape[0], rows.length, columns.length, dtype=torch.bool)
+        return original(
+            self, shape, device, dtype, space.attach(ones, Region({1: rows, 2: columns}, own=True))
+        )
+
+    return table
+
+
 def attention(original: Callable[..., Any]) -> Callable[..., Any]:
     """Attention of queries to points of several maps."""
 
@@ -253,6 +270,11 @@ DETECTORS: Dict[Tuple[str, str], Any] = {
             "DeformableDetrMultiscaleDeformableAttention.forward": attention,
         },
     ),
+    **{
+        place: function
+        for family, prefix in (("maskformer", "MaskFormer"), ("mask2former", "Mask2Former"))
+        for place, function in _of(family, {f"{prefix}SinePositionEmbedding.forward": angles}).items()
+    },
     **{
         place: function
         for family in ("conditional_detr", "dab_detr", "detr", "table_transformer")
