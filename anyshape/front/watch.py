@@ -235,8 +235,11 @@ class Watch:
         """
         key = self._keys["management"]
         answer = await self._ask(path, key)
-        if answer.status in (400, 401, 403) and await self._replaced("management", key, KEY_SECONDS):
-            answer = await self._ask(path, self._keys["management"])  # somebody renewed it
+        if answer.status in (400, 401, 403):  # somebody renewed it, or TorchServe's clock was set
+            if not await self._replaced("management", key) and self._may_renew("refused management", 5.0):
+                await self._ask("/token?type=management", self._keys["API"])
+            if await self._replaced("management", key, KEY_SECONDS):
+                answer = await self._ask(path, self._keys["management"])
         if answer.status in (400, 401, 403):
             raise PermissionError(f"{path}: {answer.status}")
         if answer.status == 404:
