@@ -14,12 +14,15 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
 import pytest
 import yaml
 
 from anyshape.server.ports import free_ports
 from tests.conftest import ROOT
 from tests.server.front_alone import FrontAlone
+from tests.server.probe import make_probe
+from tests.server.served import Served
 
 pytestmark = pytest.mark.cluster
 DEPLOY = ROOT / "deploy"
@@ -172,6 +175,25 @@ def test_the_probe_waits_for_the_models_workers(embedding_archive: Path, tmp_pat
         assert ready() == (0, "")
     assert early[0] == 1 or early == (0, "")  # it may have been quick
     assert ready()[0] == 1
+
+
+def test_as_the_first_process_of_a_container_it_ends_within_what_docker_waits(tmp_path: Path) -> None:
+    """Orphans of TorchServe are its own there, and must be waited for."""
+    first = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"]
+    if subprocess.run([*first, "true"], capture_output=True, check=False).returncode != 0:
+        pytest.skip("needs the right to make a namespace of processes")
+    make_probe(tmp_path, workers=2)
+    served = Served(tmp_path, "probe")
+    served.command = [*first, *served.command]
+    served.start()
+    try:
+        served.wait_for("Ctrl-C stops the server.")
+        (inside,) = psutil.Process(served.process.pid).children()
+        inside.terminate()
+        assert served.process.wait(15) == 0  # docker waits 10 s, for a machine that does nothing else
+        assert "Stopped." in served.output
+    finally:
+        served.process.kill()
 
 
 def test_the_service_is_what_systemd_takes_and_hardened(tmp_path: Path) -> None:

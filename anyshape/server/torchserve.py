@@ -15,6 +15,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -264,10 +265,9 @@ class TorchServe:
         for sign, seconds in ((signal.SIGTERM, STOP_SECONDS), (signal.SIGKILL, 5.0)):
             deadline = time.monotonic() + seconds
             try:
-                os.killpg(group, sign)
                 while time.monotonic() < deadline:
-                    self.process.poll()  # reaps it, so that the group can become empty
-                    os.killpg(group, 0)
+                    os.killpg(group, sign)  # again: the frontend may just have started a worker anew
+                    self._reap(group)
                     time.sleep(0.05)
             except ProcessLookupError:
                 break
@@ -275,6 +275,14 @@ class TorchServe:
         self.process = None
         shutil.rmtree(self._temp, ignore_errors=True)
         self.key_file.unlink(missing_ok=True)
+
+    def _reap(self, group: int) -> None:
+        """Let the group become empty. Its orphans are this process's if it is a container's first one."""
+        assert self.process is not None
+        if self.process.poll() is not None:
+            with suppress(ChildProcessError):
+                while os.waitpid(-group, os.WNOHANG)[0]:
+                    pass
 
 
 def _path(model: str, version: str) -> str:
