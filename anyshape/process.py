@@ -22,6 +22,13 @@ def resident_bytes() -> int:
     return int(psutil.Process().memory_info().rss)
 
 
+def mapped_bytes() -> int:
+    """Resident pages of files in this process: other processes that map the same files share them."""
+    import psutil
+
+    return int(getattr(psutil.Process().memory_info(), "shared", 0))  # Linux counts them, others do not
+
+
 def keep_freed_memory() -> None:
     """Have the C library keep memory that is freed, instead of returning it to the system at once.
 

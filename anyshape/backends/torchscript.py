@@ -1,4 +1,5 @@
-"""TorchScript on the CPU: runs everywhere, compiles in seconds, one copy of the weights for all buckets."""
+"""TorchScript on the CPU: runs everywhere, compiles in seconds, one copy of the weights for all buckets,
+and for all workers of the model."""
 
 from __future__ import annotations
 
@@ -8,6 +9,7 @@ from typing import Dict, Mapping
 import torch
 
 from anyshape.backends.base import Backend, Run, quiet
+from anyshape.backends.mapped import map_weights
 
 
 class TorchScript(Backend):
@@ -20,4 +22,5 @@ class TorchScript(Backend):
         (file,) = set(files.values())
         with quiet():
             container = torch.jit.load(str(folder / file), map_location="cpu").eval()  # type: ignore[no-untyped-call]
+        map_weights(container, folder / file)
         return {name: getattr(container.buckets, name) for name in files}

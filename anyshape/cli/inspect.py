@@ -15,7 +15,7 @@ from anyshape.archive import read_packed
 from anyshape.cli.tables import bucket_table, compiler_notes, every_length, megabytes, weights_table
 from anyshape.layouts import ROWS
 from anyshape.model import BucketedModel
-from anyshape.process import resident_bytes
+from anyshape.process import mapped_bytes, resident_bytes
 from anyshape.threads import cores
 
 HELP = """Print what is inside an archive: the buckets, how exact they are, what a call costs, the files.
@@ -70,7 +70,7 @@ def run(args: argparse.Namespace) -> int:
 
 def memory(path: Path) -> Dict[str, Any]:
     """Load and warm the archive in this process, and say what that took and what the buckets share."""
-    before, started = resident_bytes(), time.perf_counter()
+    before, files, started = resident_bytes(), mapped_bytes(), time.perf_counter()
     model = BucketedModel.load(path, warm=False)
     loaded = resident_bytes()
     model.warm_up()
@@ -85,6 +85,7 @@ def memory(path: Path) -> Dict[str, Any]:
         "bytes_before_loading": before,
         "bytes_after_loading": loaded,
         "bytes_after_warm_up": resident_bytes(),
+        "bytes_shared_with_other_workers": mapped_bytes() - files,
         "seconds_to_load_and_warm": round(seconds, 1),
         "programs": len(model.programs.loaded),
         "distinct_parameter_tensors": len(storages),

@@ -51,6 +51,7 @@ def test_memory_counts_what_the_buckets_share(
     assert 30 < memory["distinct_parameter_tensors"] < 45
     assert memory["bytes_before_loading"] > 0
     assert memory["bytes_after_warm_up"] > 0
+    assert memory["bytes_shared_with_other_workers"] > 1e6
     assert main(["inspect", str(embedding_archive), "--memory"]) == 0
     assert "bytes after warm up" in capsys.readouterr().out
 
