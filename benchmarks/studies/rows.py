@@ -188,8 +188,8 @@ def taken(backend: str, way: str) -> dict[str, Any]:
     memory = told["memory"]
     return {
         "way": f"{backend} {way}",
-        "programs": len(told["programs"]),
-        "compile_seconds": sum(program["seconds"] for program in told["programs"]),
+        "programs": memory["programs"],
+        "compile_seconds": sum(bucket["compile_seconds"] for bucket in told["buckets"]),
         "archive_bytes": told["archive_bytes"],
         "warm_seconds": memory["seconds_to_load_and_warm"],
         "loaded_bytes": memory["bytes_after_loading"] - memory["bytes_before_loading"],
