@@ -59,6 +59,8 @@ if __name__ == "__main__":
         RAY_AUTH_MODE="token",
         RAY_AUTH_TOKEN=secrets.token_hex(32),
         RAY_USAGE_STATS_ENABLED="0",
+        RAY_SERVE_ENABLE_HA_PROXY="1",  # these two as docs/faces.md has them
+        RAY_SERVE_THROUGHPUT_OPTIMIZED="1",
         RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S="240",  # of a machine with much else to do
     )
     main(*sys.argv[1:])

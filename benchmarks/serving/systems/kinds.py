@@ -105,8 +105,9 @@ class RayServe(Bucketed):
         chosen = {"archive": str(mar), "replicas": self.workers, "cores": self.threads, "waiting": 1000}
         (folder / "settings.json").write_text(json.dumps({**chosen, "port": port}))
         command = [sys.executable, str(BASELINES / "ray_app.py"), str(folder / "settings.json")]
-        # Its sockets' paths must be short.
+        # Its sockets' paths must be short. The others are what docs/faces.md tells its user to set.
         env = environment(folder, PYTHONPATH=str(ROOT), RAY_TMPDIR="/tmp", RAY_USAGE_STATS_ENABLED="0")
+        env |= {"RAY_SERVE_ENABLE_HA_PROXY": "1", "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1"}
         server = Server(command, folder, env, (folder / "ready").exists)
         return Running(server, port, mar.stat().st_size / 1e6)
 
