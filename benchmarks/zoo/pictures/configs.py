@@ -129,7 +129,7 @@ TRANSFORMERS_ATTENTION: Dict[str, Dict[str, Any]] = {
 LAST: Dict[str, Any] = {"large": True}
 STEP_32: Dict[str, Any] = {"options": {"multiple_of": 32}}
 NEEDS: Dict[str, Dict[str, Any]] = {
-    **dict.fromkeys(("dla34", "dla60_res2net", "hrnet_w18_small"), STEP_32),
+    **dict.fromkeys(("dla34", "dla60_res2net", "hrnet_w18_small", "resnetaa34d", "seresnetaa50d"), STEP_32),
     **dict.fromkeys(
         ("dm_nfnet_f0", "nfnet_f0", "pnasnet5large", "wide_resnet50_2", "convmixer_768_32", "vgg11_bn"), LAST
     ),
