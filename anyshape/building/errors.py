@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import traceback
+from pathlib import Path
+from typing import List
+
 from anyshape.errors import ConfigError
 
 
@@ -11,9 +15,19 @@ class BuildError(ConfigError):
 
 def first_line(error: Exception) -> str:
     """What an error of somebody else's code says, in one line."""
-    return f"{type(error).__name__}: {(str(error).strip() or 'it says no more').splitlines()[0]}"
+    return f"{type(error).__name__}: {_said(error)[0]}"
 
 
 def last_line(error: Exception) -> str:
     """The same, for errors that begin with a traceback, as those of torch.jit do."""
-    return f"{type(error).__name__}: {(str(error).strip() or 'it says no more').splitlines()[-1]}"
+    return f"{type(error).__name__}: {_said(error)[-1]}"
+
+
+def _said(error: Exception) -> List[str]:
+    """The lines of its message; of one without, such as a bare assertion, the line of code it comes from."""
+    said = str(error).strip().splitlines()
+    frames = traceback.extract_tb(error.__traceback__)
+    if said or not frames:
+        return said or ["it says no more"]
+    place = frames[-1]
+    return [f"it says no more ({Path(place.filename).name}, line {place.lineno}: {place.line})"]

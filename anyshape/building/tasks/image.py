@@ -13,6 +13,7 @@ import torch
 
 from anyshape.archive import ASSETS
 from anyshape.buckets import Bucket, Size, bucket_name, contains
+from anyshape.building.errors import first_line
 from anyshape.building.exact import ExactPadding
 from anyshape.building.exact.difference import first_difference
 from anyshape.building.sample_files import picture
@@ -184,7 +185,7 @@ def _refusal(model: Callable[..., Any], channels: int, size: Size) -> Optional[s
         with torch.no_grad():
             model(torch.zeros(1, channels, *size))
     except Exception as error:  # models refuse in many ways
-        return f"{type(error).__name__}: {(str(error).strip() or 'it says no more').splitlines()[0]}"
+        return first_line(error)
     return None
 
 
