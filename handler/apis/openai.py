@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import base64
-from typing import Any, List, Optional, Sequence
+from typing import Any, List, Literal, Optional, Sequence
 
 import numpy as np
 from msgspec import Meta, Struct
-from typing_extensions import Annotated, Literal
+from typing_extensions import Annotated
 
 from anyshape.errors import Refused
 from anyshape.items import Read

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,7 @@ Ask = Callable[[list[Any]], list[Told]]
 def over_http(url: str, headers: dict[str, str]) -> Ask:
     """In this project's own words: texts as they are and in JSON by turns, everything else in JSON."""
 
-    def ask(numbered: tuple[int, Any]) -> Told:
+    def ask(client: httpx.Client, numbered: tuple[int, Any]) -> Told:
         number, value = numbered
         many = isinstance(value, list)  # a list would be several inputs
         body, kind = json.dumps({"inputs": [value] if many else value}).encode(), JSON
@@ -59,14 +60,13 @@ def over_http(url: str, headers: dict[str, str]) -> Ask:
         assert said["code"] == response.status_code
         return Told(said["code"], None, said["type"], said["message"])
 
-    client = httpx.Client(timeout=120, trust_env=False)
     return lambda values: at_once(ask, list(enumerate(values)))
 
 
 def over_kserve(url: str) -> Ask:
     """In the words of version 1 of KServe's protocol, whose errors have no type."""
 
-    def ask(value: Any) -> Told:
+    def ask(client: httpx.Client, value: Any) -> Told:
         body = json.dumps({"instances": [value]})
         response = client.post(url, content=body, headers={"Content-Type": JSON})
         if response.status_code == OK:
@@ -74,13 +74,12 @@ def over_kserve(url: str) -> Ask:
             return Told(OK, answer)
         return Told(response.status_code, None, None, response.json()["error"])
 
-    client = httpx.Client(timeout=120, trust_env=False)
     return lambda values: at_once(ask, values)
 
 
-def at_once(ask: Callable[[Any], Told], values: list[Any]) -> list[Told]:
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        return list(pool.map(ask, values))
+def at_once(ask: Callable[[httpx.Client, Any], Told], values: list[Any]) -> list[Told]:
+    with httpx.Client(timeout=120, trust_env=False) as client, ThreadPoolExecutor(AT_ONCE) as pool:
+        return list(pool.map(partial(ask, client), values))
 
 
 def over_ray_data(archive: Path, folder: Path) -> Ask:
