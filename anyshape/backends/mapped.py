@@ -6,19 +6,15 @@ memory once. What a process writes into them (nobody writes into weights) become
 
 from __future__ import annotations
 
-import struct
-import zipfile
 from pathlib import Path
 from typing import Dict, List
 
 import numpy as np
 import torch
 
+from anyshape.backends.stored import stored
+
 LEAST = 1 << 16  # bytes: below that, a tensor is not worth its own pages
-LOCAL_HEADER, LENGTHS = (
-    30,
-    26,
-)  # of a zip: its size before name and extra field, and where their lengths stand
 
 
 def map_weights(module: torch.nn.Module, file: Path) -> int:
@@ -29,35 +25,26 @@ def map_weights(module: torch.nn.Module, file: Path) -> int:
     found, or is not stored plainly, stays where it is.
     """
     whole = np.memmap(file, dtype=np.uint8, mode="c")
-    places = _records(file, whole)
+    places: Dict[int, List[int]] = {}
+    for start, length in stored(file, LEAST):
+        places.setdefault(length, []).append(start)
     mapped: Dict[int, torch.Tensor] = {}
     total = 0
     with torch.no_grad():
         for weight in module.parameters():
-            if not weight.is_contiguous() or weight.numel() * weight.element_size() < LEAST:
+            size = weight.numel() * weight.element_size()
+            if size < LEAST or not weight.is_contiguous():
                 continue
             weight.requires_grad_(False)
             at = weight.data_ptr()
             if at not in mapped:
                 held = weight.reshape(-1).view(torch.uint8).numpy()
-                starts = places.get(held.size, [])
-                start = next((s for s in starts if np.array_equal(whole[s : s + held.size], held)), None)
-                if start is None:
+                spans = (whole[start : start + size] for start in places.get(size, ()))
+                same = next((span for span in spans if np.array_equal(span, held)), None)
+                if same is None:
                     continue
-                mapped[at] = torch.from_numpy(whole[start : start + held.size])
-                total += held.size
-            if mapped[at].numel() == weight.numel() * weight.element_size():
+                mapped[at] = torch.from_numpy(same)
+                total += size
+            if mapped[at].numel() == size:
                 weight.data = mapped[at].view(weight.dtype).view(weight.shape)
     return total
-
-
-def _records(file: Path, whole: np.ndarray) -> Dict[int, List[int]]:
-    """Where the file's larger records begin, by their length in bytes."""
-    places: Dict[int, List[int]] = {}
-    with zipfile.ZipFile(file) as packed:
-        for record in packed.infolist():
-            if record.compress_type == zipfile.ZIP_STORED and record.file_size >= LEAST:
-                lengths = bytes(whole[record.header_offset + LENGTHS : record.header_offset + LOCAL_HEADER])
-                start = record.header_offset + LOCAL_HEADER + sum(struct.unpack("<HH", lengths))
-                places.setdefault(record.file_size, []).append(start)
-    return places

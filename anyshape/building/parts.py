@@ -8,16 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-import struct
-import zipfile
 from pathlib import Path
 from typing import Any, Dict, List, Tuple
 
 from anyshape.archive import sha256
 from anyshape.backends.parts import INDEX, SHARED
+from anyshape.backends.stored import stored
 
 LEAST = 4096  # bytes; smaller tensors stay in their file
-_HEADER = 30  # bytes of a zip entry before its name
 
 
 def write_parts(files: Dict[str, Path], folder: Path) -> None:
@@ -30,7 +28,7 @@ def write_parts(files: Dict[str, Path], folder: Path) -> None:
             spans: List[Tuple[str, int, int]] = []
             with path.open("rb") as file, (folder / name).open("wb") as own:
                 at = 0
-                for start, length in [*_stored(path), (path.stat().st_size, 0)]:
+                for start, length in [*stored(path, LEAST), (path.stat().st_size, 0)]:
                     if start > at:
                         file.seek(at)
                         spans.append(("own", own.tell(), own.write(file.read(start - at))))
@@ -44,17 +42,3 @@ def write_parts(files: Dict[str, Path], folder: Path) -> None:
                     at = start + length
             index[name] = {"spans": spans, "sha256": sha256(path)}
     (folder / INDEX).write_text(json.dumps(index), encoding="utf-8")
-
-
-def _stored(path: Path) -> List[Tuple[int, int]]:
-    """Start and length of each large entry of a zip archive that is stored as it is, rising."""
-    found = []
-    with zipfile.ZipFile(path) as packed, path.open("rb") as file:
-        for entry in packed.infolist():
-            if entry.compress_type != zipfile.ZIP_STORED or entry.file_size < LEAST:
-                continue
-            file.seek(entry.header_offset)
-            header = file.read(_HEADER)
-            name, extra = struct.unpack("<HH", header[26:30])
-            found.append((entry.header_offset + _HEADER + name + extra, entry.file_size))
-    return sorted(found)
