@@ -106,8 +106,11 @@ def run(args: argparse.Namespace) -> int:
         options = front_flags.given(args)
         if options and not args.front:
             raise ServeError("a setting of the front was given without it: add --front")
-        options.setdefault("call_rows", max(map(longest_rows, server.archives.values()), default=1))
-        serve(server, args.wait, FrontProcess(server, options) if args.front else None)
+        front = None
+        if args.front:
+            options.setdefault("call_rows", max(map(longest_rows, server.archives.values()), default=1))
+            front = FrontProcess(server, options)
+        serve(server, args.wait, front)
     except KeyboardInterrupt:
         print("\nStopped.")
     except ServeError as error:
@@ -118,9 +121,8 @@ def run(args: argparse.Namespace) -> int:
 
 def longest_rows(archive: Path) -> int:
     """How many of the longest inputs a call of an archive takes. 1 for an archive that is none of ours."""
-    try:
-        settings = Settings.of(read_recipe(archive).handler)
-    except ConfigError:
+    settings = settings_of(archive)
+    if settings is None:
         return 1
     shapes = call_shapes(settings.buckets, settings.batch_sizes, settings.largest_call)
     return max(rows for bucket, rows in shapes if bucket == settings.buckets[-1])
@@ -128,10 +130,16 @@ def longest_rows(archive: Path) -> int:
 
 def takes_pictures(archive: Path) -> bool:
     """Whether the buckets of an archive are heights and widths. False for an archive that has none."""
+    settings = settings_of(archive)
+    return settings is not None and len(settings.buckets[0]) == 2
+
+
+def settings_of(archive: Path) -> Settings | None:
+    """What an archive says of itself; None for one that is none of ours."""
     try:
-        return len(Settings.of(read_recipe(archive).handler).buckets[0]) == 2
+        return Settings.of(read_recipe(archive).handler)
     except ConfigError:
-        return False
+        return None
 
 
 def sample_picture() -> str:

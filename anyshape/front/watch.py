@@ -7,6 +7,7 @@ import calendar
 import json
 import os
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Set, Tuple
@@ -206,14 +207,16 @@ class Watch:
 
     async def renew(self, refused: str) -> None:
         """The inference key was refused: read it again, and have a new one made if it is still the same."""
-        try:
-            if await self._replaced("inference", refused):
-                return
-            if self._may_renew("refused", 5.0):
-                await self._ask("/token?type=inference", self._keys["API"])
-            await self._replaced("inference", refused, KEY_SECONDS)
-        except (OSError, ValueError, KeyError, asyncio.TimeoutError):
-            pass  # TorchServe is not there, which the next look says
+        with suppress(OSError, ValueError, KeyError, asyncio.TimeoutError):  # the next look says so
+            await self._replacement("inference", refused)
+
+    async def _replacement(self, kind: str, refused: str) -> bool:
+        """Whether there is another key than the one that was refused; where there is none it is renewed."""
+        if await self._replaced(kind, refused):
+            return True
+        if self._may_renew(f"refused {kind}", 5.0):
+            await self._ask(f"/token?type={kind}", self._keys["API"])
+        return await self._replaced(kind, refused, KEY_SECONDS)
 
     async def _replaced(self, kind: str, refused: str, seconds: float = 0.1) -> bool:
         """Whether the key file holds another key than the one that was refused, as far as it does in time."""
@@ -235,11 +238,9 @@ class Watch:
         """
         key = self._keys["management"]
         answer = await self._ask(path, key)
-        if answer.status in (400, 401, 403):  # somebody renewed it, or TorchServe's clock was set
-            if not await self._replaced("management", key) and self._may_renew("refused management", 5.0):
-                await self._ask("/token?type=management", self._keys["API"])
-            if await self._replaced("management", key, KEY_SECONDS):
-                answer = await self._ask(path, self._keys["management"])
+        # Somebody renewed it, or TorchServe's clock was set.
+        if answer.status in (400, 401, 403) and await self._replacement("management", key):
+            answer = await self._ask(path, self._keys["management"])
         if answer.status in (400, 401, 403):
             raise PermissionError(f"{path}: {answer.status}")
         if answer.status == 404:
