@@ -3,8 +3,9 @@ that they make up."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from math import prod
-from typing import TYPE_CHECKING, Any, Dict, NamedTuple, Optional, Sequence, Tuple
+from typing import TYPE_CHECKING, Any, ClassVar, Dict, NamedTuple, Optional, Sequence, Tuple
 
 from torch import Tensor
 
@@ -37,22 +38,36 @@ class Axis(NamedTuple):
         return (self,)
 
 
-class Flat:
-    """One dimension that both sides were flattened into, row after row; `before` and `after` them stand
-    positions of every picture (a class token). What does not know it asks for its table, and is refused."""
+def constant(side: int, count: int, most: int) -> Axis:
+    """As many positions for every picture, of sizes up to `most`."""
+    return Axis(side, (0,) + (count,) * most)
 
-    def __init__(self, rows: Axis, columns: Axis, before: int = 0, after: int = 0) -> None:
-        self.rows, self.columns, self.before, self.after = rows, columns, before, after
+
+class _NoSide:
+    """A dimension that is no single side of the picture. What does not know it asks for its table, or its
+    side, and is refused."""
+
+    refusal: ClassVar[str]
 
     @property
-    def key(self) -> Tuple[Any, ...]:
-        return (self.rows, self.columns, self.before, self.after)
+    def table(self) -> Table:
+        raise NotExact(self.refusal)
 
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Flat) and self.key == other.key
+    @property
+    def side(self) -> int:
+        raise NotExact(self.refusal)
 
-    def __hash__(self) -> int:
-        return hash(self.key)
+
+@dataclass(frozen=True)
+class Flat(_NoSide):
+    """One dimension that both sides were flattened into, row after row; `before` and `after` them stand
+    positions of every picture (a class token)."""
+
+    refusal = FLATTENED
+    rows: Axis
+    columns: Axis
+    before: int = 0
+    after: int = 0
 
     @property
     def length(self) -> int:
@@ -62,26 +77,13 @@ class Flat:
     def parts(self) -> Sequence[Axis]:
         return (self.rows, self.columns)
 
-    @property
-    def table(self) -> Table:
-        raise NotExact(FLATTENED)
 
-    @property
-    def side(self) -> int:
-        raise NotExact(FLATTENED)
-
-
-class Levels:
+@dataclass(frozen=True)
+class Levels(_NoSide):
     """One dimension that flattened maps of several resolutions stand in, one after the other."""
 
-    def __init__(self, maps: Sequence[Flat]) -> None:
-        self.maps = tuple(maps)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Levels) and self.maps == other.maps
-
-    def __hash__(self) -> int:
-        return hash(self.maps)
+    refusal = JOINED
+    maps: Tuple[Flat, ...]
 
     @property
     def length(self) -> int:
@@ -90,14 +92,6 @@ class Levels:
     @property
     def parts(self) -> Sequence[Axis]:
         return [part for each in self.maps for part in each.parts]
-
-    @property
-    def table(self) -> Table:
-        raise NotExact(JOINED)
-
-    @property
-    def side(self) -> int:
-        raise NotExact(JOINED)
 
 
 class Rows(int):

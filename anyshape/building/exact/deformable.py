@@ -15,10 +15,10 @@ from torch.overrides import handle_torch_function, has_torch_function_unary
 
 from anyshape.building.exact.axis import Flat, Levels
 from anyshape.building.exact.both import bare
-from anyshape.building.exact.levels import maps_of, positions, whole
+from anyshape.building.exact.levels import is_sequence, maps_of, positions, whole
 from anyshape.building.exact.mode import handles
 from anyshape.building.exact.moved import tracked
-from anyshape.building.exact.region import NotExact, Region, Rows, Space, region_of, shape_of
+from anyshape.building.exact.region import NotExact, Region, Space, region_of, shape_of
 
 
 def sampled(
@@ -55,7 +55,7 @@ def tracked_sampled(
     scale: float,
 ) -> Tensor:
     region = tracked(value)
-    if region.batch != 0 or isinstance(region.batch, Rows) or set(region.axes) != {1}:
+    if not is_sequence(region):
         raise NotExact("only [batch, positions, heads, features] is known")
     lengths = [(bare(height), bare(width)) for height, width in shapes]
     maps = _maps(region.axes[1], lengths)
@@ -92,7 +92,7 @@ def _maps(axis: Any, lengths: Sequence[Tuple[int, int]]) -> List[Optional[Flat]]
 def _queries(*operands: Tensor) -> Optional[Any]:
     """The positions that the queries are, None where they are no positions of the picture."""
     regions = [region for region in map(region_of, operands) if region is not None]
-    if any(r.batch != 0 or isinstance(r.batch, Rows) or set(r.axes) != {1} for r in regions):
+    if not all(map(is_sequence, regions)):
         raise NotExact("only [batch, queries, ...] is known")
     axes = {region.axes[1] for region in regions}
     if len(axes) > 1 or (axes and len(regions) < len(operands)):

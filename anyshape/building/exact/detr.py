@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from anyshape.building.exact import reads
-from anyshape.building.exact.axis import Axis, Flat
+from anyshape.building.exact.axis import Axis, Flat, constant
 from anyshape.building.exact.both import bare
 from anyshape.building.exact.deformable import sampled
 from anyshape.building.exact.levels import joined
@@ -39,7 +39,7 @@ class _Map:
     def _axis(self, side: int, size: Any) -> Axis:
         if isinstance(size, Known):
             return Axis(side, tuple(map(int, size.table)))
-        return Axis(side, (0,) + (int(size),) * self.space.sides[side])
+        return constant(side, int(size), self.space.sides[side])
 
     def centres(self, dtype: torch.dtype) -> Tensor:
         """``[B, positions, 2]``: x and y, relative to each row's own map."""
@@ -52,13 +52,16 @@ def _joined(space: Space, tensor: Tensor, maps: Sequence[_Map]) -> Tensor:
     return space.attach(tensor, Region({1: joined([each.axis for each in maps])}, own=True))
 
 
-def _boxes(maps: Sequence[_Map], dtype: torch.dtype, size: float) -> Tensor:
-    """``[B, positions of all maps, 4]``: a box around each cell, twice as large on every further map."""
+def _proposed(maps: Sequence[_Map], dtype: torch.dtype, size: float, beyond: float) -> Tuple[Tensor, Tensor]:
+    """A box around each cell, twice as large on every further map: ``[B, positions of all maps, 4]`` logits,
+    `beyond` where it does not lie inside the picture, and whether it does, ``[B, positions, 1]``."""
     found = []
     for level, each in enumerate(maps):
         centres = each.centres(dtype)
         found.append(torch.cat([centres, torch.ones_like(centres) * size * 2.0**level], -1))
-    return torch.cat(found, 1)
+    boxes = torch.cat(found, 1)
+    valid = ((boxes > 0.01) & (boxes < 0.99)).all(-1, keepdim=True)
+    return torch.log(boxes / (1 - boxes)).masked_fill(~valid, beyond), valid
 
 
 def anchors(original: Callable[..., Any]) -> Callable[..., Any]:
@@ -73,10 +76,7 @@ def anchors(original: Callable[..., Any]) -> Callable[..., Any]:
             return original(self, spatial_shapes, grid_size, *rest, **options)
         dtype = options.get("dtype", torch.float32)
         maps = [_Map(space, *shape) for shape in shapes]
-        boxes = _boxes(maps, dtype, grid_size)
-        valid = ((boxes > 0.01) & (boxes < 1 - 0.01)).all(-1, keepdim=True)
-        logits = torch.log(boxes / (1 - boxes))
-        logits = torch.where(valid, logits, torch.full((), torch.finfo(dtype).max, dtype=dtype))
+        logits, valid = _proposed(maps, dtype, grid_size, torch.finfo(dtype).max)
         return _joined(space, logits, maps), _joined(space, valid, maps)
 
     return generate
@@ -90,9 +90,7 @@ def proposals(original: Callable[..., Any]) -> Callable[..., Any]:
             return original(self, enc_output, padding_mask, spatial_shapes)
         space: Any = region_of(enc_output).space  # type: ignore[union-attr]
         maps = [_Map(space, *shape) for shape in spatial_shapes]
-        boxes = _boxes(maps, enc_output.dtype, 0.05)
-        valid = ((boxes > 0.01) & (boxes < 0.99)).all(-1, keepdim=True)
-        logits = torch.log(boxes / (1 - boxes)).masked_fill(~valid, float("inf"))
+        logits, valid = _proposed(maps, enc_output.dtype, 0.05, float("inf"))
         outside = _joined(space, ~valid, maps)
         query = self.enc_output_norm(self.enc_output(enc_output.masked_fill(outside, 0.0)))
         return query, _joined(space, logits, maps)
@@ -238,46 +236,34 @@ def _shares(module: Any, points: List[int]) -> Tensor:
     return torch.tensor([1 / count for count in points for _ in range(count)])
 
 
-def _of(family: str, classes: Dict[str, Any]) -> Dict[Tuple[str, str], Any]:
+def _real_time(prefix: str) -> Dict[str, Any]:
     return {
-        (f"transformers.models.{family}.modeling_{family}", path): function
-        for path, function in classes.items()
+        f"{prefix}Model.generate_anchors": anchors,
+        f"{prefix}MultiscaleDeformableAttention.forward": attention,
+        f"{prefix}SinePositionEmbedding.forward": sines,
     }
 
 
-def _real_time(family: str, prefix: str) -> Dict[Tuple[str, str], Any]:
-    return _of(
-        family,
-        {
-            f"{prefix}Model.generate_anchors": anchors,
-            f"{prefix}MultiscaleDeformableAttention.forward": attention,
-            f"{prefix}SinePositionEmbedding.forward": sines,
-        },
-    )
-
-
+_FAMILIES: Dict[str, Dict[str, Any]] = {
+    "rt_detr": _real_time("RTDetr"),
+    "rt_detr_v2": _real_time("RTDetrV2"),
+    "d_fine": _real_time("DFine"),
+    "deformable_detr": {
+        "DeformableDetrModel.get_valid_ratio": valid_ratio,
+        "DeformableDetrModel.gen_encoder_output_proposals": proposals,
+        "DeformableDetrEncoder.get_reference_points": reference_points,
+        "DeformableDetrMultiscaleDeformableAttention.forward": attention,
+    },
+    "maskformer": {"MaskFormerSinePositionEmbedding.forward": angles},
+    "mask2former": {"Mask2FormerSinePositionEmbedding.forward": angles},
+    **{
+        family: {"create_bidirectional_mask": attention_mask}
+        for family in ("conditional_detr", "dab_detr", "detr", "table_transformer")
+    },
+}
 # By module, class and method: what is made of the library's own.
 DETECTORS: Dict[Tuple[str, str], Any] = {
-    **_real_time("rt_detr", "RTDetr"),
-    **_real_time("rt_detr_v2", "RTDetrV2"),
-    **_real_time("d_fine", "DFine"),
-    **_of(
-        "deformable_detr",
-        {
-            "DeformableDetrModel.get_valid_ratio": valid_ratio,
-            "DeformableDetrModel.gen_encoder_output_proposals": proposals,
-            "DeformableDetrEncoder.get_reference_points": reference_points,
-            "DeformableDetrMultiscaleDeformableAttention.forward": attention,
-        },
-    ),
-    **{
-        place: function
-        for family, prefix in (("maskformer", "MaskFormer"), ("mask2former", "Mask2Former"))
-        for place, function in _of(family, {f"{prefix}SinePositionEmbedding.forward": angles}).items()
-    },
-    **{
-        place: function
-        for family in ("conditional_detr", "dab_detr", "detr", "table_transformer")
-        for place, function in _of(family, {"create_bidirectional_mask": attention_mask}).items()
-    },
+    (f"transformers.models.{family}.modeling_{family}", path): function
+    for family, functions in _FAMILIES.items()
+    for path, function in functions.items()
 }

@@ -7,20 +7,25 @@ from __future__ import annotations
 
 from typing import Any, Callable, List, Sequence
 
-from anyshape.building.exact.axis import Axis, Flat, Levels, NotExact
+from anyshape.building.exact.axis import Axis, Flat, Levels, NotExact, Region, Rows, constant
 
 
 def positions(count: int, like: Flat) -> Flat:
     """As many positions, the same for every picture."""
     rows, columns = (
-        Axis(part.side, (0,) + (size,) * (len(part.table) - 1)) for part, size in zip(like.parts, (1, count))
+        constant(part.side, size, len(part.table) - 1) for part, size in zip(like.parts, (1, count))
     )
     return Flat(rows, columns)
 
 
+def is_sequence(region: Region, dim: int = 1) -> bool:
+    """Whether each picture has one row, first, and its positions stand in `dim` alone."""
+    return region.batch == 0 and not isinstance(region.batch, Rows) and set(region.axes) == {dim}
+
+
 def line(axis: Axis, sides: Sequence[int]) -> Flat:
     """One row or column as a map: the other side of it is 1 for every picture."""
-    other = Axis(1 - axis.side, (0,) + (1,) * sides[1 - axis.side])
+    other = constant(1 - axis.side, 1, sides[1 - axis.side])
     return Flat(axis, other) if axis.side == 0 else Flat(other, axis)
 
 
@@ -40,7 +45,7 @@ def whole(flat: Flat) -> bool:
 
 def joined(maps: Sequence[Flat]) -> Any:
     """The sequence of these."""
-    return maps[0] if len(maps) == 1 else Levels(maps)
+    return maps[0] if len(maps) == 1 else Levels(tuple(maps))
 
 
 def merged(one: Any, other: Any, merge: Callable[[Sequence[Axis]], Axis]) -> Any:

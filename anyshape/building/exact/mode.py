@@ -77,6 +77,15 @@ def _is_shape_of_weight(func: Any, args: Tuple[Any, ...], kwargs: Dict[str, Any]
     return asked and isinstance(args[0], torch.nn.Parameter)
 
 
+def _numbers_followed(
+    name: str, args: Tuple[Any, ...], kwargs: Dict[str, Any]
+) -> Tuple[Tuple[Any, ...], Dict[str, Any]]:
+    """The arguments, with plain numbers for sizes of the picture where the operation does not follow them."""
+    if name in FOLLOWS:
+        return args, kwargs
+    return frozen(args), {key: frozen(value) for key, value in kwargs.items()}
+
+
 def _windowed(operands: Iterable[Tensor]) -> bool:
     regions = filter(None, map(region_of, operands))
     return any(isinstance(region.batch, Rows) for region in regions)
@@ -241,14 +250,11 @@ class ExactMode(TorchFunctionMode):
             return func(*args, **kwargs)
         if getattr(func, "__name__", "") in reads.READS:
             made.settle(operands)
-        if name not in made.MAKES:
-            if name not in FOLLOWS:  # a value made of a size: ones(1) * height, arange(height)
-                args, kwargs = frozen(args), {key: frozen(value) for key, value in kwargs.items()}
-            sizes = list(made.sizes_in(operands))
-            result = func(*args, **kwargs)
-        else:
-            sizes = list(made.sizes_in([*args, *kwargs.values()]))
-            result = func(*args, **kwargs)
+        makes = name in made.MAKES
+        sizes = list(made.sizes_in([*args, *kwargs.values()] if makes else operands))
+        if not makes:  # a value made of a size: ones(1) * height, arange(height)
+            args, kwargs = _numbers_followed(name, args, kwargs)
+        result = func(*args, **kwargs)
         made.mark(tensors_in([result, *reads.written(getattr(func, "__name__", ""), args)]), sizes)
         return result
 
@@ -260,9 +266,7 @@ class ExactMode(TorchFunctionMode):
         kwargs: Dict[str, Any],
         operands: List[Tensor],
     ) -> Any:
-        if name not in FOLLOWS:
-            args = frozen(args)
-            kwargs = {key: frozen(value) for key, value in kwargs.items()}
+        args, kwargs = _numbers_followed(name, args, kwargs)
         sized = name in SIZED and any(map(_by_size, (*args, *kwargs.values())))
         if not sized and all(region_of(tensor) is None for tensor in operands):
             return func(*args, **kwargs)

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from anyshape.building.exact import reads
+from anyshape.building.exact.axis import constant
 from anyshape.building.exact.mode import handles
 from anyshape.building.exact.region import Axis, NotExact, Region, Space, plain, region_of, shape_of
 from anyshape.building.exact.side import Known, frozen
@@ -46,7 +47,7 @@ def interpolate(
         if isinstance(side, Known) and side.side != dim - 2:
             raise NotExact("heights and widths change places")
         if space.followed(dim - 2, side) is not None:  # as long for every picture, as its one row may be
-            region.axes[dim] = Axis(dim - 2, (0,) + (shape_of(input)[dim],) * space.sides[dim - 2])
+            region.axes[dim] = constant(dim - 2, shape_of(input)[dim], space.sides[dim - 2])
     if mode not in (*_LINEAR, *_NEAREST, "bicubic"):
         raise NotExact(f"mode {mode}")
     if antialias and mode in _NEAREST:
@@ -98,8 +99,7 @@ def _output(space: Space, axis: Axis, size: Any, scale: Optional[float]) -> Tupl
         return Axis(axis.side, tuple(int(n * float(scale)) for n in axis.table)), float(scale)
     known = space.followed(axis.side, size)
     if known is None:
-        count = plain(size)
-        return Axis(axis.side, (0,) + (count,) * (len(axis.table) - 1)), None
+        return constant(axis.side, plain(size), len(axis.table) - 1), None
     table = tuple(max(0, out) if n else 0 for n, out in zip(axis.table, known.table))
     return Axis(axis.side, table), _ratio(axis, Axis(axis.side, table))
 

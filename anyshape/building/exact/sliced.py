@@ -76,21 +76,23 @@ def _last(items: Sequence[Any], region: Region, used: int, ndim: int) -> Any:
     """Where an index takes the last row or column, its dimension and the index once but that is left."""
     dim = 0
     for place, item in enumerate(items):
-        if item is None or item is Ellipsis:
-            dim += 0 if item is None else ndim - used
+        if item is None:
             continue
-        if isinstance(region.axes.get(dim), Axis):
-            rest = list(items)
-            if isinstance(item, int) and not isinstance(item, Known) and item == -1:
-                rest[place] = 0
-            elif isinstance(item, slice) and item == slice(-1, None):
-                rest[place] = slice(None)
-            else:
-                dim += 1
-                continue
-            return dim, tuple(rest)
+        if item is Ellipsis:
+            dim += ndim - used
+            continue
+        alone = _of_one(item)
+        if alone is not None and isinstance(region.axes.get(dim), Axis):
+            return dim, (*items[:place], alone, *items[place + 1 :])
         dim += 1
     return None
+
+
+def _of_one(item: Any) -> Any:
+    """What takes from the last one alone what `item` takes from all; None if it takes something else."""
+    if isinstance(item, slice):
+        return slice(None) if item == slice(-1, None) else None
+    return 0 if isinstance(item, int) and not isinstance(item, Known) and item == -1 else None
 
 
 def _only_last(space: Space, input: Tensor, region: Region, dim: int) -> Tensor:

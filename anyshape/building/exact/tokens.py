@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from anyshape.building.exact import layout, reshape, sliced
-from anyshape.building.exact.axis import Axis, Flat, Levels, inner_of
-from anyshape.building.exact.levels import line, maps_of, positions
+from anyshape.building.exact.axis import Axis, Flat
+from anyshape.building.exact.levels import is_sequence, joined, line, maps_of, positions
 from anyshape.building.exact.mode import handles
 from anyshape.building.exact.moved import tracked
 from anyshape.building.exact.region import NotExact, Region, Rows, Space, plain, region_of, shape_of
@@ -51,8 +51,7 @@ def cat(space: Space, tensors: Sequence[Tensor], dim: int = 0, axis: Optional[in
 def _levels(space: Space, tensors: Sequence[Tensor], dim: int) -> Tensor:
     """Maps of several resolutions, each of them flattened; those of one size for all pictures among them."""
     known = [region for region in map(region_of, tensors) if region is not None]
-    batches = {(int(region.batch), inner_of(region.batch)) for region in known}
-    if batches != {(0, ())} or any(set(region.axes) != {dim} for region in known):
+    if not all(is_sequence(region, dim) for region in known):
         raise NotExact("flattened pictures are joined")
     like: Any = next(region.axes[dim] for region in known if isinstance(region.axes[dim], Flat))
     maps: List[Flat] = []
@@ -61,8 +60,7 @@ def _levels(space: Space, tensors: Sequence[Tensor], dim: int) -> Tensor:
         axis: Any = positions(shape_of(tensor)[dim], like) if region is None else region.axes[dim]
         maps += maps_of(line(axis, space.sides) if isinstance(axis, Axis) else axis)
     mask = len(known) == len(tensors) and all(region.mask for region in known)
-    whole: Any = Levels(maps)
-    outcome = Region({dim: whole}, own=True, mask=mask)
+    outcome = Region({dim: joined(maps)}, own=True, mask=mask)
     return space.attach(torch.cat(list(tensors), dim), outcome)
 
 
