@@ -37,7 +37,7 @@ def write_early(store: Path, folder: Path, **recipe: Any) -> None:
             content = old.read(name)
             if name == "model-config.yaml":
                 changed = yaml.safe_load(content)
-                changed.update(minWorkers=1, maxWorkers=1, batchSize=HAND_OVER, maxBatchDelay=300, **recipe)
+                changed.update(minWorkers=1, maxWorkers=1, batchSize=HAND_OVER, maxBatchDelay=2000, **recipe)
                 changed["handler"]["early_answers"] = True
                 content = yaml.safe_dump(changed).encode()
             new.writestr(name, content)
