@@ -41,8 +41,9 @@ class Step(NamedTuple):
 
 
 def is_operation(func: Any) -> bool:
-    """Neither a question about a tensor nor a read of its value."""
-    return not names.is_question(names.name_of(func)) and getattr(func, "__name__", "") not in reads.READS
+    """Neither a question about a tensor nor a read of its value; nor an assertion, whose words have sizes."""
+    name, given = names.name_of(func), getattr(func, "__name__", "")
+    return not names.is_question(name) and given not in reads.READS and name != "assert"
 
 
 def step(func: Any, args: Any, kwargs: Dict[str, Any], result: Any) -> Step:
