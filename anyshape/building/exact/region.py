@@ -328,8 +328,9 @@ class Space:
         return tensor
 
     def take(self, tensor: Tensor, region: Region, dim: int, index: Tensor) -> Tensor:
-        """Along `dim`, every row's own positions: `index` is [B, n] int64."""
+        """Along `dim`, every row's own positions: `index` is [B, n] int64, or [1, n] for all rows."""
         shape = shape_of(tensor)
         placed = self.per_row(index, region, dim, tensor.dim())
         shape[region.batch] = shape[dim] = -1
+        index = index.expand(self.batch.shape[0], -1)
         return torch.gather(tensor, dim, placed.expand(shape))

@@ -135,7 +135,7 @@ def _by_row(
             result = _cubic(space, result, region, dim, where, last)
             continue
         where = at * step if align_corners else ((at + 0.5) * step - 0.5).clamp(min=0)
-        low = torch.minimum(where.floor().long(), last)
+        low = torch.minimum(where.floor().long(), last).clamp(min=0)
         high = torch.minimum(low + 1, last)
         weight = space.per_row(where - low, region, dim, 4).clamp(0, 1).to(result.dtype)
         first = space.take(result, region, dim, low)
