@@ -29,11 +29,15 @@ class _Result(NamedTuple):
     line: str
 
 
-def first_difference(model: nn.Module, pixels: Tensor, valid_size: Tensor, alone: Tensor) -> Optional[str]:
+def first_difference(
+    model: nn.Module, pixels: Tensor, valid_size: Tensor, alone: Tensor, step: int = 1
+) -> Optional[str]:
     """The first operation of the double-precision `model` whose result differs, with its line: for the first
-    row of `pixels`, [B, C, H, W] with sizes [B, 2], and the same picture `alone`. None where none does."""
+    row of `pixels`, [B, C, H, W] with sizes [B, 2], and the same picture `alone`. None where none does.
+    step: the sides of pictures are multiples of it."""
     padded: List[_Result] = []
     exact = ExactPadding(model)
+    exact.step = step
 
     def note(space: Any, func: Any, args: Any, kwargs: Any, result: Any) -> None:
         if is_operation(func):

@@ -80,6 +80,7 @@ class ExactPadding(nn.Module):
     left for each.
     in_place: padding is overwritten in place and only as far as the next window looks; set it to False
     for compilers that know whole tensors only.
+    step: every picture's sides are multiples of it.
     handed_over, unfollowed, noise: the operations that hand over to the model's own mask, known likewise,
     those that it is relied on for, and how large the noise is that padding is given there: an answer that
     changes with it shows a mask that leaks.
@@ -97,6 +98,7 @@ class ExactPadding(nn.Module):
         self.in_place = True
         self.spatial = ()
         self.uncut: Dict[int, str] = {}
+        self.step = 1
         self.heights = ()
         self.widths = ()
         self.handed_over: Tuple[str, ...] = ()
@@ -146,7 +148,7 @@ class ExactPadding(nn.Module):
         is_signal = shape_of(valid_size)[1] == 1
         if is_signal:
             height, valid_size = 1, torch.cat([torch.ones_like(valid_size), valid_size], 1)
-        space = Space(valid_size, height, width, self.in_place)
+        space = Space(valid_size, height, width, self.in_place, 1 if is_signal else self.step)
         space.noise, space.final = self.noise, self._asked.get((height, width))
         whole = {len(shape) - 1: space.whole(1)} if is_signal else {2: space.whole(0), 3: space.whole(1)}
         pixels = space.attach(pixel_values.detach(), Region(dict(whole)))

@@ -64,7 +64,9 @@ def plain(number: Any) -> int:
 class Space:
     """What one forward pass knows of its batch: every row's valid size, and what follows from it."""
 
-    def __init__(self, valid_size: Tensor, height: int, width: int, in_place: bool = True) -> None:
+    def __init__(
+        self, valid_size: Tensor, height: int, width: int, in_place: bool = True, step: int = 1
+    ) -> None:
         self.sides = (height, width)
         self.batch = valid_size
         self.in_place = in_place
@@ -81,11 +83,10 @@ class Space:
         self._places: Dict[Tuple[int, int], str] = {}  # the lines of the model's code that did
         self.used: Set[Tuple[int, int]] = set()  # those that an operation was then given
         self.decided: Dict[str, int] = {}  # lines of the model's code, and how many sizes were left for them
-        self.accepted = ([True] * (height + 1), [True] * (width + 1))
-        self.asked = (
-            [True] * (height + 1),
-            [True] * (width + 1),
-        )  # left by the model's own comparisons alone
+        self.accepted, self.asked = (  # the latter: left by the model's own comparisons alone
+            ([not size % step for size in range(height + 1)], [not size % step for size in range(width + 1)])
+            for _ in range(2)
+        )
         self.narrowed = 0  # how often sizes left those
         self._noted: Dict[int, Table] = {}  # by id: the tables that `accepted` knows, kept alive here
         self._valid = (valid_size[:, 0], valid_size[:, 1])

@@ -106,7 +106,9 @@ class ImageBuilder(TaskBuilder):
         self._check_mask(model)
 
     def adapt(self, model: torch.nn.Module, exact: Exact) -> torch.nn.Module:
-        return PaddedPictures(exact(model), self.task.outputs)
+        padded: Any = exact(model)
+        padded.step = self.task.multiple
+        return PaddedPictures(padded, self.task.outputs)
 
     def reference(self, model: torch.nn.Module) -> torch.nn.Module:
         return Pictures(model, self.task.outputs)
@@ -121,7 +123,7 @@ class ImageBuilder(TaskBuilder):
             items = [self.sample(size, 0), self.sample(self.task.within(bucket), 1)]
             pixels, sizes = PaddingBuffers(self.task.inputs).fill(bucket, 2, items)
             (alone, _) = PaddingBuffers(self.task.inputs).fill(items[0].size, 1, items[:1])
-            found = first_difference(model, pixels.double(), sizes, alone.double())
+            found = first_difference(model, pixels.double(), sizes, alone.double(), self.task.multiple)
             if found is not None:
                 return found
         return None
