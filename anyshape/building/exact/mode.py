@@ -25,7 +25,7 @@ from anyshape.building.exact.region import (
 from anyshape.building.exact.side import Known, frozen
 
 # From a tensor without padding they make one with it where they are given a size of the picture.
-SIZED = {"interpolate", "upsample"}
+SIZED = {"interpolate", "laid_out", "upsample"}
 Handler = Callable[..., Any]
 H = TypeVar("H", bound=Handler)
 HANDLERS: Dict[str, Handler] = {}
@@ -38,19 +38,21 @@ FOLLOWS = {
         "flatten",
         "getitem",
         "interpolate",
+        "laid_out",
         "narrow",
         "new_empty",
         "new_ones",
         "pad",
     ),
-    *("empty", "full", "new_full", "ones", "sampled", "zeros"),
+    *("empty", "full", "new_full", "ones", "sampled", "spatial_biases", "zeros"),
     *("new_zeros", "repeat", "reshape", "setitem", "unflatten", "upsample", "view"),
 }
 
 
 # What keeps the rows of a batch apart, also where they are windows or heads of one picture.
 APART = {
-    *("bmm", "chunk", "flatten", "getitem", "layer_norm", "linear", "matmul", "normalize", "permute"),
+    *("batch_norm", "bmm", "cat", "chunk", "conv2d", "expand", "flatten", "getitem", "layer_norm", "linear"),
+    *("gru", "lstm", "matmul", "normalize", "pad", "permute"),
     *("reshape", "rmatmul", "rms_norm", "scaled_dot_product_attention", "select", "softmax", "split"),
     *("swapaxes", "swapdims", "transpose", "unbind", "unflatten", "unsqueeze", "view"),
 }
@@ -70,6 +72,12 @@ def handles(*operations: str) -> Callable[[H], H]:
 def _by_size(value: Any) -> bool:
     """Whether a number knows that it is a size of the picture, or several do."""
     return isinstance(value, Known) or (isinstance(value, (list, tuple)) and any(map(_by_size, value)))
+
+
+def cut_by_size(index: Any) -> bool:
+    """Whether an index has a slice that ends where a size of the picture says."""
+    items = index if isinstance(index, tuple) else (index,)
+    return any(isinstance(item, slice) and isinstance(item.stop, Known) for item in items)
 
 
 def _is_shape_of_weight(func: Any, args: Tuple[Any, ...], kwargs: Dict[str, Any]) -> bool:
@@ -268,6 +276,7 @@ class ExactMode(TorchFunctionMode):
     ) -> Any:
         args, kwargs = _numbers_followed(name, args, kwargs)
         sized = name in SIZED and any(map(_by_size, (*args, *kwargs.values())))
+        sized = sized or (name == "getitem" and cut_by_size(args[1]))
         if not sized and all(region_of(tensor) is None for tensor in operands):
             return func(*args, **kwargs)
         if name in reads.VALUES_OF_FIRST and name not in HANDLERS and region_of(operands[0]) is None:

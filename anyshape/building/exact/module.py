@@ -17,6 +17,8 @@ from anyshape.building.exact import (
     made,
     picked,
     products,
+    recurrent,
+    relative,
     resample,
     reshape,
     signals,
@@ -39,8 +41,8 @@ __all__ = ["ExactPadding", "UnknownOperation"]
 
 # Importing them registers their operations.
 _REGISTERED = (
-    *(attention, channels, deformable, layout, picked, products, resample, reshape, signals, sliced),
-    *(spread, statistics, tokens, windows),
+    *(attention, channels, deformable, layout, picked, products, recurrent, relative, resample, reshape),
+    *(signals, sliced, spread, statistics, tokens, windows),
 )
 
 
@@ -78,9 +80,9 @@ class ExactPadding(nn.Module):
     others (an odd side in a UNet, say) there is no unpadded answer to compare with.
     decided: lines of the model's code that compute something else for other sizes, and how many sizes were
     left for each.
+    step: every picture's sides are multiples of it.
     in_place: padding is overwritten in place and only as far as the next window looks; set it to False
     for compilers that know whole tensors only.
-    step: every picture's sides are multiples of it.
     handed_over, unfollowed, noise: the operations that hand over to the model's own mask, known likewise,
     those that it is relied on for, and how large the noise is that padding is given there: an answer that
     changes with it shows a mask that leaks.
@@ -96,9 +98,9 @@ class ExactPadding(nn.Module):
         super().__init__()
         self.model = model
         self.in_place = True
+        self.step = 1
         self.spatial = ()
         self.uncut: Dict[int, str] = {}
-        self.step = 1
         self.heights = ()
         self.widths = ()
         self.handed_over: Tuple[str, ...] = ()

@@ -312,7 +312,8 @@ class Space:
             return tensor
         shape = shape_of(tensor)
         share = sum(width / shape[dim] for dim, width in widths.items())
-        if not self.in_place or not region.own or share > _FRAME_SHARE:
+        spread = isinstance(region.batch, Rows)
+        if not self.in_place or not region.own or spread or share > _FRAME_SHARE:
             return self.filled(tensor, value)
         other = torch.full((), value, dtype=tensor.dtype, device=tensor.device)
         for dim, width in widths.items():
@@ -331,7 +332,7 @@ class Space:
     def take(self, tensor: Tensor, region: Region, dim: int, index: Tensor) -> Tensor:
         """Along `dim`, every row's own positions: `index` is [B, n] int64, or [1, n] for all rows."""
         shape = shape_of(tensor)
+        index = index.expand(self.batch.shape[0], -1)
         placed = self.per_row(index, region, dim, tensor.dim())
         shape[region.batch] = shape[dim] = -1
-        index = index.expand(self.batch.shape[0], -1)
         return torch.gather(tensor, dim, placed.expand(shape))

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from anyshape.building.exact import detr, interfaces, scripted, shifted
+from anyshape.building.exact import detr, grids, interfaces, relative, scripted, shifted
 from anyshape.building.exact.both import Area, Mixed
 from anyshape.building.exact.side import Known
 
@@ -79,6 +79,9 @@ REPLACED: Dict[Tuple[str, str], Any] = {
         for family in ("Swin", "Swinv2")
     },
     **shifted.LAYERS,
+    ("timm.models.edgenext", "PositionalEncodingFourier.forward"): grids.fourier,
+    ("timm.models.xcit", "PositionalEncodingFourier.forward"): grids.fourier,
+    ("timm.models.mvitv2", "cal_rel_pos_type"): relative.spatial_biases,
     ("builtins", "max"): _of_every_size(max),
     ("builtins", "min"): _of_every_size(min),
     ("torch.jit", "ScriptFunction.__call__"): scripted.called,
@@ -87,6 +90,7 @@ REPLACED: Dict[Tuple[str, str], Any] = {
 AROUND: Dict[Tuple[str, str], Any] = {
     ("torchvision.models.swin_transformer", "shifted_window_attention"): shifted.of_torchvision,
     **detr.DETECTORS,
+    ("timm.layers.pos_embed_sincos", "RotaryEmbeddingCat.get_embed"): grids.rotary,
     ("transformers.modeling_utils", "AttentionInterface.get_interface"): interfaces.interface,
 }
 

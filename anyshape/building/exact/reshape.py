@@ -185,6 +185,10 @@ def _check(space: Space, axes: Dict[int, Any], given: Dict[int, Any]) -> None:
         elif isinstance(axis, (Flat, Levels)):
             if isinstance(size, Followed) or plain(size) != -1:
                 space.side(axis).freeze()  # type: ignore[attr-defined]
+        elif isinstance(size, Area):  # the other side is as long for every picture
+            other, number = size.sides[1 - axis.side], size.sides[1 - axis.side][-1]
+            space.leave(1 - axis.side, [each == number for each in other])
+            space.keep(axis.side, axis.table, [each * number + size.extra for each in size.sides[axis.side]])
         elif isinstance(size, Known) and size.side != axis.side:
             raise NotExact("heights and widths change places")
         elif isinstance(size, Known) or plain(size) != -1:

@@ -10,18 +10,21 @@ import functools
 from typing import Any, Callable, Dict, Optional, Tuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from anyshape.building.exact import resample, statistics, windows
 from anyshape.building.exact.layout import pad
 from anyshape.building.exact.mode import HANDLERS, Handler, handles
 from anyshape.building.exact.moved import tracked
-from anyshape.building.exact.region import Axis, NotExact, Region, Space, plain, region_of
+from anyshape.building.exact.region import Axis, Flat, NotExact, Region, Space, plain, region_of
 
 
 def lifted(space: Space, signal: Tensor) -> Tensor:
     """``[B, C, T]`` as ``[B, C, 1, T]``, in the same memory. Raises NotExact for another layout."""
     region = tracked(signal)
+    if isinstance(region.axes.get(2), Flat):
+        raise NotExact("a window along a flattened picture goes from one of its rows to the next")
     if signal.dim() != 3 or region.batch != 0 or set(region.axes) != {2}:
         raise NotExact("only [batch, channels, length] is known")
     return _as(space, signal.unsqueeze(2), region, {3: region.axes[2]})
@@ -64,6 +67,9 @@ def conv1d(
     groups: int = 1,
 ) -> Tensor:
     windows.alone(weight, bias)
+    if windows.looks_at_one(weight, stride, padding):
+        result = F.conv1d(input, weight, bias, stride, padding, dilation, groups)
+        return windows.within_positions(space, input, result)
     around = padding if isinstance(padding, str) else (0, _one(padding))
     strides, steps = (1, _one(stride)), (1, _one(dilation))
     picture = lifted(space, input)

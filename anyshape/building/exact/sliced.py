@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import Any, Dict, List, Sequence, Tuple
 
+import torch
 from torch import Tensor
 
-from anyshape.building.exact.mode import handles
+from anyshape.building.exact import reads
+from anyshape.building.exact.axis import constant
+from anyshape.building.exact.mode import cut_by_size, handles
 from anyshape.building.exact.moved import moved, tracked
 from anyshape.building.exact.region import Axis, NotExact, Region, Space, plain, region_of, shape_of
 from anyshape.building.exact.side import Known
@@ -34,10 +37,10 @@ def narrow(space: Space, input: Tensor, dim: int, start: int, length: int) -> Te
 @handles("getitem")
 def getitem(space: Space, input: Tensor, index: Any) -> Tensor:
     """Numbers, slices, None and `...`; on the image's sides, slices whose start counts from the front."""
-    region = tracked(input)
+    region = cut(space, input, index)
     items = list(index) if isinstance(index, tuple) else [index]
     if any(isinstance(item, (Tensor, list, bool)) and not _number(item) for item in items):
-        raise NotExact("indexed by a tensor")
+        return _picked(space, input, region, items)
     used = sum(item is not None and item is not Ellipsis for item in items)
     last = _last(items, region, used, input.dim())
     if last is not None:
@@ -61,15 +64,53 @@ def getitem(space: Space, input: Tensor, index: Any) -> Tensor:
                 axes[dim] = _sliced(space, axes[dim], item)
             elif dim == region.batch and item != slice(None):
                 raise NotExact("rows of the batch are separated or joined")
+            elif isinstance(item.stop, Known):  # of as many positions for every picture, those that it has
+                axes[dim] = _sliced(space, _of_all(space, item.stop, shape_of(input)[dim]), item)
             origin[place] = dim
             place += 1
         elif dim in axes:
             _taken(space, axes.pop(dim), item)
         dim += 1
-    cut = Region(axes, region.batch, mask=region.mask)
-    cut.view_of(region)
-    cut.fill = region.fill
-    return moved(space, cut, input[index], origin)
+    kept = Region(axes, region.batch, mask=region.mask)
+    kept.view_of(region)
+    kept.fill = region.fill
+    return moved(space, kept, input[index], origin)
+
+
+def cut(space: Space, input: Tensor, index: Any) -> Region:
+    """The region of a tensor that is indexed; of one that has as many positions for every picture, as a map
+    has that was padded to whole windows, where it is cut to the picture's size again."""
+    region = region_of(input)
+    if region is None and cut_by_size(index) and shape_of(input)[0] == shape_of(space.batch)[0]:
+        return Region({})
+    return tracked(input)
+
+
+def _of_all(space: Space, size: Known, count: int) -> Axis:
+    return constant(size.side, count, space.sides[size.side])
+
+
+def _picked(space: Space, input: Tensor, region: Region, items: Sequence[Any]) -> Tensor:
+    """Channels in an order that one list of numbers says, as index_select takes them."""
+    chosen = [dim for dim, item in enumerate(items) if not isinstance(item, slice)] if _simple(items) else []
+    whole = all(item == slice(None) for item in items if isinstance(item, slice))
+    apart = whole and len(chosen) == 1 and chosen[0] not in (region.batch, *region.axes)
+    if not apart or not _is_list(items[chosen[0]]):
+        raise NotExact("indexed by a tensor")
+    outcome = Region(dict(region.axes), region.batch, own=True, mask=region.mask)
+    return space.attach(input[tuple(items)], outcome)
+
+
+def _simple(items: Sequence[Any]) -> bool:
+    return all(isinstance(item, (slice, list, Tensor)) for item in items) and not any(
+        reads.from_picture(item) for item in items if isinstance(item, Tensor)
+    )
+
+
+def _is_list(item: Any) -> bool:
+    """Whether an index is a plain list of numbers, so that no dimension comes or goes."""
+    index = item if isinstance(item, Tensor) else torch.tensor(item)
+    return index.dim() == 1 and index.dtype not in (torch.bool, torch.uint8)
 
 
 def _last(items: Sequence[Any], region: Region, used: int, ndim: int) -> Any:

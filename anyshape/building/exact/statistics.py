@@ -150,9 +150,13 @@ def normalize(
     space: Space, input: Tensor, p: float = 2.0, dim: int = 1, eps: float = 1e-12, out: None = None
 ) -> Tensor:
     region = tracked(input)
-    if dim % input.dim() in (region.batch, *region.axes):
-        raise NotExact("over a side of the image or the batch")
-    result = F.normalize(input, p, dim, eps)
+    if dim % input.dim() == region.batch:
+        raise NotExact("it mixes the rows of the batch")
+    if dim % input.dim() in region.axes:
+        length = torch.linalg.vector_norm(space.filled(input, 0.0), p, dim, keepdim=True)
+        result = input / length.clamp_min(eps)
+    else:
+        result = F.normalize(input, p, dim, eps)
     return space.attach(result, Region(dict(region.axes), region.batch, own=True))
 
 
@@ -175,7 +179,7 @@ def batch_norm(
     if 1 in region.axes or region.batch != 0:
         raise NotExact("dimension 1 is not the channels")
     result = F.batch_norm(input, running_mean, running_var, weight, bias, False, momentum, eps)
-    return space.attach(result, Region(dict(region.axes), own=True))
+    return space.attach(result, Region(dict(region.axes), region.batch, own=True))
 
 
 @handles("group_norm")

@@ -68,7 +68,7 @@ def _levels(space: Space, tensors: Sequence[Tensor], dim: int) -> Tensor:
 @functools.wraps(sliced.getitem)
 def getitem(space: Space, input: Tensor, index: Any) -> Tensor:
     """Of a flattened picture: what stands before it, behind it, or all from there on."""
-    region = tracked(input)
+    region = sliced.cut(space, input, index)
     items = list(index) if isinstance(index, tuple) else [index]
     simple = all(isinstance(item, (int, slice)) for item in items)
     flats = [d for d, axis in region.axes.items() if isinstance(axis, Flat) and d < len(items)]

@@ -97,9 +97,13 @@ def conv2d(
     dilation: Any = 1,
     groups: int = 1,
 ) -> Tensor:
-    region = image(input)
     alone(weight, bias)
     kernel, steps = pair(shape_of(weight)[2:]), pair(dilation)
+    if looks_at_one(weight, stride, padding):
+        return within_positions(
+            space, input, F.conv2d(input, weight, bias, stride, padding, dilation, groups)
+        )
+    region = image(input)
     if padding == "same":
         total = [step * (size - 1) for step, size in zip(steps, kernel)]
         before = pair([amount // 2 for amount in total])
@@ -109,7 +113,59 @@ def conv2d(
     window = Window(region, kernel, pair(stride), before, after, steps)
     input = space.framed(input, 0.0, window.frame)
     result = F.conv2d(input, weight, bias, stride, padding, dilation, groups)
-    return space.attach(result, Region(window.axes, own=True))
+    return space.attach(result, Region(window.axes, region.batch, own=True))
+
+
+@handles("conv3d")
+def conv3d(
+    space: Space,
+    input: Tensor,
+    weight: Tensor,
+    bias: Optional[Tensor] = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+) -> Tensor:
+    """``[batch, channels, x, y, z]``, two of which are the picture's height and width."""
+    alone(weight, bias)
+    if looks_at_one(weight, stride, padding):
+        return within_positions(
+            space, input, F.conv3d(input, weight, bias, stride, padding, dilation, groups)
+        )
+    region = region_of(input)
+    if region is None or region.batch != 0 or 1 in region.axes or isinstance(padding, str):
+        raise NotExact("only [batch, channels, ...] with padding in numbers is known")
+    kernel = shape_of(weight)[2:]
+    strides, pads, steps = (
+        _several(each) * (3 // len(_several(each))) for each in (stride, padding, dilation)
+    )
+    axes = {}
+    for dim, axis in region.axes.items():
+        reach = steps[dim - 2] * (kernel[dim - 2] - 1)
+        table = window_table(axis.table, reach, strides[dim - 2], pads[dim - 2], pads[dim - 2])
+        axes[dim] = Axis(axis.side, table)
+    input = space.filled(input, 0.0)
+    result = F.conv3d(input, weight, bias, stride, padding, dilation, groups)
+    return space.attach(result, Region(axes, region.batch, own=True))
+
+
+def looks_at_one(weight: Tensor, stride: Any, padding: Any) -> bool:
+    """Whether a convolution sees each position alone: the map may be flattened then, or windows."""
+    whole = padding in ("same", "valid") or set(_several(padding)) == {0}
+    return whole and set(_several(stride)) == {1} and set(shape_of(weight)[2:]) == {1}
+
+
+def _several(value: Any) -> Tuple[int, ...]:
+    return tuple(map(plain, value)) if isinstance(value, (list, tuple)) else (plain(value),)
+
+
+def within_positions(space: Space, input: Tensor, result: Tensor) -> Tensor:
+    """The result of an operation on the channels, dimension 1, of every position alone."""
+    region = region_of(input)
+    if region is None or region.batch != 0 or 1 in region.axes:
+        raise NotExact("dimension 1 is not the channels")
+    return space.attach(result, Region(dict(region.axes), region.batch, own=True))
 
 
 @handles("conv_transpose2d")

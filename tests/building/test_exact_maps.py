@@ -1,0 +1,257 @@
+"""Attention over maps as timm's models have it: windows, tokens of channels, tables made for every size."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from anyshape.building.exact import ExactPadding, UnknownOperation
+from anyshape.building.exact.grids import laid_out
+from anyshape.building.exact.relative import spatial_biases
+from anyshape.building.exact.steps import Alike
+
+BUCKET = (24, 32)
+
+pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.filterwarnings("ignore")]
+
+
+class Mapped(nn.Module):
+    """A convolution to a map of 8 channels, and what `then` makes of it."""
+
+    def __init__(self, then: nn.Module) -> None:
+        super().__init__()
+        self.layer, self.then = nn.Conv2d(3, 8, 3, 2, 1), then
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        found: Tensor = self.then(self.layer(pixels))
+        return found
+
+
+class Windowed(nn.Module):
+    """Padded to whole windows, in which each is a row of the batch, and cut to the map's size again."""
+
+    def __init__(self, side: int) -> None:
+        super().__init__()
+        self.side, self.norm = side, nn.BatchNorm2d(16)
+        self.layers = nn.ModuleList([nn.Conv2d(8, 8, 3, 1, 1), nn.Conv2d(8, 8, 1)])
+        self.joined, self.table = nn.Conv2d(16, 8, 1), nn.Parameter(torch.randn(1, side, side))
+
+    def forward(self, x: Tensor) -> Tensor:
+        rows, _, height, width = x.shape
+        down, across = -height % self.side, -width % self.side
+        x_padded = F.pad(x, (0, across, 0, down))
+        counts = (height + down) // self.side, (width + across) // self.side
+        windows = x_padded.view(rows, 8, counts[0], self.side, counts[1], self.side).permute(0, 2, 4, 1, 3, 5)
+        windows = windows.reshape(rows * counts[0] * counts[1], 8, self.side, self.side)
+        found = self.norm(torch.cat([each(F.pad(windows, (0, 0, 0, 0, 0, 0))) for each in self.layers], 1))
+        found = self.joined(found + self.table.expand(16, -1, -1))
+        found = found.view(rows, counts[0], counts[1], 8, self.side, self.side).permute(0, 3, 1, 4, 2, 5)
+        found = found.reshape(rows, 8, height + down, width + across)
+        return x + found[:, :, :height, :width]
+
+
+class OverChannels(nn.Module):
+    """Channels that attend to each other by what they have at all positions (XCiT, SwiftFormer)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.parts, self.last = nn.Conv1d(8, 24, 1), nn.Conv2d(4, 4, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        query, key, value = self.parts(x.flatten(2)).chunk(3, 1)
+        weights = (F.normalize(query, dim=-1) @ F.normalize(key, dim=-1).transpose(1, 2)).softmax(-1)
+        found: Tensor = self.last((weights @ value).unflatten(1, (4, 2)))
+        return found.mean(-1)
+
+
+class Deep(nn.Module):
+    """A convolution over height and width of a map whose channels are a dimension of their own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer, self.narrow = nn.Conv3d(1, 2, (5, 3, 1), padding=(2, 1, 0)), nn.Conv3d(2, 2, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        found: Tensor = self.narrow(self.layer(x.permute(0, 2, 3, 1).unsqueeze(1)))
+        return found
+
+
+class Recurrent(nn.Module):
+    """Every row of the map from left to right and back (Sequencer)."""
+
+    def __init__(self, kind: Callable[..., nn.Module], first: bool = True) -> None:
+        super().__init__()
+        self.first, self.layer = first, kind(8, 5, 2, bidirectional=True, batch_first=first)
+
+    def forward(self, x: Tensor) -> Tensor:
+        rows, _, height, width = x.shape
+        lines = x.permute(0, 2, 3, 1).reshape(-1, width, 8)
+        if not self.first:
+            lines = x.mean(2).permute(2, 0, 1)
+        found, last = self.layer(lines)
+        if not self.first:
+            return found.mean(0) + (last if isinstance(last, Tensor) else last[0])[-1].sum(-1, keepdim=True)
+        answer: Tensor = found.reshape(rows, height, width, -1)
+        return answer
+
+
+class Waves(nn.Module):
+    """Positions as a part of the picture's height and width."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        def make(rows: Tensor, columns: Tensor, heights: Tensor, widths: Tensor) -> Tensor:
+            return torch.stack([(rows + 1) / heights + 0 * columns, columns / widths + 0 * rows], -1).sin()
+
+        table = laid_out(torch.zeros(1), x.shape[2], x.shape[3], make).permute(0, 3, 1, 2)
+        return (x.unflatten(1, (4, 2)) * table.unsqueeze(1)).mean((3, 4))
+
+
+class Relative(nn.Module):
+    """Keys on a map of half the size, a bias for how far they are from queries, and a class token."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.keys, self.token = nn.Conv2d(8, 8, 3, 2, 1), nn.Parameter(torch.randn(1, 1, 8))
+        self.tables = nn.ParameterList([torch.randn(13, 4), torch.randn(13, 4)])
+
+    def forward(self, x: Tensor) -> Tensor:
+        few = self.keys(x)
+        query, key = (self.sequence(each) for each in (x, few))
+        weights = spatial_biases(
+            query @ key.transpose(2, 3), query, True, x.shape[2:], few.shape[2:], *self.tables
+        )
+        return (weights.softmax(-1) @ key).mean(2)
+
+    def sequence(self, x: Tensor) -> Tensor:
+        tokens = torch.cat([self.token.expand(x.shape[0], -1, -1), x.flatten(2).transpose(1, 2)], 1)
+        return tokens.unflatten(2, (2, 4)).transpose(1, 2)
+
+
+class Ordered(nn.Module):
+    """Channels in an order that a list or a tensor says."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x[:, [3, 0, 1, 2, 7, 6, 5, 4]]
+        return x.permute(0, 2, 3, 1)[:, :, :, torch.tensor([1, -1, 0])].mean((1, 2))
+
+
+class Enlarged(nn.Module):
+    """Pooled to a few positions, and from there to the picture's size, one row of the map being left."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        few = F.adaptive_avg_pool2d(x, (3, 5))
+        x = x.mean(2, keepdim=True)
+        return x * F.interpolate(few, size=x.shape[2:], mode="bilinear", align_corners=True)
+
+
+MODELS: dict[str, Callable[[], nn.Module]] = {
+    "windows of 3": lambda: Windowed(3),
+    "windows as large as every map": lambda: Windowed(16),  # so that nothing is left to follow in between
+    "attention over channels": OverChannels,
+    "three dimensions": Deep,
+    "LSTM": lambda: Recurrent(nn.LSTM),
+    "GRU, time first": lambda: Recurrent(nn.GRU, first=False),
+    "waves": Waves,
+    "relative positions": Relative,
+    "channels in an order": Ordered,
+    "from a few positions": Enlarged,
+}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_the_answer_is_that_of_the_picture_alone(name: str) -> None:
+    torch.manual_seed(0)
+    model, draw = Mapped(MODELS[name]()).eval(), random.Random(1)
+    for each in model.modules():
+        if isinstance(each, nn.BatchNorm2d):
+            each.running_mean.normal_()  # type: ignore[union-attr,operator]
+    exact = ExactPadding(model)
+    sizes = [BUCKET, (23, 31), (5, 32), *((draw.randint(5, 24), draw.randint(5, 32)) for _ in range(5))]
+    batch = torch.randn(len(sizes), 3, *BUCKET)  # with noise outside
+    worst = plain = 0.0
+    with torch.no_grad():
+        found = exact(batch, torch.tensor(sizes))[0]
+        assert set(range(5, 25)) <= set(exact.heights)
+        assert set(range(5, 33)) <= set(exact.widths)
+        traced = torch.jit.trace(exact, (batch[:2], torch.tensor(sizes[:2])), check_trace=False)
+        again = traced(batch, torch.tensor(sizes))[0]
+        whole = model(batch)
+        for row, (height, width) in enumerate(sizes):
+            (alone,) = model(batch[row : row + 1, :, :height, :width])
+            place = tuple(slice(side) for side in alone.shape)
+            for answers in (found, again):
+                worst = max(worst, float((answers[row][place] - alone).abs().max()))
+            plain = max(plain, float((whole[row][place] - alone).abs().max()))
+    assert worst < 2e-5
+    assert plain > 1e-3  # the same pictures do show what padding does
+
+
+class Pooled(nn.Module):
+    """Of every four patches one, whichever row they are in (Next-ViT)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.avg_pool1d(x.flatten(2), 4, 4).mean(2)
+
+
+class Cells(nn.Module):
+    """What an LSTM holds at the end of a line."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.LSTM(8, 5, proj_size=3, batch_first=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(x.mean(2).transpose(1, 2))[0].mean(1)
+
+
+@pytest.mark.parametrize(
+    ("then", "says"),
+    [(Pooled, "avg_pool1d.*from one of its rows to the next"), (Cells, "lstm.*projections")],
+)
+def test_what_is_not_exact_is_refused_by_name(then: Any, says: str) -> None:
+    with pytest.raises(UnknownOperation, match=says):
+        ExactPadding(Mapped(then()))(torch.randn(1, 3, *BUCKET), torch.tensor([[20, 15]]))
+
+
+class Fixed(nn.Module):
+    """A number for each position of a map of 4 by 4 patches."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer, self.table = nn.Conv2d(3, 8, 4, 4), nn.Parameter(torch.randn(16, 8))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (self.layer(x).flatten(2).transpose(1, 2) + self.table).mean(1)
+
+
+def test_a_model_of_one_size_is_served_at_that_where_all_pictures_are_said_to_have_it() -> None:
+    exact, pictures = ExactPadding(Fixed()), torch.randn(2, 3, 16, 16)
+    with torch.no_grad(), pytest.raises(UnknownOperation, match="16 positions whose valid ones"):
+        exact(pictures, torch.tensor([[16, 16]] * 2))
+    exact = ExactPadding(exact.model)
+    exact.step = 16
+    with torch.no_grad():
+        assert torch.allclose(exact(pictures, torch.tensor([[16, 16]] * 2))[0], exact.model(pictures))
+    assert (exact.heights, exact.widths) == ((16,), (16,))
+
+
+class Asserting(nn.Module):
+    """What is asserted of a size, in words that have it."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        torch._assert(x.shape[2] % 4 == 0, f"not a height of {x.shape[2]}")
+        return x.mean((2, 3))
+
+
+def test_the_words_of_an_assertion_may_differ_from_size_to_size() -> None:
+    exact = ExactPadding(Asserting())
+    exact.steps = []
+    exact(torch.randn(1, 3, *BUCKET), torch.tensor([[20, 15]]))
+    alike = Alike(exact.model, exact.steps, (1, 3, *BUCKET), torch.float32)
+    assert alike.differs(20, 15) is None
