@@ -13,9 +13,17 @@ from benchmarks.paths import ROOT
 Found = Mapping[str, Mapping[str, Any]]
 PAGE = ROOT / "docs" / "models.md"
 # What a trial's verdict is called; "failed": the plain model itself could not be made or run here.
-VERDICTS = {"exact": "served exactly", "wrong": "wrong", "refused": "refused", "failed": "not tried"}
+# "one size": it takes pictures of one size alone, and is served at that.
+VERDICTS = {
+    "exact": "served exactly",
+    "one size": "that take one size only, served at that",
+    "wrong": "wrong",
+    "refused": "refused",
+    "failed": "not tried",
+}
 HEADINGS = {
     "exact": "Served exactly",
+    "one size": "Served at the one size that they take",
     "wrong": "Built, and wrong",
     "refused": "Refused when they are built",
     "failed": "Not tried",
@@ -35,8 +43,9 @@ def write(zoo: str, section: str, page: Path = PAGE) -> None:
 
 def summary(found: Found, what: str, later: int = 0) -> str:
     """``**127 {what}: 108 served exactly, 0 wrong, ...**``; `later`: how many no run has come to."""
-    counts = [sum(one["verdict"] == verdict for one in found.values()) for verdict in VERDICTS]
-    said = ", ".join(f"{count} {word}" for count, word in zip(counts, VERDICTS.values()))
+    counts = {verdict: sum(one["verdict"] == verdict for one in found.values()) for verdict in VERDICTS}
+    told = {verdict: count for verdict, count in counts.items() if count or verdict != "one size"}
+    said = ", ".join(f"{count} {VERDICTS[verdict]}" for verdict, count in told.items())
     rest = f"; {later} that no run has come to" if later else ""
     return f"**{len(found) + later} {what}: {said}{rest}.**"
 
@@ -62,7 +71,7 @@ def tables(found: Found, level: str = "####") -> str:
     for verdict, heading in HEADINGS.items():
         chosen = {name: found[name] for name in sorted(found) if found[name]["verdict"] == verdict}
         if chosen:
-            built = verdict in ("exact", "wrong")
+            built = verdict in ("exact", "one size", "wrong")
             head = "| model | deviation | how |\n|---|---|---|" if built else "| model | why |\n|---|---|"
             rows = [_row(name, one, built) for name, one in chosen.items()]
             parts.append("\n".join([f"{level} {heading}", "", head, *rows]))

@@ -29,6 +29,11 @@ class Entry(NamedTuple):
     options: Dict[str, Any] = {}
     large: bool = False  # tried last
 
+    @property
+    def one_size(self) -> bool:
+        """Whether the model takes no other size than its bucket's."""
+        return len(self.buckets) == 1 and self.least == max(self.buckets[0])
+
 
 TORCHVISION = """
     alexnet convnext_tiny densenet121 efficientnet_b0 efficientnet_v2_s googlenet inception_v3 mnasnet0_5
@@ -125,26 +130,64 @@ TRANSFORMERS_ATTENTION: Dict[str, Dict[str, Any]] = {
     "Swinv2ForImageClassification": {},
     "ViTForImageClassification": {"num_hidden_layers": 3},
 }
+# What timm's factory is given for those that take other sizes than their own if they are told to.
+DYNAMIC: Dict[str, Any] = {"dynamic_img_size": True}
+LENIENT: Dict[str, Any] = {"strict_img_size": False}
+TIMM_OPTIONS: Dict[str, Dict[str, Any]] = {
+    **dict.fromkeys(
+        (
+            *("deit_tiny_patch16_224", "eva02_tiny_patch14_224", "vit_tiny_patch16_224"),
+            *("vit_tiny_r_s16_p8_224", "vitamin_small_224"),
+        ),
+        DYNAMIC,
+    ),
+    **dict.fromkeys(("swin_tiny_patch4_window7_224", "swinv2_tiny_window8_256"), LENIENT),
+}
+
+
+def _one(size: int, **more: Any) -> Dict[str, Any]:
+    """One size is all that it takes: its tables have a number for each position, or a layer a weight."""
+    return {"buckets": ((size, size),), "least": size, "options": {"multiple_of": size}, **more}
+
+
+def _step(step: int, **more: Any) -> Dict[str, Any]:
+    return {"options": {"multiple_of": step}, **more}
+
+
 # What some models need: the least side that they take, larger buckets, the multiples that they take.
 LAST: Dict[str, Any] = {"large": True}
-STEP_32: Dict[str, Any] = {"options": {"multiple_of": 32}}
+TALL: Tuple[Bucket, ...] = ((128, 192), (192, 128))
+ONE_SIZE = {
+    224: """
+        cait_xxs24_224 coat_tiny convit_tiny efficientformer_l1 efficientformerv2_s0 gcvit_xxtiny
+        hiera_tiny_224 levit_128s coatnet_pico_rw_224 gmlp_ti16_224 mixer_s16_224 resmlp_12_224
+        nest_tiny pit_xs_224 visformer_tiny vit_srelpos_small_patch16_224 volo_d1_224 maxvit_t
+    """,
+    256: "botnet26t_256 eca_botnext26ts_256 maxvit_pico_rw_256 bat_resnext26ts",
+}
 NEEDS: Dict[str, Dict[str, Any]] = {
-    **dict.fromkeys(("dla34", "dla60_res2net", "hrnet_w18_small", "resnetaa34d", "seresnetaa50d"), STEP_32),
+    **dict.fromkeys(
+        ("dla34", "dla60_res2net", "hrnet_w18_small", "resnetaa34d", "seresnetaa50d", "lambda_resnet26t"),
+        _step(32),
+    ),
+    **{name: _one(size) for size, names in ONE_SIZE.items() for name in names.split()},
+    **dict.fromkeys(("beit_base_patch16_224", "vit_b_16"), _one(224, large=True)),
+    **dict.fromkeys(("deit_tiny_patch16_224", "vit_tiny_patch16_224"), _step(16)),
+    **dict.fromkeys(("swin_tiny_patch4_window7_224", "swinv2_tiny_window8_256"), _step(4)),
+    **dict.fromkeys(("cpubone_nano", "mobilevit_xxs", "mobilevitv2_050"), _step(64, buckets=TALL, least=64)),
     **dict.fromkeys(
         ("dm_nfnet_f0", "nfnet_f0", "pnasnet5large", "wide_resnet50_2", "convmixer_768_32", "vgg11_bn"), LAST
     ),
     "alexnet": {"least": 63},
-    "bat_resnext26ts": {
-        "buckets": ((256, 512), (512, 256)),
-        "least": 256,
-        "options": {"multiple_of": 256},
-        **LAST,
-    },
+    "csatv2": _step(8, least=64),
+    "eva02_tiny_patch14_224": _step(14, buckets=((98, 126), (126, 98)), least=28),
+    "halonet26t": _step(256, buckets=((256, 512), (512, 256)), least=256, large=True),
+    "vit_tiny_r_s16_p8_224": {"buckets": LARGE, "least": 64},
     "inception_v3": {"least": 75, "buckets": LARGE},
     "inception_v4": {"least": 75, "buckets": LARGE},
     "inception_resnet_v2": {"least": 75, "buckets": LARGE, "large": True},
     "nasnetalarge": {"least": 48, "large": True},
-    "DPTForSemanticSegmentation": {"options": {"multiple_of": 16}},
+    "DPTForSemanticSegmentation": _step(16),
 }
 
 
@@ -188,7 +231,7 @@ def _timm(name: str) -> Callable[[], nn.Module]:
     def make() -> nn.Module:
         import timm  # type: ignore[import-not-found]
 
-        model: nn.Module = timm.create_model(name)
+        model: nn.Module = timm.create_model(name, **TIMM_OPTIONS.get(name, {}))
         return model
 
     return make

@@ -57,7 +57,7 @@ def plain_model(name: str) -> nn.Module:
 
 
 def attempt(name: str, seed: int) -> Dict[str, Any]:
-    """What became of one model: `verdict` exact, wrong, refused or failed, and what belongs to it."""
+    """What became of a model: `verdict` exact, one size, wrong, refused or failed; and what belongs to it."""
     entry = entries()[name]
     began = time.perf_counter()
     measure.MEASURED_ROUNDS = measure.WARM_CALLS = 1  # what a call costs is not asked here
@@ -92,8 +92,9 @@ def compare(archive: BucketedModel, model: nn.Module, entry: Entry, seed: int) -
     beyond: List[Tuple[Any, Any]] = []  # pictures whose answer is further off, and that answer
     sizes = random_sizes(entry, random.Random(seed))
     noise = np.random.default_rng(seed)
-    left = 4 * SIZES  # sizes to try
-    while compared < SIZES and left:
+    enough = 2 if entry.one_size else SIZES
+    left = 4 * enough  # sizes to try
+    while compared < enough and left:
         pictures: List[Tuple[Any, Any]] = []
         while len(pictures) < 2 and left:
             left -= 1
@@ -123,8 +124,12 @@ def compare(archive: BucketedModel, model: nn.Module, entry: Entry, seed: int) -
     rounded = own_rounding(model, entry, beyond) if beyond else 0.0
     if rounded:
         how.append(f"its own float32 is {rounded:.0e} from its float64")
+    if entry.one_size:
+        height, width = entry.buckets[0]
+        how = [f"{height}x{width}, multiple_of: {height}"]
+    right = "one size" if entry.one_size else "exact"
     exact = not beyond or bool(rounded)
-    return {**found_all, "verdict": "exact" if exact else "wrong", "how": "; ".join(how)}
+    return {**found_all, "verdict": right if exact else "wrong", "how": "; ".join(how)}
 
 
 def own_rounding(model: nn.Module, entry: Entry, beyond: List[Tuple[Any, Any]]) -> float:
@@ -144,6 +149,7 @@ def own_rounding(model: nn.Module, entry: Entry, beyond: List[Tuple[Any, Any]]) 
 def padded_exactly(double: nn.Module, picture: Any, entry: Entry) -> Any:
     """The answer in a bucket, in float64, and cut."""
     exact = ExactPadding(copy.deepcopy(double))
+    exact.step = entry.options.get("multiple_of", 1)
     padded = nn.functional.pad(normalised(picture).double(), padding(picture, entry))
     with torch.no_grad():
         answers = exact(padded, torch.tensor([picture.shape[:2]]))
