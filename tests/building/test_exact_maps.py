@@ -164,21 +164,18 @@ MODELS: dict[str, Callable[[], nn.Module]] = {
 }
 
 
-@pytest.mark.parametrize("name", MODELS)
-def test_the_answer_is_that_of_the_picture_alone(name: str) -> None:
-    torch.manual_seed(0)
-    model, draw = Mapped(MODELS[name]()).eval(), random.Random(1)
-    for each in model.modules():
-        if isinstance(each, nn.BatchNorm2d):
-            each.running_mean.normal_()  # type: ignore[union-attr,operator]
-    exact = ExactPadding(model)
-    sizes = [BUCKET, (23, 31), (5, 32), *((draw.randint(5, 24), draw.randint(5, 32)) for _ in range(5))]
+def check(model: nn.Module, least: int, step: int = 1) -> None:
+    """Pictures of random sizes, multiples of a step, answered as alone, where the model runs and traced."""
+    exact, draw = ExactPadding(model), random.Random(1)
+    drawn = [(draw.randint(least, BUCKET[0]), draw.randint(least, BUCKET[1])) for _ in range(5)]
+    sizes = [BUCKET, (23, 31), (least, 32), *drawn]
+    sizes = [(height // step * step, width // step * step) for height, width in sizes]
     batch = torch.randn(len(sizes), 3, *BUCKET)  # with noise outside
     worst = plain = 0.0
     with torch.no_grad():
         found = exact(batch, torch.tensor(sizes))[0]
-        assert set(range(5, 25)) <= set(exact.heights)
-        assert set(range(5, 33)) <= set(exact.widths)
+        assert set(range(least, BUCKET[0] + 1, step)) <= set(exact.heights)
+        assert set(range(least, BUCKET[1] + 1, step)) <= set(exact.widths)
         traced = torch.jit.trace(exact, (batch[:2], torch.tensor(sizes[:2])), check_trace=False)
         again = traced(batch, torch.tensor(sizes))[0]
         whole = model(batch)
@@ -190,6 +187,96 @@ def test_the_answer_is_that_of_the_picture_alone(name: str) -> None:
             plain = max(plain, float((whole[row][place] - alone).abs().max()))
     assert worst < 2e-5
     assert plain > 1e-3  # the same pictures do show what padding does
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_the_answer_is_that_of_the_picture_alone(name: str) -> None:
+    torch.manual_seed(0)
+    model = Mapped(MODELS[name]()).eval()
+    for each in model.modules():
+        if isinstance(each, nn.BatchNorm2d):
+            each.running_mean.normal_()  # type: ignore[union-attr,operator]
+    check(model, least=5)
+
+
+def xcit() -> nn.Module:
+    from timm.models.xcit import Xcit
+
+    return Xcit(img_size=32, patch_size=8, embed_dim=8, depth=1, num_heads=2, num_classes=3)
+
+
+def eva() -> nn.Module:
+    from timm.models.eva import Eva
+
+    sizes = {"img_size": 32, "patch_size": 4, "embed_dim": 16, "depth": 1, "num_heads": 2, "num_classes": 3}
+    return Eva(**sizes, use_rot_pos_emb=True, ref_feat_shape=(6, 6), dynamic_img_size=True)
+
+
+def mvit() -> nn.Module:
+    from timm.models.mvitv2 import MultiScaleVit, MultiScaleVitCfg
+
+    config = MultiScaleVitCfg(
+        depths=(1, 1),
+        embed_dim=8,
+        num_heads=1,
+        stride_q=((1, 1), (2, 2)),
+        stride_kv_adaptive=(2, 2),
+        use_cls_token=True,
+        patch_stride=(2, 2),
+    )
+    return MultiScaleVit(config, img_size=(32, 32), num_classes=3)
+
+
+@pytest.mark.pictures
+@pytest.mark.parametrize(("build", "step"), [(xcit, 1), (eva, 4), (mvit, 1)], ids=["xcit", "eva", "mvit"])
+def test_a_model_of_timm(build: Callable[[], nn.Module], step: int) -> None:
+    torch.manual_seed(0)
+    model = build().eval()
+    for name, parameter in model.named_parameters():
+        if parameter.dim() > 1 or "bias" in name or "gamma" in name:
+            nn.init.normal_(parameter, std=0.3)
+    check(model, least=8, step=step)
+
+
+@pytest.mark.pictures
+@pytest.mark.parametrize("kind", ["pixel", "centered", "index"])
+def test_turns_of_pictures_are_timms(kind: str) -> None:
+    """EVA-02's sines and cosines of each picture's own size, in all the ways that timm numbers positions."""
+    from timm.layers import RotaryEmbeddingCat
+
+    options = {"in_pixels": False, "grid_offset": 0.25, "grid_indexing": "xy", "grid_type": kind}
+
+    class Turned(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer, self.rope = nn.Conv2d(3, 8, 1), RotaryEmbeddingCat(8, **options, rotate_half=True)
+
+        def forward(self, pixels: Tensor) -> Tensor:
+            queries = self.layer(pixels).flatten(2).transpose(1, 2).unsqueeze(1)
+            found: Tensor = queries.repeat(1, 1, 1, 2) * self.rope.get_embed(pixels.shape[2:])
+            return found.mean(2)
+
+    torch.manual_seed(0)
+    check(Turned(), least=5)
+
+
+@pytest.mark.pictures
+def test_steps_between_queries_and_keys_are_timms() -> None:
+    from timm.models.mvitv2 import cal_rel_pos_type
+
+    tables = torch.randn(31, 4), torch.randn(31, 4)
+    for sizes in [
+        ((16, 9), (4, 3)),
+        ((7, 13), (7, 13)),
+        ((5, 4), (15, 8)),
+        ((13, 11), (3, 5)),
+        ((1, 2), (4, 1)),
+    ]:
+        queries = torch.randn(2, 3, sizes[0][0] * sizes[0][1] + 1, 4)
+        attn = torch.randn(2, 3, queries.shape[2], sizes[1][0] * sizes[1][1] + 1)
+        found = spatial_biases(attn, queries, True, *sizes, *tables)
+        expected = cal_rel_pos_type(attn.clone(), queries, True, *sizes, *tables)
+        assert torch.allclose(found, expected, atol=1e-5)
 
 
 class Pooled(nn.Module):
