@@ -150,6 +150,17 @@ class Enlarged(nn.Module):
         return x * F.interpolate(few, size=x.shape[2:], mode="bilinear", align_corners=True)
 
 
+class PooledKeys(nn.Module):
+    """Keys that are the means of four patches each, whichever row they are in (Next-ViT)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        queries = x.flatten(2).transpose(1, 2)
+        keys = F.avg_pool1d(x.flatten(2), 4, 4).transpose(1, 2)
+        keys = keys.reshape(x.shape[0], -1, 2, 4).transpose(1, 2)
+        queries = queries.unflatten(2, (2, 4)).transpose(1, 2)
+        return F.scaled_dot_product_attention(queries, keys, keys).mean(2)
+
+
 MODELS: dict[str, Callable[[], nn.Module]] = {
     "windows of 3": lambda: Windowed(3),
     "windows as large as every map": lambda: Windowed(16),  # so that nothing is left to follow in between
@@ -159,6 +170,7 @@ MODELS: dict[str, Callable[[], nn.Module]] = {
     "GRU, time first": lambda: Recurrent(nn.GRU, first=False),
     "waves": Waves,
     "relative positions": Relative,
+    "keys of patches together": PooledKeys,
     "channels in an order": Ordered,
     "from a few positions": Enlarged,
 }
@@ -280,10 +292,10 @@ def test_steps_between_queries_and_keys_are_timms() -> None:
 
 
 class Pooled(nn.Module):
-    """Of every four patches one, whichever row they are in (Next-ViT)."""
+    """Groups of patches that overlap, whichever row they are in."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.avg_pool1d(x.flatten(2), 4, 4).mean(2)
+        return F.avg_pool1d(x.flatten(2), 4, 2).mean(2)
 
 
 class Cells(nn.Module):
@@ -299,7 +311,7 @@ class Cells(nn.Module):
 
 @pytest.mark.parametrize(
     ("then", "says"),
-    [(Pooled, "avg_pool1d.*from one of its rows to the next"), (Cells, "lstm.*projections")],
+    [(Pooled, "avg_pool1d.*from one of its rows to the next"), (Cells, "recurrent.*projections")],
 )
 def test_what_is_not_exact_is_refused_by_name(then: Any, says: str) -> None:
     with pytest.raises(UnknownOperation, match=says):

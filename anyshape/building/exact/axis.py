@@ -94,6 +94,24 @@ class Levels(_NoSide):
         return [part for each in self.maps for part in each.parts]
 
 
+@dataclass(frozen=True)
+class Groups(_NoSide):
+    """One dimension that groups of as many positions of a flattened picture stand in, row after row and
+    across the rows' ends; the last ones that make no whole group are left out."""
+
+    refusal = FLATTENED
+    flat: Flat
+    each: int
+
+    @property
+    def length(self) -> int:
+        return self.flat.length // self.each
+
+    @property
+    def parts(self) -> Sequence[Axis]:
+        return self.flat.parts
+
+
 class Rows(int):
     """The dimension of the batch where every picture has several rows of it: its windows, or heads. `inner`
     says what they were made of, outermost first: whole numbers, and axes, of which a picture fills a part."""

@@ -52,7 +52,7 @@ FOLLOWS = {
 # What keeps the rows of a batch apart, also where they are windows or heads of one picture.
 APART = {
     *("batch_norm", "bmm", "cat", "chunk", "conv2d", "expand", "flatten", "getitem", "layer_norm", "linear"),
-    *("gru", "lstm", "matmul", "normalize", "pad", "permute"),
+    *("matmul", "normalize", "pad", "permute", "recurrent"),
     *("reshape", "rmatmul", "rms_norm", "scaled_dot_product_attention", "select", "softmax", "split"),
     *("swapaxes", "swapdims", "transpose", "unbind", "unflatten", "unsqueeze", "view"),
 }

@@ -28,10 +28,9 @@ from anyshape.building.exact import (
     tokens,
     windows,
 )
-from anyshape.building.exact.axis import JOINED
 from anyshape.building.exact.mode import ExactMode
 from anyshape.building.exact.places import gathered
-from anyshape.building.exact.region import Flat, Levels, Region, Rows, Space, region_of, shape_of
+from anyshape.building.exact.region import Flat, Groups, Levels, Region, Rows, Space, region_of, shape_of
 from anyshape.building.exact.replaced import as_traced, replaced
 from anyshape.building.exact.steps import Alike, Step, is_operation, step
 from anyshape.building.exact.unseen import UnseenMode
@@ -248,8 +247,8 @@ def _cut(space: Space, output: Tensor) -> _Cut:
     places = [0, 0]
     sizes = [torch.full_like(space.batch[:, 0], -1)] * 2
     for dim, axis in region.axes.items():
-        if isinstance(axis, Levels):
-            return _Cut(output, reason=JOINED)
+        if isinstance(axis, (Groups, Levels)):
+            return _Cut(output, reason=axis.refusal)
         column = 0 if isinstance(axis, Flat) else axis.side
         if places[column] or (isinstance(axis, Flat) and len(region.axes) > 1):
             return _Cut(

@@ -42,7 +42,7 @@ def topk(
     if axis is not None:
         if not input.dtype.is_floating_point:
             raise NotExact("of whole numbers")
-        _enough(space, axis, count)
+        enough(space, axis, count)
         input = space.filled(input, -math.inf if largest else math.inf)
     found = torch.topk(input, count, dim, largest, sorted)
     values, places = found
@@ -57,7 +57,7 @@ def topk(
     return type(found)((values, places))
 
 
-def _enough(space: Space, axis: Any, count: int) -> None:
+def enough(space: Space, axis: Any, count: int) -> None:
     """Leave the pictures that have as many positions: both sides from the least square on that does."""
     maps = [axis] if isinstance(axis, (Axis, Flat)) else axis.maps
     for size in range(1, max(space.sides) + 1):

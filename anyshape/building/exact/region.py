@@ -18,6 +18,7 @@ from torch import Tensor
 from anyshape.building.exact.axis import FLATTENED as FLATTENED
 from anyshape.building.exact.axis import Axis as Axis
 from anyshape.building.exact.axis import Flat as Flat
+from anyshape.building.exact.axis import Groups as Groups
 from anyshape.building.exact.axis import Levels as Levels
 from anyshape.building.exact.axis import NotExact as NotExact
 from anyshape.building.exact.axis import Region as Region
@@ -144,8 +145,9 @@ class Space:
         if isinstance(axis, Flat):
             sides = sorted(axis.parts, key=lambda part: part.side)
             return area(self, [part.table for part in sides], axis.before + axis.after)
-        if isinstance(axis, Levels):
-            return mixed(axis.length, list(map(self.side, axis.maps)))  # type: ignore[return-value]
+        if isinstance(axis, (Groups, Levels)):
+            maps = axis.maps if isinstance(axis, Levels) else [axis.flat]
+            return mixed(axis.length, list(map(self.side, maps)))  # type: ignore[return-value]
         return known(self, axis.side, axis.table)  # type: ignore[return-value]
 
     def whole(self, side: int) -> Axis:
@@ -217,6 +219,8 @@ class Space:
         """The axis of tensors that are combined position by position; sizes that differ are refused."""
         first = axes[0]
         for other in axes[1:]:
+            if first == other:
+                continue
             if isinstance(first, Flat) and isinstance(other, Flat):
                 if (first.before, first.after) != (other.before, other.after):
                     raise NotExact("sequences of the picture are combined that begin at other positions")
@@ -250,6 +254,8 @@ class Space:
         """[B, n] boolean: which positions of the axis belong to each row's picture."""
         if isinstance(axis, Levels):
             return torch.cat(list(map(self.valid, axis.maps)), 1)
+        if isinstance(axis, Groups):
+            return self.positions(axis.length) < self.counts(axis)[:, None]
         if not isinstance(axis, Flat):
             return self.positions(axis.length) < self.extents(axis)[:, None]
         both = (self.valid(axis.rows)[:, :, None] & self.valid(axis.columns)[:, None, :]).flatten(1)
@@ -260,6 +266,8 @@ class Space:
         """[B] int64: how many they are."""
         if isinstance(axis, Levels):
             return torch.stack(list(map(self.counts, axis.maps))).sum(0)
+        if isinstance(axis, Groups):
+            return torch.div(self.counts(axis.flat), axis.each, rounding_mode="floor")
         if not isinstance(axis, Flat):
             return self.extents(axis)
         return self.extents(axis.rows) * self.extents(axis.columns) + (axis.before + axis.after)

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from anyshape.building.exact import detr, grids, interfaces, relative, scripted, shifted
+from anyshape.building.exact import detr, grids, interfaces, recurrent, relative, scripted, shifted
 from anyshape.building.exact.both import Area, Mixed
 from anyshape.building.exact.side import Known
 
@@ -90,6 +90,8 @@ REPLACED: Dict[Tuple[str, str], Any] = {
 AROUND: Dict[Tuple[str, str], Any] = {
     ("torchvision.models.swin_transformer", "shifted_window_attention"): shifted.of_torchvision,
     **detr.DETECTORS,
+    ("torch.nn.modules.rnn", "LSTM.forward"): recurrent.forward,
+    ("torch.nn.modules.rnn", "GRU.forward"): recurrent.forward,
     ("timm.layers.pos_embed_sincos", "RotaryEmbeddingCat.get_embed"): grids.rotary,
     ("transformers.modeling_utils", "AttentionInterface.get_interface"): interfaces.interface,
 }

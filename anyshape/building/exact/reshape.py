@@ -20,6 +20,7 @@ from anyshape.building.exact.region import (
     FLATTENED,
     Axis,
     Flat,
+    Groups,
     Levels,
     NotExact,
     Region,
@@ -182,7 +183,7 @@ def _check(space: Space, axes: Dict[int, Any], given: Dict[int, Any]) -> None:
             tables = dict(zip((0, 1), size.sides))
             for part in axis.parts:
                 space.keep(part.side, part.table, tables[part.side])
-        elif isinstance(axis, (Flat, Levels)):
+        elif isinstance(axis, (Flat, Groups, Levels)):
             if isinstance(size, Followed) or plain(size) != -1:
                 space.side(axis).freeze()  # type: ignore[attr-defined]
         elif isinstance(size, Area):  # the other side is as long for every picture

@@ -17,7 +17,9 @@ from anyshape.building.exact import resample, statistics, windows
 from anyshape.building.exact.layout import pad
 from anyshape.building.exact.mode import HANDLERS, Handler, handles
 from anyshape.building.exact.moved import tracked
-from anyshape.building.exact.region import Axis, Flat, NotExact, Region, Space, plain, region_of
+from anyshape.building.exact.picked import enough
+from anyshape.building.exact.places import gathered
+from anyshape.building.exact.region import Axis, Flat, Groups, NotExact, Region, Rows, Space, plain, region_of
 
 
 def lifted(space: Space, signal: Tensor) -> Tensor:
@@ -129,11 +131,30 @@ def avg_pool1d(
     count_include_pad: bool = True,
 ) -> Tensor:
     kernel, step = (1, _one(kernel_size)), _step(stride)
+    region = tracked(input)
+    if (
+        isinstance(region.axes.get(2), Flat)
+        and step in (None, kernel)
+        and not _one(padding)
+        and not ceil_mode
+    ):
+        return in_groups(space, input, region, kernel[1])
     picture, around = lifted(space, input), (0, _one(padding))
     return lowered(
         space,
         windows.avg_pool2d(space, picture, kernel, step, around, ceil_mode, count_include_pad),
     )
+
+
+def in_groups(space: Space, input: Tensor, region: Region, each: int) -> Tensor:
+    """Means of so many positions of a flattened picture each, in the order that they have in it alone."""
+    flat: Any = region.axes[2]
+    if region.batch != 0 or isinstance(region.batch, Rows) or set(region.axes) != {2}:
+        raise NotExact("only [batch, channels, positions] is known")
+    enough(space, flat, each)
+    together = space.take(input, region, 2, gathered(space, flat))
+    axes: Dict[int, Any] = {2: Groups(flat, each)}
+    return space.attach(F.avg_pool1d(together, each), Region(axes, own=True))
 
 
 @handles("adaptive_avg_pool1d")

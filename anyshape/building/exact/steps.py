@@ -21,7 +21,7 @@ from torch.overrides import TorchFunctionMode
 from anyshape.building.exact import names, reads
 from anyshape.building.exact.both import Area, Mixed
 from anyshape.building.exact.mode import FOLLOWS, tensors_in
-from anyshape.building.exact.region import Flat, Levels, Rows, region_of, shape_of
+from anyshape.building.exact.region import Flat, Groups, Levels, Rows, region_of, shape_of
 from anyshape.building.exact.replaced import as_traced, replaced
 from anyshape.building.exact.side import Known
 
@@ -195,6 +195,8 @@ def _at(number: Any, size: Tuple[int, int]) -> Any:
     if isinstance(number, Flat):
         rows, columns = (_at(part, size) for part in number.parts)
         return rows * columns + number.before + number.after
+    if isinstance(number, Groups):
+        return _at(number.flat, size) // number.each
     if isinstance(number, Levels):
         return sum(_at(each, size) for each in number.maps)
     if type(number) is tuple:  # rows of a batch, and what each of them has

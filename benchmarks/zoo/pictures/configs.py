@@ -181,7 +181,7 @@ NEEDS: Dict[str, Dict[str, Any]] = {
     "alexnet": {"least": 63},
     "csatv2": _step(8, least=64),
     "eva02_tiny_patch14_224": _step(14, buckets=((98, 126), (126, 98)), least=28),
-    "halonet26t": _step(256, buckets=((256, 512), (512, 256)), least=256, large=True),
+    "halonet26t": _step(256, buckets=((512, 512),), least=256, large=True),
     "vit_tiny_r_s16_p8_224": {"buckets": LARGE, "least": 64},
     "inception_v3": {"least": 75, "buckets": LARGE},
     "inception_v4": {"least": 75, "buckets": LARGE},
