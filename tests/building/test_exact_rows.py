@@ -135,11 +135,11 @@ def test_rows_of_one_picture_are_followed(name: str) -> None:
     ("function", "says"),
     [
         (lambda x: x.reshape(-1, 20).softmax(0).view(-1, 8, 24, 20), r"softmax \(it mixes the rows"),
-        (lambda x: x.reshape(-1, 24, 20).sum(0), r"sum \(windows of the picture"),
+        (lambda x: x.reshape(-1, 24, 20).sum(0), r"sum \(it mixes the rows"),
         (lambda x: x.reshape(-1, 24, 20).flip(0).view(-1, 8, 24, 20), r"flip \(windows of the picture"),
         (lambda x: x.reshape(-1, 24, 20)[:8], "getitem"),
         (lambda x: x.permute(1, 0, 2, 3).reshape(-1, 24, 20) * 2, "reshape|view"),
-        (lambda x: x.permute(0, 2, 1, 3).reshape(x.shape[0] * 24, 8, 20).mean((1, 2)), r"mean \(windows"),
+        (lambda x: x.permute(0, 2, 1, 3).reshape(x.shape[0] * 24, 8, 20).mean((1, 2)), r"conv2d \(only"),
     ],
     ids=["softmax", "sum", "flip", "slice", "channels first", "mean"],
 )

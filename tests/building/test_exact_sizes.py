@@ -128,7 +128,7 @@ MODELS: dict[str, tuple[Callable[[Tensor], Tensor], Sides, Sides]] = {
     "padding": (padded_to_fours, range(1, 25), range(1, 21)),
     "padding as TensorFlow's": (padded_as_tensorflow_does, range(1, 25), range(1, 21)),
     "padding as timm's": (padded_as_timm_does, range(1, 25), range(1, 21)),
-    "number": (divided_by_its_height, range(20, 25), range(1, 21)),
+    "number": (divided_by_its_height, range(1, 25), range(1, 21)),
     "ratio": (scaled_by_a_ratio, range(24, 25), range(1, 21)),
     "branch on int()": (branched_on_int, range(24, 25), range(1, 21)),
     "reshaped, by coincidence": (rows_by_coincidence, range(1, 25), range(20, 21)),

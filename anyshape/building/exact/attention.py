@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from anyshape.building.exact import statistics
-from anyshape.building.exact.axis import inner_of, rows
+from anyshape.building.exact.axis import Rows, inner_of, rows
 from anyshape.building.exact.mode import handles
 from anyshape.building.exact.moved import tracked
 from anyshape.building.exact.region import NotExact, Region, Space, region_of, shape_of
@@ -40,15 +40,19 @@ def attention(
         raise NotExact("a side of the image is in front of the positions")
     outcome = Region(dict(axes[0]), batch, own=True)
     if keys is None:
-        if region_of(attn_mask) is not None:
-            raise NotExact("its mask depends on the picture")
+        if attn_mask is not None and region_of(attn_mask) is not None:
+            _fitting(space, attn_mask, axes[0].get(ndim - 2), None, batch, ndim)
     elif is_causal:
         if axes[0].get(ndim - 2) != keys:
             raise NotExact("the positions of queries and keys differ")
         key, value = space.filled(key, 0.0), space.filled(value, 0.0)  # what is behind is never looked at
     else:
         inside = space.inside(Region({ndim - 2: keys}, batch), ndim).transpose(-1, -2)
-        attn_mask = _masked(inside, attn_mask, query.dtype)
+        if attn_mask is not None and region_of(attn_mask) is not None:
+            _fitting(space, attn_mask, axes[0].get(ndim - 2), keys, batch, ndim)
+            attn_mask = _with(inside, attn_mask)
+        else:
+            attn_mask = _masked(inside, attn_mask, query.dtype)
         key, value = space.filled(key, 0.0), space.filled(value, 0.0)  # 0 × NaN is no 0
     options: Dict[str, Any] = {"enable_gqa": True} if enable_gqa else {}
     result = F.scaled_dot_product_attention(
@@ -78,9 +82,28 @@ def _masked(inside: Tensor, mask: Optional[Tensor], dtype: torch.dtype) -> Tenso
         return inside
     if region_of(mask) is not None or shape_of(mask)[-1] > 1:
         raise NotExact("its mask or bias has a number for each position, whose valid ones are not known")
+    return _with(inside, mask)
+
+
+def _with(inside: Tensor, mask: Tensor) -> Tensor:
     if mask.dtype == torch.bool:
         return mask & inside
-    return torch.where(inside, mask, torch.full((), float("-inf"), dtype=dtype))
+    return torch.where(inside, mask, torch.full((), float("-inf"), dtype=mask.dtype))
+
+
+def _fitting(space: Space, mask: Tensor, queries: Any, keys: Any, batch: int, ndim: int) -> None:
+    """A mask or bias with a number for each query and key, whose valid ones are known. Raises NotExact where
+    they are others than the queries and keys."""
+    region = tracked(mask)
+    same = mask.dim() == ndim and (int(region.batch), inner_of(region.batch)) == (int(batch), inner_of(batch))
+    if not same or not set(region.axes) <= {ndim - 2, ndim - 1}:
+        raise NotExact("its mask or bias is not [batch, heads, queries, keys]")
+    for dim, known in ((ndim - 2, queries), (ndim - 1, keys)):
+        axis = region.axes.get(dim)
+        if (axis is None) != (known is None) and shape_of(mask)[dim] > 1:
+            raise NotExact("the positions of its mask or bias are not those of queries and keys")
+        if axis is not None and known is not None and space.merge([axis, known]) != known:
+            raise NotExact("the positions of its mask or bias are not those of queries and keys")
 
 
 @handles("multi_head_attention_forward")
@@ -92,19 +115,24 @@ def multi_head_attention(
     for region, operand in zip(regions, (query, key, value)):
         if operand.dim() != 3 or (region is not None and (region.batch != 1 or set(region.axes) != {0})):
             raise NotExact("only [positions, batch, features] is known")
-    names = ("key_padding_mask", "need_weights", "attn_mask")
-    if len(rest) > 13 or options.get("attn_mask") is not None or options.get("is_causal"):
+        if region is not None and isinstance(region.batch, Rows):
+            raise NotExact("windows of the picture, or heads, are rows of the batch")
+    mask, given = options.get("attn_mask"), options.get("key_padding_mask")
+    if not 2 <= len(rest) <= 13 or options.get("is_causal"):
         raise NotExact("its mask is not known")
+    if mask is not None:
+        _of_heads(space, mask, rest[1], *(region and region.axes.get(0) for region in regions[:2]))
     if regions[1] is not None or regions[2] is not None:
         if regions[1] is None or regions[2] is None or regions[1].axes != regions[2].axes:
             raise NotExact("the positions of keys and values differ")
-        given = options.get(names[0])
         outside = ~space.inside(Region({1: regions[1].axes[0]}, 0), 2)
         if given is not None:
             if given.dtype != torch.bool or region_of(given) is not None:
                 raise NotExact("its mask is not known")
             outside = outside | given
-        options["key_padding_mask"] = outside.expand(shape_of(key)[1], -1)
+        if mask is not None and mask.is_floating_point():  # they must be of one kind
+            outside = torch.zeros_like(outside, dtype=mask.dtype).masked_fill(outside, float("-inf"))
+        options["key_padding_mask"] = outside
         key, value = space.filled(key, 0.0), space.filled(value, 0.0)
     result, weights = F.multi_head_attention_forward(query, key, value, *rest, **options)
     if regions[0] is not None:
@@ -114,6 +142,14 @@ def multi_head_attention(
         sides = {dim: region.axes[0] for dim, region in known if region is not None}
         space.attach(weights, Region(sides, 0, own=True))
     return result, weights
+
+
+def _of_heads(space: Space, mask: Tensor, heads: int, queries: Any, keys: Any) -> None:
+    """A mask for each head of each picture, ``[batch × heads, queries, keys]``; raises NotExact else."""
+    region = region_of(mask)
+    if region is None or mask.dim() != 3 or int(region.batch) != 0 or inner_of(region.batch) != (heads,):
+        raise NotExact("its mask is not known")
+    _fitting(space, mask, queries, keys, region.batch, 3)
 
 
 _BEFORE = statistics  # it is to be registered first: softmax is put right here

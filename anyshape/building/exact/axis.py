@@ -149,6 +149,11 @@ def inner_of(batch: int) -> Tuple[Any, ...]:
     return batch.inner if isinstance(batch, Rows) else ()
 
 
+def varies(inner: Sequence[Any]) -> bool:
+    """Whether a picture's size decides how many rows it has (windows, not heads)."""
+    return any(not isinstance(part, int) for part in inner)
+
+
 def lengths(inner: Sequence[Any]) -> Sequence[int]:
     return [part if isinstance(part, int) else part.length for part in inner]
 

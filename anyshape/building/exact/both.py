@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 import operator
-from typing import TYPE_CHECKING, Any, Callable, Optional, Sequence, Tuple, Union
+from typing import TYPE_CHECKING, Any, Callable, Dict, Optional, Sequence, Tuple, Union
 
 if TYPE_CHECKING:
     from anyshape.building.exact.region import Space
 
 Number = Union[int, float]
+Sides = Tuple[Tuple[Number, ...], Tuple[Number, ...]]
 
 
 class Followed:
@@ -35,7 +36,7 @@ class Followed:
 class Area(Followed, int):
     """A height times a width, and `extra`: how many positions a picture has that was flattened."""
 
-    sides: Sequence[Sequence[Number]]  # the tables of height and width
+    sides: Sides  # the tables of height and width
     extra: int
 
     def bare(self) -> int:
@@ -64,16 +65,6 @@ class Area(Followed, int):
             self.space.leave(side, kept[side])
         else:  # not even the bucket's own height goes with every width, or its width with every height
             self.freeze()
-
-    def __add__(self, other: int) -> Any:
-        if type(other) is int:
-            return area(self.space, self.sides, self.extra + other)
-        return _mixing(operator.add)(self, other)
-
-    __radd__ = __add__
-
-    def __sub__(self, other: int) -> Any:
-        return self + -other if type(other) is int else _mixing(operator.sub)(self, other)
 
     def __mod__(self, other: int) -> Any:
         """What a division leaves is asked for to decide something: pictures with the same are accepted."""
@@ -125,6 +116,13 @@ class MixedWhole(Mixed, int):  # type: ignore[misc]
         return int.__index__(self)
 
 
+class Areas(MixedWhole):
+    """Several areas, each so many times, and `extra`: how many positions maps have that stand in a line."""
+
+    terms: Dict[Sides, int]
+    extra: int
+
+
 class MixedPart(Mixed, float):  # type: ignore[misc]
     """A fraction, as a height divided by a width."""
 
@@ -139,6 +137,21 @@ def mixed(number: Number, made_of: Sequence[Any]) -> Number:
     made.made_of = [part for part in made_of if isinstance(part, Followed)]
     made.space = made.made_of[0].space
     return made  # type: ignore[no-any-return]
+
+
+def counted(number: Any) -> Optional[Tuple[Dict[Sides, int], int]]:
+    """A whole number as areas, each so many times, and a rest; None for one that is no such sum."""
+    if isinstance(number, Area):
+        return {number.sides: 1}, number.extra
+    if isinstance(number, Areas):
+        return number.terms, number.extra
+    return ({}, number) if type(number) is int else None
+
+
+def alike(one: Any, other: Any) -> bool:
+    """Whether two numbers are the same sum of areas, and so the same for every size."""
+    first = counted(one)
+    return first is not None and first == counted(other)
 
 
 def bare(number: Any) -> Any:
@@ -156,12 +169,31 @@ def _mixing(function: Callable[[Any, Any], Any], swapped: bool = False) -> Calla
     return mix
 
 
-_KINDS: Sequence[Any] = (Area, MixedWhole, MixedPart)
+def _summing(sign: int, swapped: bool) -> Callable[[Any, Any], Any]:
+    mix = _mixing(operator.add if sign > 0 else operator.sub, swapped)
+
+    def add(self: Any, other: Any) -> Any:
+        first, second = counted(self), counted(other)
+        if first is None or second is None:
+            return mix(self, other)
+        signs = (sign, 1) if swapped else (1, sign)
+        terms = {
+            sides: signs[0] * first[0].get(sides, 0) + signs[1] * second[0].get(sides, 0)
+            for sides in (*first[0], *second[0])
+        }
+        return areas(self.space, terms, signs[0] * first[1] + signs[1] * second[1])
+
+    return add
+
+
+_KINDS: Sequence[Any] = (Area, MixedWhole, Areas, MixedPart)
 for _kind in _KINDS:
     for _name in ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow"):
         for _swapped in (False, True):
             _method = f"__{'r' if _swapped else ''}{_name}__"
-            if _kind is not Area or _method not in ("__add__", "__radd__", "__sub__", "__mod__"):
+            if _kind in (Area, Areas) and _name in ("add", "sub"):
+                setattr(_kind, _method, _summing(1 if _name == "add" else -1, _swapped))
+            elif _kind is not Area or _method != "__mod__":
                 setattr(_kind, _method, _mixing(getattr(operator, _name), _swapped))
 
 
@@ -198,8 +230,7 @@ def _compared(function: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
         number = bare(other)
         result = function(bare(self), number)
         if isinstance(self, Mixed) or isinstance(other, Followed):
-            alike = isinstance(self, Area) and isinstance(other, Area)
-            if not alike or (other.sides, other.extra) != (self.sides, self.extra):  # type: ignore[union-attr]
+            if not alike(self, other):
                 self.freeze()
                 if isinstance(other, Followed):
                     other.freeze()
@@ -217,6 +248,24 @@ for _name in ("eq", "ne", "lt", "le", "gt", "ge"):
 
 
 def area(space: Space, sides: Sequence[Sequence[Number]], extra: int = 0) -> int:
-    number = int.__new__(Area, int(sides[0][-1] * sides[1][-1]) + extra)
-    number.space, number.sides, number.extra = space, [tuple(table) for table in sides], extra
+    """The number; a plain one if it is the same for every size."""
+    found = int(sides[0][-1] * sides[1][-1]) + extra
+    if all(len(set(table[1:])) == 1 for table in sides):
+        return found
+    number = int.__new__(Area, found)
+    number.space, number.sides, number.extra = space, (tuple(sides[0]), tuple(sides[1])), extra
+    return number
+
+
+def areas(space: Space, terms: Dict[Sides, int], extra: int) -> int:
+    """The number; a plain one, or one area, where the others have gone."""
+    terms = {sides: count for sides, count in terms.items() if count}
+    if not terms:
+        return extra
+    if list(terms.values()) == [1]:
+        return area(space, next(iter(terms)), extra)
+    found = sum(int(sides[0][-1] * sides[1][-1]) * count for sides, count in terms.items()) + extra
+    number = int.__new__(Areas, found)
+    number.space, number.terms, number.extra = space, terms, extra
+    number.made_of = [each for sides in terms if isinstance(each := area(space, sides), Followed)]
     return number

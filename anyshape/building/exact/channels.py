@@ -8,10 +8,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from anyshape.building.exact.axis import Axis, Flat
+from anyshape.building.exact.both import Area, Followed, bare
 from anyshape.building.exact.layout import permute
 from anyshape.building.exact.mode import handles, together
-from anyshape.building.exact.moved import tracked
+from anyshape.building.exact.moved import of_rows, tracked
 from anyshape.building.exact.region import NotExact, Region, Space, forget, plain, region_of, shape_of
+from anyshape.building.exact.side import Known
 from anyshape.building.exact.sliced import getitem
 from anyshape.building.exact.windows import alone
 
@@ -81,7 +84,7 @@ def repeat_interleave(
 
 @handles("repeat", "tile")
 def repeat(space: Space, input: Tensor, *sizes: Any) -> Tensor:
-    region = tracked(input)
+    region = region_of(input) or of_rows(space, input)
     times = list(sizes[0] if len(sizes) == 1 and isinstance(sizes[0], (list, tuple)) else sizes)
     more = len(times) - input.dim()
     if more < 0:
@@ -90,7 +93,22 @@ def repeat(space: Space, input: Tensor, *sizes: Any) -> Tensor:
         if plain(times[dim + more]) != 1:
             raise NotExact("the image or the batch is repeated")
     axes = {dim + more: axis for dim, axis in region.axes.items()}
+    for dim, number in enumerate(times):
+        axis = _as_many(number) if isinstance(number, Followed) else None
+        if axis is not None and dim - more not in region.axes and [1, *shape_of(input)][dim - more + 1] == 1:
+            axes[dim], times[dim] = axis, bare(number)
+    times = [plain(number) for number in times]
     return space.attach(input.repeat(*times), Region(axes, region.batch + more, own=True, mask=region.mask))
+
+
+def _as_many(number: Any) -> Any:
+    """The axis of as many positions as a size of the picture says, None where it says no such thing."""
+    if isinstance(number, Known):
+        return Axis(number.side, tuple(map(int, number.table)))
+    if isinstance(number, Area) and not number.extra:
+        rows, columns = (Axis(side, tuple(map(int, table))) for side, table in enumerate(number.sides))
+        return Flat(rows, columns)
+    return None
 
 
 @handles("movedim", "moveaxis")

@@ -25,7 +25,7 @@ def _space(numbers: Sequence[Any]) -> Optional[Space]:
     return next((number.space for number in numbers if isinstance(number, Known)), None)
 
 
-class _Map:
+class Map:
     """A map of a height and width: the axis that it is flattened into, and where its cells are."""
 
     def __init__(self, space: Space, height: int, width: int) -> None:
@@ -48,11 +48,11 @@ class _Map:
         return torch.stack([x, y], -1)
 
 
-def _joined(space: Space, tensor: Tensor, maps: Sequence[_Map]) -> Tensor:
+def _joined(space: Space, tensor: Tensor, maps: Sequence[Map]) -> Tensor:
     return space.attach(tensor, Region({1: joined([each.axis for each in maps])}, own=True))
 
 
-def _proposed(maps: Sequence[_Map], dtype: torch.dtype, size: float, beyond: float) -> Tuple[Tensor, Tensor]:
+def _proposed(maps: Sequence[Map], dtype: torch.dtype, size: float, beyond: float) -> Tuple[Tensor, Tensor]:
     """A box around each cell, twice as large on every further map: ``[B, positions of all maps, 4]`` logits,
     `beyond` where it does not lie inside the picture, and whether it does, ``[B, positions, 1]``."""
     found = []
@@ -75,7 +75,7 @@ def anchors(original: Callable[..., Any]) -> Callable[..., Any]:
         if space is None:
             return original(self, spatial_shapes, grid_size, *rest, **options)
         dtype = options.get("dtype", torch.float32)
-        maps = [_Map(space, *shape) for shape in shapes]
+        maps = [Map(space, *shape) for shape in shapes]
         logits, valid = _proposed(maps, dtype, grid_size, torch.finfo(dtype).max)
         return _joined(space, logits, maps), _joined(space, valid, maps)
 
@@ -89,7 +89,7 @@ def proposals(original: Callable[..., Any]) -> Callable[..., Any]:
         if region_of(enc_output) is None:
             return original(self, enc_output, padding_mask, spatial_shapes)
         space: Any = region_of(enc_output).space  # type: ignore[union-attr]
-        maps = [_Map(space, *shape) for shape in spatial_shapes]
+        maps = [Map(space, *shape) for shape in spatial_shapes]
         logits, valid = _proposed(maps, enc_output.dtype, 0.05, float("inf"))
         outside = _joined(space, ~valid, maps)
         query = self.enc_output_norm(self.enc_output(enc_output.masked_fill(outside, 0.0)))
@@ -105,7 +105,7 @@ def reference_points(original: Callable[..., Any]) -> Callable[..., Any]:
         space = _space([side for shape in spatial_shapes_list for side in shape])
         if space is None or reads.from_picture(valid_ratios):
             return original(spatial_shapes_list, valid_ratios, device)  # type: ignore[no-any-return]
-        maps = [_Map(space, *shape) for shape in spatial_shapes_list]
+        maps = [Map(space, *shape) for shape in spatial_shapes_list]
         centres = torch.cat([each.centres(valid_ratios.dtype) for each in maps], 1)
         return _joined(space, centres[:, :, None].expand(-1, -1, len(maps), -1).clone(), maps)
 
@@ -134,7 +134,7 @@ def sines(original: Callable[..., Any]) -> Callable[..., Any]:
         build = sys.modules[type(self).__module__].build_2d_sinusoidal_position_embedding
         found = build(bare(height), bare(width), self.embed_dim, self.temperature, device=device, dtype=dtype)
         rows = found[None].expand(space.batch.shape[0], -1, -1).clone()
-        return _joined(space, rows, [_Map(space, height, width)])
+        return _joined(space, rows, [Map(space, height, width)])
 
     return table
 
@@ -147,7 +147,7 @@ def angles(original: Callable[..., Any]) -> Callable[..., Any]:
         space = _space(shape)
         if space is None or mask is not None:
             return original(self, shape, device, dtype, mask)
-        rows, columns = _Map(space, *shape[-2:]).axis.parts
+        rows, columns = Map(space, *shape[-2:]).axis.parts
         ones = torch.ones(space.batch.shape[0], rows.length, columns.length, dtype=torch.bool)
         return original(
             self, shape, device, dtype, space.attach(ones, Region({1: rows, 2: columns}, own=True))
@@ -183,13 +183,14 @@ def attention(original: Callable[..., Any]) -> Callable[..., Any]:
                 "spatial_shapes": spatial_shapes,
                 "spatial_shapes_list": spatial_shapes_list,
             }
-            return original(self, hidden_states, **options)  # type: ignore[no-any-return]
+            given = {name: value for name, value in options.items() if value is not None}
+            return original(self, hidden_states, **given)  # type: ignore[no-any-return]
         if position_embeddings is not None:
             hidden_states = hidden_states + position_embeddings
         value = (
             self.value_proj(encoder_hidden_states) if hasattr(self, "value_proj") else encoder_hidden_states
         )
-        if attention_mask is not None:
+        if attention_mask is not None and reads.from_picture(attention_mask):  # else it hides nothing
             value = value.masked_fill(~attention_mask[..., None], 0.0)
         points = _points(self)
         offsets = self.sampling_offsets(hidden_states).unflatten(-1, (self.n_heads, sum(points), 2))
@@ -244,6 +245,14 @@ def _real_time(prefix: str) -> Dict[str, Any]:
     }
 
 
+def _masked(prefix: str) -> Dict[str, Any]:
+    return {
+        f"{prefix}SinePositionEmbedding.forward": angles,
+        f"{prefix}PixelDecoderEncoderOnly.get_reference_points": reference_points,
+        f"{prefix}PixelDecoderEncoderMultiscaleDeformableAttention.forward": attention,
+    }
+
+
 _FAMILIES: Dict[str, Dict[str, Any]] = {
     "rt_detr": _real_time("RTDetr"),
     "rt_detr_v2": _real_time("RTDetrV2"),
@@ -255,7 +264,8 @@ _FAMILIES: Dict[str, Dict[str, Any]] = {
         "DeformableDetrMultiscaleDeformableAttention.forward": attention,
     },
     "maskformer": {"MaskFormerSinePositionEmbedding.forward": angles},
-    "mask2former": {"Mask2FormerSinePositionEmbedding.forward": angles},
+    "mask2former": _masked("Mask2Former"),
+    "oneformer": _masked("OneFormer"),
     **{
         family: {"create_bidirectional_mask": attention_mask}
         for family in ("conditional_detr", "dab_detr", "detr", "table_transformer")

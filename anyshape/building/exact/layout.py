@@ -38,8 +38,8 @@ def expand(space: Space, input: Tensor, *sizes: Any) -> Tensor:
     return moved(space, region, result, {dim + offset: dim for dim in range(input.dim())})
 
 
-def _pieces(method: str) -> Callable[..., Tuple[Tensor, ...]]:
-    def pieces(space: Space, input: Tensor, parts: Any, dim: int = 0) -> Tuple[Tensor, ...]:
+def pieces(method: str) -> Callable[..., Tuple[Tensor, ...]]:
+    def apart(space: Space, input: Tensor, parts: Any, dim: int = 0) -> Tuple[Tensor, ...]:
         region = tracked(input)
         dim %= input.dim()
         if dim in region.axes or dim == region.batch:
@@ -49,11 +49,11 @@ def _pieces(method: str) -> Callable[..., Tuple[Tensor, ...]]:
             moved(space, region, piece, origin) for piece in getattr(torch.Tensor, method)(input, parts, dim)
         )
 
-    return pieces
+    return apart
 
 
-for _method in ("chunk", "split", "tensor_split"):
-    handles(_method)(_pieces(_method))
+for _method in ("chunk", "tensor_split"):
+    handles(_method)(pieces(_method))
 
 
 @handles("cat", "concat", "concatenate")
@@ -105,23 +105,23 @@ def pad(
     varying: Dict[int, Tuple[Sequence[int], Sequence[int]]] = {}  # what the size of the picture decides
     for pair, dim in zip(range(0, len(pad), 2), range(input.dim() - 1, -1, -1)):
         axis = axes.get(dim)
-        if (
-            axis is not None
-            and mode == "constant"
-            and any(isinstance(n, Known) for n in pad[pair : pair + 2])
-        ):
+        by_size = any(isinstance(n, Known) for n in pad[pair : pair + 2])
+        if axis is not None and by_size and mode == "constant":
             varying[dim] = _amount(space, axis, pad[pair]), _amount(space, axis, pad[pair + 1])
             table = tuple(n and max(0, n + a + b) for n, a, b in zip(axis.table, *varying[dim]))
             axes[dim] = Axis(axis.side, table)
+            continue
+        if axis is not None and by_size and not isinstance(pad[pair], Known):
+            ahead = plain(pad[pair])
+            sides[dim] = ahead, 0
+            axes[dim] = Axis(axis.side, _repeated(space, axis, ahead, pad[pair + 1], mode))
             continue
         before, after = plain(pad[pair]), plain(pad[pair + 1])
         if dim == region.batch and (before or after):
             raise NotExact("rows are added to the batch")
         if axis is not None:
             sides[dim] = before, after
-            limit = {"reflect": max(before, after), "circular": max(before, after) - 1}.get(mode, 0)
-            table = tuple(max(0, size + before + after) if size > limit else 0 for size in axis.table)
-            axes[dim] = Axis(axis.side, table)
+            axes[dim] = Axis(axis.side, _repeated(space, axis, before, after, mode))
     amounts = [int(amount.bare()) if isinstance(amount, Known) else plain(amount) for amount in pad]
     fill = 0.0 if value is None else float(value)
     if varying:
@@ -156,6 +156,16 @@ def _amount(space: Space, axis: Axis, amount: Any) -> Sequence[int]:
     """An amount of padding for every size of the picture."""
     known = space.followed(axis.side, amount) if isinstance(amount, Known) else None
     return known.table if known is not None else [plain(amount)] * len(axis.table)
+
+
+def _repeated(space: Space, axis: Axis, before: int, after: Any, mode: str) -> Tuple[int, ...]:
+    """How far a side reaches that is padded so, 0 where the picture has too little to repeat."""
+    found = []
+    for size, behind in zip(axis.table, _amount(space, axis, after)):
+        most = max(before, behind)
+        limit = {"reflect": most, "circular": most - 1}.get(mode, 0)
+        found.append(max(0, size + before + behind) if size > limit else 0)
+    return tuple(found)
 
 
 def _padded_by_size(

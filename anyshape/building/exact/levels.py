@@ -48,6 +48,38 @@ def joined(maps: Sequence[Flat]) -> Any:
     return maps[0] if len(maps) == 1 else Levels(tuple(maps))
 
 
+def sequence(maps: Sequence[Flat]) -> Any:
+    """The axis of these one after the other; None where none of them depends on the picture."""
+    own = [n for n, each in enumerate(maps) if not whole(each)]
+    if not own:
+        return None
+    if len(own) > 1:
+        return joined(maps)
+    before, after = maps[: own[0]], maps[own[0] + 1 :]
+    one = maps[own[0]]
+    return Flat(one.rows, one.columns, *(sum(each.length for each in beside) for beside in (before, after)))
+
+
+def parted(axis: Any, counts: Sequence[int]) -> List[Any]:
+    """A sequence's axis in pieces of so many positions. Raises NotExact where a map would be cut."""
+    waiting, pieces = maps_of(axis), []
+    for count in counts:
+        found: List[Flat] = []
+        while count and waiting:
+            first = waiting.pop(0)
+            if first.length > count and whole(first):
+                waiting.insert(0, positions(first.length - count, first))
+                first = positions(count, first)
+            found.append(first)
+            count -= first.length
+        if count:
+            raise NotExact("a sequence is cut elsewhere than between its maps")
+        pieces.append(sequence(found))
+    if waiting:
+        raise NotExact("a sequence is cut elsewhere than between its maps")
+    return pieces
+
+
 def merged(one: Any, other: Any, merge: Callable[[Sequence[Axis]], Axis]) -> Any:
     """Two sequences that are combined position by position. Raises NotExact where they do not fit."""
     waiting = [maps_of(one), maps_of(other)]

@@ -10,7 +10,8 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from anyshape.building.exact import made, names, reads
-from anyshape.building.exact.axis import inner_of, rows
+from anyshape.building.exact.arguments import by_size, numbers_followed, numbers_of_rows
+from anyshape.building.exact.axis import inner_of, rows, varies
 from anyshape.building.exact.region import (
     FLATTENED,
     Axis,
@@ -30,29 +31,11 @@ Handler = Callable[..., Any]
 H = TypeVar("H", bound=Handler)
 HANDLERS: Dict[str, Handler] = {}
 
-# Operations that know what to do with a height or width; for others it is a number like any other.
-FOLLOWS = {
-    *(
-        "adaptive_avg_pool2d",
-        "expand",
-        "flatten",
-        "getitem",
-        "interpolate",
-        "laid_out",
-        "narrow",
-        "new_empty",
-        "new_ones",
-        "pad",
-    ),
-    *("empty", "full", "new_full", "ones", "sampled", "spatial_biases", "zeros"),
-    *("new_zeros", "repeat", "reshape", "setitem", "unflatten", "upsample", "view"),
-}
-
-
 # What keeps the rows of a batch apart, also where they are windows or heads of one picture.
 APART = {
+    *("amax", "amin", "any", "all", "mean", "sum", "group_norm", "interpolate"),
     *("batch_norm", "bmm", "cat", "chunk", "conv2d", "expand", "flatten", "getitem", "layer_norm", "linear"),
-    *("matmul", "normalize", "pad", "permute", "recurrent"),
+    *("matmul", "multi_head_attention_forward", "normalize", "pad", "permute", "recurrent"),
     *("reshape", "rmatmul", "rms_norm", "scaled_dot_product_attention", "select", "softmax", "split"),
     *("swapaxes", "swapdims", "transpose", "unbind", "unflatten", "unsqueeze", "view"),
 }
@@ -69,11 +52,6 @@ def handles(*operations: str) -> Callable[[H], H]:
     return register
 
 
-def _by_size(value: Any) -> bool:
-    """Whether a number knows that it is a size of the picture, or several do."""
-    return isinstance(value, Known) or (isinstance(value, (list, tuple)) and any(map(_by_size, value)))
-
-
 def cut_by_size(index: Any) -> bool:
     """Whether an index has a slice that ends where a size of the picture says."""
     items = index if isinstance(index, tuple) else (index,)
@@ -83,15 +61,6 @@ def cut_by_size(index: Any) -> bool:
 def _is_shape_of_weight(func: Any, args: Tuple[Any, ...], kwargs: Dict[str, Any]) -> bool:
     asked = len(args) == 1 and not kwargs and names.name_of(func) in ("get:shape", "size")
     return asked and isinstance(args[0], torch.nn.Parameter)
-
-
-def _numbers_followed(
-    name: str, args: Tuple[Any, ...], kwargs: Dict[str, Any]
-) -> Tuple[Tuple[Any, ...], Dict[str, Any]]:
-    """The arguments, with plain numbers for sizes of the picture where the operation does not follow them."""
-    if name in FOLLOWS:
-        return args, kwargs
-    return frozen(args), {key: frozen(value) for key, value in kwargs.items()}
 
 
 def _windowed(operands: Iterable[Tensor]) -> bool:
@@ -131,7 +100,7 @@ def together(space: Space, ndim: int, operands: Sequence[Tensor]) -> Region:
     if len(batches) > 1 or len(inner) > 1:
         raise NotExact("rows of the batch are combined with something else")
     batch = rows(batches.pop(), inner.pop())
-    if isinstance(batch, Rows) and plain.get(batch, 1) > 1:
+    if varies(inner_of(batch)) and plain.get(batch, 1) > 1:
         raise NotExact("windows of the picture are combined with a tensor that has a number for each")
     for dim in found:
         if plain.get(dim, 1) > 1:
@@ -212,7 +181,7 @@ class ExactMode(TorchFunctionMode):
         if not any(map(reads.from_picture, operands)):
             if _is_shape_of_weight(func, args, kwargs):  # torch.jit.trace would give tensors, and sizes lose
                 return torch.Size(shape_of(args[0]))  # themselves in arithmetic with those
-            if names.name_of(func) in SIZED and any(map(_by_size, (*args, *kwargs.values()))):
+            if self._sized(names.name_of(func), args, kwargs):
                 return self._run(names.name_of(func), func, args, kwargs, operands)
             return self._apart(names.name_of(func), func, args, kwargs, operands)
         made.settle(operands)
@@ -261,7 +230,7 @@ class ExactMode(TorchFunctionMode):
         makes = name in made.MAKES
         sizes = list(made.sizes_in([*args, *kwargs.values()] if makes else operands))
         if not makes:  # a value made of a size: ones(1) * height, arange(height)
-            args, kwargs = _numbers_followed(name, args, kwargs)
+            args, kwargs = numbers_followed(name, args, kwargs)
         result = func(*args, **kwargs)
         made.mark(tensors_in([result, *reads.written(getattr(func, "__name__", ""), args)]), sizes)
         return result
@@ -274,10 +243,12 @@ class ExactMode(TorchFunctionMode):
         kwargs: Dict[str, Any],
         operands: List[Tensor],
     ) -> Any:
-        args, kwargs = _numbers_followed(name, args, kwargs)
-        sized = name in SIZED and any(map(_by_size, (*args, *kwargs.values())))
-        sized = sized or (name == "getitem" and cut_by_size(args[1]))
+        args = numbers_of_rows(self.space, name, args, operands)
+        args, kwargs = numbers_followed(name, args, kwargs)
+        sized = self._sized(name, args, kwargs) or (name == "getitem" and cut_by_size(args[1]))
         if not sized and all(region_of(tensor) is None for tensor in operands):
+            if not name.startswith("new_"):  # as large as the picture, which is not followed
+                args, kwargs = frozen(args), {key: frozen(value) for key, value in kwargs.items()}
             return func(*args, **kwargs)
         if name in reads.VALUES_OF_FIRST and name not in HANDLERS and region_of(operands[0]) is None:
             return func(*args, **kwargs)  # a weight in the picture's dtype, say
@@ -298,6 +269,18 @@ class ExactMode(TorchFunctionMode):
             raise NotExact("")
         except NotExact as reason:
             return self._unknown(name, str(reason), func, args, kwargs, operands)
+
+    def _sized(self, name: str, args: Tuple[Any, ...], kwargs: Dict[str, Any]) -> bool:
+        """Whether an interpolation is to a size of the picture, or to what int() made of one, or what has no
+        positions of it is repeated or folded to one."""
+        sized = any(map(by_size, (*args, *kwargs.values())))
+        if name in ("fold", "repeat"):
+            return sized and any(map(reads.from_picture, tensors_in(args)))
+        if name not in SIZED or sized:
+            return name in SIZED
+        size = kwargs.get("size", args[1] if len(args) > 1 else None)
+        numbers = enumerate(size if isinstance(size, (list, tuple)) else (size, size))
+        return any(number in self.space.read for number in numbers)
 
     def _sides(self, name: str, tensor: Tensor, args: Tuple[Any, ...], answer: Any) -> Any:
         """Heights and widths that the model asks for, as numbers that know where they come from."""

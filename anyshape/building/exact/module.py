@@ -12,15 +12,18 @@ from torch import Tensor, nn
 from anyshape.building.exact import (
     attention,
     channels,
+    columns,
     deformable,
     layout,
     made,
+    pairs,
     picked,
     products,
     recurrent,
     relative,
     resample,
     reshape,
+    rotary,
     signals,
     sliced,
     spread,
@@ -40,8 +43,8 @@ __all__ = ["ExactPadding", "UnknownOperation"]
 
 # Importing them registers their operations.
 _REGISTERED = (
-    *(attention, channels, deformable, layout, picked, products, recurrent, relative, resample, reshape),
-    *(signals, sliced, spread, statistics, tokens, windows),
+    *(attention, channels, columns, deformable, layout, pairs, picked, products, recurrent, relative),
+    *(resample, reshape, rotary, signals, sliced, spread, statistics, tokens, windows),
 )
 
 

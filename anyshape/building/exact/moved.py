@@ -7,7 +7,7 @@ from typing import Dict
 from torch import Tensor
 
 from anyshape.building.exact.axis import inner_of, rows
-from anyshape.building.exact.region import NotExact, Region, Space, region_of
+from anyshape.building.exact.region import NotExact, Region, Space, region_of, shape_of
 
 
 def tracked(tensor: Tensor) -> Region:
@@ -15,6 +15,13 @@ def tracked(tensor: Tensor) -> Region:
     if region is None:
         raise NotExact("another operand than the first depends on the image")
     return region
+
+
+def of_rows(space: Space, tensor: Tensor) -> Region:
+    """The region of a tensor of the picture that has no positions of it: a row for each."""
+    if shape_of(tensor)[0] != shape_of(space.batch)[0]:
+        raise NotExact("another operand than the first depends on the image")
+    return Region({})
 
 
 def moved(space: Space, region: Region, result: Tensor, origin: Dict[int, int], view: bool = True) -> Tensor:

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import Any, FrozenSet
 
+import torch.nn.functional as F
+
 
 def _names(text: str) -> FrozenSet[str]:
     return frozenset(text.split())
@@ -70,7 +72,10 @@ _VALUES = ("data", "T", "mT", "H", "mH", "real", "imag", "grad")
 
 
 def name_of(func: Any) -> str:
-    """``get:shape`` for a property, else the function's name without its underscores."""
+    """``get:shape`` for a property, else the function's name without its underscores; the function that makes
+    columns of windows has not the name of the method that makes windows of a dimension."""
+    if func is F.unfold:
+        return "im2col"
     name = getattr(func, "__name__", type(func).__name__)
     if name == "__get__":
         return "get:" + str(getattr(func.__self__, "__name__", "?"))

@@ -11,7 +11,7 @@ from typing import Any, Callable, Dict, List, Sequence
 import torch
 from torch import Tensor
 
-from anyshape.building.exact.axis import inner_of, rows
+from anyshape.building.exact.axis import inner_of, rows, varies
 from anyshape.building.exact.mode import handles
 from anyshape.building.exact.region import NotExact, Region, Space, region_of, shape_of
 
@@ -72,12 +72,13 @@ def multiplied(
         raise NotExact("positions are combined with a tensor whose valid ones are not known")
     if len(batches) != 1 or len(inner) != 1 or not set(batches) <= set(answer) - set(found):
         raise NotExact("it mixes the rows of the batch")
-    if inner != {()} and set(batches) & plain:
+    parts = inner.pop()
+    if varies(parts) and set(batches) & plain:
         raise NotExact("windows of the picture are combined with a tensor that has a number for each")
     axes = {letter: space.merge(several) for letter, several in found.items()}
     for place, term in enumerate(terms):
         if any(letter in axes and letter not in answer for letter in term):
             tensors[place] = space.filled(tensors[place], 0.0)  # in both: 0 × NaN is no 0
     outcome = {answer.index(letter): axis for letter, axis in axes.items() if letter in answer}
-    batch = rows(answer.index(batches.popitem()[0]), inner.pop())
+    batch = rows(answer.index(batches.popitem()[0]), parts)
     return space.attach(product(*tensors), Region(outcome, batch, own=True))

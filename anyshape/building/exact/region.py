@@ -145,9 +145,10 @@ class Space:
         if isinstance(axis, Flat):
             sides = sorted(axis.parts, key=lambda part: part.side)
             return area(self, [part.table for part in sides], axis.before + axis.after)
-        if isinstance(axis, (Groups, Levels)):
-            maps = axis.maps if isinstance(axis, Levels) else [axis.flat]
-            return mixed(axis.length, list(map(self.side, maps)))  # type: ignore[return-value]
+        if isinstance(axis, Groups):
+            return mixed(axis.length, [self.side(axis.flat)])  # type: ignore[return-value]
+        if isinstance(axis, Levels):
+            return sum(map(self.side, axis.maps))
         return known(self, axis.side, axis.table)  # type: ignore[return-value]
 
     def whole(self, side: int) -> Axis:

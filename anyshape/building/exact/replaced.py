@@ -15,7 +15,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from anyshape.building.exact import detr, grids, interfaces, recurrent, relative, scripted, shifted
+from anyshape.building.exact import (
+    detr,
+    grids,
+    interfaces,
+    pairs,
+    recurrent,
+    relative,
+    rewritten,
+    rotary,
+    scripted,
+    shifted,
+)
 from anyshape.building.exact.both import Area, Mixed
 from anyshape.building.exact.side import Known
 
@@ -78,6 +89,15 @@ REPLACED: Dict[Tuple[str, str], Any] = {
         ): (padded_to_pairs)
         for family in ("Swin", "Swinv2")
     },
+    ("transformers.models.maskformer.modeling_maskformer_swin", "MaskFormerSwinPatchEmbeddings.maybe_pad"): (
+        padded_to_patches
+    ),
+    ("transformers.models.maskformer.modeling_maskformer_swin", "MaskFormerSwinPatchMerging.maybe_pad"): (
+        padded_to_pairs
+    ),
+    **pairs.LAYERS,
+    **rewritten.METHODS,
+    **rotary.LAYERS,
     **shifted.LAYERS,
     ("timm.models.edgenext", "PositionalEncodingFourier.forward"): grids.fourier,
     ("timm.models.xcit", "PositionalEncodingFourier.forward"): grids.fourier,

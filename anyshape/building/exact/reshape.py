@@ -12,8 +12,9 @@ from typing import Any, Callable, Dict, List, Tuple
 import torch
 from torch import Tensor
 
-from anyshape.building.exact.axis import Rows, inner_of, lengths, rows
-from anyshape.building.exact.both import Area, Followed
+from anyshape.building.exact.axis import Rows, constant, inner_of, lengths, rows
+from anyshape.building.exact.both import Area, Followed, alike
+from anyshape.building.exact.levels import joined
 from anyshape.building.exact.mode import handles
 from anyshape.building.exact.moved import tracked
 from anyshape.building.exact.region import (
@@ -28,7 +29,9 @@ from anyshape.building.exact.region import (
     plain,
     shape_of,
 )
-from anyshape.building.exact.side import Known
+from anyshape.building.exact.side import Known, frozen
+
+Sides = Tuple[int, int]  # the height and width of this bucket
 
 
 def reshaped(method: str) -> Callable[..., Tensor]:
@@ -36,7 +39,7 @@ def reshaped(method: str) -> Callable[..., Tensor]:
         region = tracked(input)
         result: Tensor = getattr(torch.Tensor, method)(input, *sizes, **options)
         before, after = shape_of(input), shape_of(result)
-        axes, batch = _found(region, before, after)
+        axes, batch = _found(space.sides, region, before, after)
         if not space.flattens and any(isinstance(axis, Flat) for axis in (*axes.values(), *inner_of(batch))):
             raise NotExact(FLATTENED)
         if method in ("view", "reshape", "unflatten"):
@@ -58,13 +61,19 @@ for _method in ("view", "reshape", "flatten", "unflatten", "squeeze", "unsqueeze
     handles(_method)(reshaped(_method))
 
 
-def _found(region: Region, before: List[int], after: List[int]) -> Tuple[Dict[int, Any], int]:
+def _found(sides: Sides, region: Region, before: List[int], after: List[int]) -> Tuple[Dict[int, Any], int]:
     """The result's axes and its batch dimension: what had been joined with it is taken apart, and what stands
     right behind it now and not in the result is joined with it."""
+    ahead = int(region.batch)
+    if ahead and before[:ahead] == after[:ahead] and min(region.axes, default=ahead) >= ahead:
+        own = {dim - ahead: axis for dim, axis in region.axes.items()}
+        behind_it = Region(own, rows(0, inner_of(region.batch)))
+        axes, batch = _found(sides, behind_it, before[ahead:], after[ahead:])
+        return {dim + ahead: axis for dim, axis in axes.items()}, batch + ahead
     inner = inner_of(region.batch)
     behind = prod(after[1:])
     if region.batch != 0 or not after or (not inner and prod(before[1:]) < behind):
-        return _placed(region, before, after)
+        return _placed(sides, region, before, after)
     axes = {dim + len(inner): axis for dim, axis in region.axes.items()}
     axes.update({dim: part for dim, part in enumerate(inner, 1) if not isinstance(part, int)})
     if isinstance(region.batch, Rows):
@@ -88,11 +97,11 @@ def _found(region: Region, before: List[int], after: List[int]) -> Tuple[Dict[in
         raise NotExact("rows of the batch are separated or joined")
     joined = [axes.get(dim, before[dim]) for dim in range(1, count + 1)]
     rest = {dim - count: axis for dim, axis in axes.items() if dim > count}
-    found, _ = _placed(Region(rest), [before[0], *before[count + 1 :]], after)
+    found, _ = _placed(sides, Region(rest), [before[0], *before[count + 1 :]], after)
     return found, rows(0, joined)
 
 
-def _placed(region: Region, before: List[int], after: List[int]) -> Tuple[Dict[int, Any], int]:
+def _placed(sides: Sides, region: Region, before: List[int], after: List[int]) -> Tuple[Dict[int, Any], int]:
     """The result's axes and its batch dimension, where a batch's rows stay what they are."""
     if isinstance(region.batch, Rows):
         raise NotExact("rows of the batch are separated or joined")
@@ -111,7 +120,7 @@ def _placed(region: Region, before: List[int], after: List[int]) -> Tuple[Dict[i
         else:
             if axis is None:
                 raise NotExact("rows of the batch are separated or joined")
-            place, taken = _made_of(region, dim, place, before, after, axes)
+            place, taken = _made_of(sides, region, dim, place, before, after, axes)
             waiting = [each for each in waiting if each not in taken]
             continue
         if axis is None:
@@ -123,28 +132,58 @@ def _placed(region: Region, before: List[int], after: List[int]) -> Tuple[Dict[i
 
 
 def _made_of(
-    region: Region, dim: int, place: int, before: List[int], after: List[int], axes: Dict[int, Any]
+    sides: Sides,
+    region: Region,
+    dim: int,
+    place: int,
+    before: List[int],
+    after: List[int],
+    axes: Dict[int, Any],
 ) -> Tuple[int, List[int]]:
     """Where a dimension goes that is split or joined, put into `axes`; the next dimension of the result, and
     the tracked ones that it was joined with."""
     axis, behind = region.axes[dim], prod(before[dim + 1 :])
     for at in range(place, len(after)):
-        rest = [prod(after[at + count :]) for count in (1, 2)]
+        rest = [prod(after[at + count :]) for count in (1, 2, 3)]
+        if isinstance(axis, Levels):
+            first, count = axis.maps[0], len(axis.maps)
+            if axis.maps.count(first) != count or first.before or first.after or count % max(1, after[at]):
+                continue
+            each = count // after[at]  # maps in each part
+            if after[at + 1 : at + 2] == [first.length * each] and rest[1] == behind:
+                axes[at + 1] = joined(axis.maps[:each])
+                return at + 2, []
+            if after[at : at + 3] == [count, *(part.length for part in first.parts)] and rest[2] == behind:
+                axes[at + 1], axes[at + 2] = first.parts
+                return at + 3, []
+            continue
         if isinstance(axis, Flat):
             parts = [axis.rows.length, axis.columns.length]
             if not axis.before and not axis.after and after[at : at + 2] == parts and rest[1] == behind:
                 axes[at], axes[at + 1] = axis.rows, axis.columns
                 return at + 2, []
+            times = _beside(region, dim, before, after[at], axis.length)
+            if times and rest[0] == behind and not axis.before and not axis.after:
+                axes[at] = Levels((axis,) * times)
+                return at + 1, []
             continue
         if len(after) > at + 1 and after[at] * after[at + 1] == axis.length and rest[1] == behind:
             axes[at] = _patches(axis, after[at + 1])
             return at + 2, []
+        lines = before[dim - 1] if dim and dim - 1 != region.batch and dim - 1 not in region.axes else 1
+        if lines > 1 and after[at] == lines * before[dim] and rest[0] == behind:
+            axes[at] = Flat(constant(1 - axis.side, lines, sides[1 - axis.side]), axis)  # as many for all
+            return at + 1, []
         if dim + 1 == len(before):
             continue
-        joined, behind_both = before[dim] * before[dim + 1], prod(before[dim + 2 :])
-        if after[at] != joined or rest[0] != behind_both or dim + 1 == region.batch:
-            continue
         pair = region.axes.get(dim + 1)
+        both, behind_both = before[dim] * before[dim + 1], prod(before[dim + 2 :])
+        times = _beside(region, dim, before, after[at], both)
+        if times and rest[0] == behind_both and isinstance(pair, Axis) and axis.side != pair.side:
+            axes[at] = Levels((Flat(axis, pair),) * times)  # a map for each head, one after the other
+            return at + 1, [dim + 1]
+        if after[at] != both or rest[0] != behind_both or dim + 1 == region.batch:
+            continue
         if pair is None:  # patches side by side again
             axes[at] = Axis(axis.side, tuple(size * before[dim + 1] for size in axis.table))
             return at + 1, []
@@ -152,6 +191,17 @@ def _made_of(
             axes[at] = Flat(axis, pair)
             return at + 1, [dim + 1]
     raise NotExact(FLATTENED)
+
+
+def _beside(region: Region, dim: int, before: List[int], length: int, each: int) -> int:
+    """How many maps are joined to a length, 0 where it is not those right before `dim`."""
+    times, left = divmod(length, each)
+    count = 1
+    for place in range(dim - 1, -1, -1):
+        if place == region.batch or place in region.axes or count >= times:
+            break
+        count *= before[place]
+    return times if not left and count == times > 1 else 0
 
 
 def _patches(axis: Axis, step: int) -> Axis:
@@ -184,8 +234,9 @@ def _check(space: Space, axes: Dict[int, Any], given: Dict[int, Any]) -> None:
             for part in axis.parts:
                 space.keep(part.side, part.table, tables[part.side])
         elif isinstance(axis, (Flat, Groups, Levels)):
-            if isinstance(size, Followed) or plain(size) != -1:
-                space.side(axis).freeze()  # type: ignore[attr-defined]
+            own = space.side(axis)
+            if not alike(size, own) and (isinstance(size, Followed) or plain(size) != -1):
+                frozen(own)
         elif isinstance(size, Area):  # the other side is as long for every picture
             other, number = size.sides[1 - axis.side], size.sides[1 - axis.side][-1]
             space.leave(1 - axis.side, [each == number for each in other])

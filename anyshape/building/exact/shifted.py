@@ -181,6 +181,22 @@ def transformers_layer_v2(
     return (hidden_states + output,)
 
 
+def maskformers_layer(
+    self: Any, hidden_states: Tensor, input_dimensions: Tuple[int, int], output_attentions: Any = False
+) -> Tuple[Tensor]:
+    """A layer of MaskFormer's own Swin in transformers: its window is the same for every map."""
+    height, width = input_dimensions
+    rows, _, channels = hidden_states.shape
+    attended = shifted_windows(
+        self.layernorm_before(hidden_states).view(rows, height, width, channels),
+        (self.window_size,) * 2,
+        (self.shift_size,) * 2,
+        lambda windows, mask: self.attention(windows, mask)[0],
+    )
+    hidden_states = hidden_states + attended.view(rows, height * width, channels)
+    return (hidden_states + self.output(self.intermediate(self.layernorm_after(hidden_states))),)
+
+
 def timm_block(self: Any, x: Tensor) -> Tensor:
     """The attention of timm's Swin and Swin v2: the map is rolled before it is padded."""
     return shifted_windows(
@@ -221,6 +237,10 @@ def of_torchvision(original: Any) -> Any:
 LAYERS: Dict[Tuple[str, str], Any] = {
     ("transformers.models.swin.modeling_swin", "SwinLayer.forward"): transformers_layer,
     ("transformers.models.swinv2.modeling_swinv2", "Swinv2Layer.forward"): transformers_layer_v2,
+    ("transformers.models.swin2sr.modeling_swin2sr", "Swin2SRLayer.forward"): transformers_layer_v2,
+    ("transformers.models.maskformer.modeling_maskformer_swin", "MaskFormerSwinLayer.forward"): (
+        maskformers_layer
+    ),
     ("timm.models.swin_transformer", "SwinTransformerBlock._attn"): timm_block,
     ("timm.models.swin_transformer_v2", "SwinTransformerV2Block._attn"): timm_block,
 }

@@ -109,8 +109,10 @@ def frozen(value: Any) -> Any:
     """Arguments of an operation with the numbers as they are in this bucket."""
     if isinstance(value, Followed):
         return value.freeze()
-    if type(value) in (list, tuple):
-        return type(value)(frozen(each) for each in value)
+    if type(value) is list:
+        return [frozen(each) for each in value]
+    if isinstance(value, tuple) and not hasattr(value, "_fields"):  # a torch.Size as well
+        return tuple(frozen(each) for each in value)
     return value
 
 

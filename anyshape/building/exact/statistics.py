@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from anyshape.building.exact.axis import inner_of, rows
 from anyshape.building.exact.mode import handles
 from anyshape.building.exact.moved import tracked
 from anyshape.building.exact.region import Axis, Flat, NotExact, Region, Space, plain, shape_of
@@ -49,7 +50,8 @@ def _reduction(name: str) -> Any:
         kept = [d for d in range(ndim) if keepdim or d not in dims]
         axes = {kept.index(d): a for d, a in region.axes.items() if d not in dims}
         for each in result if isinstance(result, tuple) else (result,):
-            space.attach(each, Region(dict(axes), kept.index(region.batch), own=True))
+            batch = rows(kept.index(region.batch), inner_of(region.batch))
+            space.attach(each, Region(dict(axes), batch, own=True))
         return result
 
     return reduce
@@ -205,14 +207,14 @@ def group_norm(
         return groups.expand(-1, -1, per_group, -1).reshape(-1, shape[1], 1, 1)
 
     centred = input - average(input)
-    space.attach(centred, Region(dict(region.axes), own=True))
+    space.attach(centred, Region(dict(region.axes), region.batch, own=True))
     squares = centred * centred
-    space.attach(squares, Region(dict(region.axes), own=True))
+    space.attach(squares, Region(dict(region.axes), region.batch, own=True))
     result = centred * torch.rsqrt(average(squares) + eps)
     for each, combine in ((weight, torch.mul), (bias, torch.add)):
         if each is not None:
             result = combine(result, each.reshape(1, -1, 1, 1))
-    return space.attach(result, Region(dict(region.axes), own=True))
+    return space.attach(result, Region(dict(region.axes), region.batch, own=True))
 
 
 @handles("instance_norm")

@@ -19,8 +19,9 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from anyshape.building.exact import names, reads
-from anyshape.building.exact.both import Area, Mixed
-from anyshape.building.exact.mode import FOLLOWS, tensors_in
+from anyshape.building.exact.arguments import FOLLOWS
+from anyshape.building.exact.both import Area, Areas, Mixed, counted
+from anyshape.building.exact.mode import tensors_in
 from anyshape.building.exact.region import Flat, Groups, Levels, Rows, region_of, shape_of
 from anyshape.building.exact.replaced import as_traced, replaced
 from anyshape.building.exact.side import Known
@@ -188,8 +189,10 @@ def _at(number: Any, size: Tuple[int, int]) -> Any:
     """What a number or an axis of the bucket is for a picture of another size."""
     if isinstance(number, Known):
         return number.table[size[number.side]]
-    if isinstance(number, Area):
-        return number.sides[0][size[0]] * number.sides[1][size[1]] + number.extra
+    sums = counted(number) if isinstance(number, (Area, Areas)) else None
+    if sums is not None:
+        each = (sides[0][size[0]] * sides[1][size[1]] * count for sides, count in sums[0].items())
+        return sum(each) + sums[1]
     if isinstance(number, Mixed):
         return number.bare()
     if isinstance(number, Flat):

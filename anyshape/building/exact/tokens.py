@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import functools
-from typing import Any, Dict, List, Optional, Sequence
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import torch
 from torch import Tensor
 
 from anyshape.building.exact import layout, reshape, sliced
-from anyshape.building.exact.axis import Axis, Flat
-from anyshape.building.exact.levels import is_sequence, joined, line, maps_of, positions
+from anyshape.building.exact.axis import Axis, Flat, Levels
+from anyshape.building.exact.both import Followed, alike, bare
+from anyshape.building.exact.levels import is_sequence, joined, line, maps_of, parted, positions
 from anyshape.building.exact.mode import handles
 from anyshape.building.exact.moved import tracked
 from anyshape.building.exact.region import NotExact, Region, Rows, Space, plain, region_of, shape_of
+from anyshape.building.exact.side import frozen
 
 
 @handles("cat", "concat", "concatenate")
@@ -82,6 +84,8 @@ def getitem(space: Space, input: Tensor, index: Any) -> Tensor:
     assert isinstance(flat, Flat)
     axes: Dict[int, Any] = {d: axis for d, axis in region.axes.items() if d != dim}
     if isinstance(item, slice):
+        if isinstance(item.stop, Followed) and alike(item.stop, space.side(flat)):
+            item = slice(item.start, None, item.step)  # as many as there are
         kept = _kept(flat, item)
         if kept is not None:
             axes[dim] = kept
@@ -92,6 +96,29 @@ def getitem(space: Space, input: Tensor, index: Any) -> Tensor:
     gone = int(region.batch > dim and not isinstance(item, slice))
     outcome = Region(axes, region.batch - gone, mask=region.mask)
     return space.attach(input[index].clone(), outcome)
+
+
+@handles("split", "split_with_sizes")
+def split(space: Space, input: Tensor, split_size_or_sections: Any, dim: int = 0) -> Tuple[Tensor, ...]:
+    """Of a sequence, between its maps and what stands beside them."""
+    region, sizes = tracked(input), split_size_or_sections
+    dim %= input.dim()
+    axis: Any = region.axes.get(dim)
+    if not isinstance(axis, (Flat, Levels)) or not isinstance(sizes, (list, tuple)):
+        return layout.pieces("split")(space, input, frozen(sizes), dim)
+    found = []
+    plainly = torch.split(input, [int(bare(size)) for size in sizes], dim)
+    for size, part, piece in zip(sizes, parted(axis, list(map(bare, sizes))), plainly):
+        axes = {each: other for each, other in region.axes.items() if each != dim}
+        if part is not None:
+            axes[dim] = part
+        own = space.side(part) if part is not None else shape_of(piece)[dim]
+        if not alike(size, own):  # for some pictures it would be cut elsewhere
+            frozen((size, own))
+        outcome = Region(axes, region.batch, mask=region.mask)
+        outcome.view_of(region)
+        found.append(space.attach(piece, outcome))
+    return tuple(found)
 
 
 def _kept(flat: Flat, item: slice) -> Optional[Flat]:

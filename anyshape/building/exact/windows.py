@@ -80,6 +80,9 @@ class Window:
         for dim, axis in region.axes.items():
             side = dim - 2
             reach = dilation[side] * (kernel[side] - 1)
+            if not reach and stride[side] == 1 and not before[side] and not after[side]:
+                self.axes[dim], self.frame[dim] = axis, 0  # each position alone, of a sequence as well
+                continue
             out = window_table(axis.table, reach, stride[side], before[side], after[side], ceil)
             self.axes[dim] = Axis(axis.side, out)
             self.frame[dim] = frame_width(axis.table, out, reach, stride[side], before[side])
@@ -198,7 +201,7 @@ def conv_transpose2d(
         )
     input = space.framed(input, 0.0, {dim: max(0, width) for dim, width in frame.items()})
     result = F.conv_transpose2d(input, weight, bias, stride, padding, output_padding, groups, dilation)
-    return space.attach(result, Region(axes, own=True))
+    return space.attach(result, Region(axes, region.batch, own=True))
 
 
 @handles("max_pool2d")
@@ -219,7 +222,7 @@ def max_pool2d(
     window = Window(region, pair(kernel_size), pair(stride), *2 * (pair(padding),), pair(dilation), ceil_mode)
     input = space.framed(input, float("-inf"), window.frame)
     result = F.max_pool2d(input, kernel_size, stride, padding, dilation, ceil_mode)
-    return space.attach(result, Region(window.axes, own=True))
+    return space.attach(result, Region(window.axes, region.batch, own=True))
 
 
 @handles("avg_pool2d")
@@ -244,7 +247,7 @@ def avg_pool2d(
         result = F.avg_pool2d(
             input, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override
         )
-        return space.attach(result, Region(window.axes, own=True))
+        return space.attach(result, Region(window.axes, region.batch, own=True))
     result = F.avg_pool2d(input, kernel_size, stride, padding, ceil_mode, True, 1)
     shape = shape_of(result)
     for side in (0, 1):
@@ -258,4 +261,4 @@ def avg_pool2d(
             start, end = start.clamp(min=0), torch.minimum(end, sizes)
         counts = (end - start).clamp(min=1)
         result = result / space.per_row(counts, region, dim, 4).to(result.dtype)
-    return space.attach(result, Region(window.axes, own=True))
+    return space.attach(result, Region(window.axes, region.batch, own=True))
