@@ -11,6 +11,8 @@ from typing import Any, Callable, Dict, Iterable, NamedTuple, Tuple
 
 from torch import nn
 
+from benchmarks.zoo.pictures import hugging_face
+
 Bucket = Tuple[int, int]
 SMALL: Tuple[Bucket, ...] = ((96, 128), (128, 96))
 LARGE: Tuple[Bucket, ...] = ((128, 160), (160, 128))
@@ -75,61 +77,6 @@ TIMM_ATTENTION = """
     twins_svt_small visformer_tiny vit_tiny_patch16_224 vit_tiny_r_s16_p8_224
     vit_srelpos_small_patch16_224 vitamin_small_224 volo_d1_224 xcit_nano_12_p8_224
 """
-BACKBONE = {
-    "model_type": "convnext",
-    "hidden_sizes": [32, 64, 96, 128],
-    "depths": [1, 1, 1, 1],
-    "out_features": ["stage1", "stage2", "stage3", "stage4"],
-}
-# Class of transformers → what its configuration is given beside its defaults.
-TRANSFORMERS: Dict[str, Dict[str, Any]] = {
-    "BitForImageClassification": {"depths": [1, 2, 2, 1]},
-    "BitForImageClassification same": {"depths": [1, 2, 2, 1], "global_padding": "same"},
-    "ConvNextForImageClassification": {"depths": [1, 1, 2, 1]},
-    "ConvNextV2ForImageClassification": {"depths": [1, 1, 2, 1]},
-    "DINOv3ConvNextModel": {"depths": [1, 1, 2, 1]},
-    "EfficientNetForImageClassification": {
-        "width_coefficient": 1.0,
-        "depth_coefficient": 1.0,
-        "hidden_dim": 1280,
-    },
-    "FocalNetForImageClassification": {},
-    "HGNetV2ForImageClassification": {},
-    "MobileNetV1ForImageClassification": {},
-    "MobileNetV2ForImageClassification": {},
-    "MobileNetV2ForSemanticSegmentation": {},
-    "PPLCNetForImageClassification": {},
-    "PoolFormerForImageClassification": {},
-    "RegNetForImageClassification": {},
-    "ResNetForImageClassification": {},
-    "TextNetForImageClassification": {},
-    "UperNetForSemanticSegmentation": {
-        "backbone_config": BACKBONE,
-        "hidden_size": 64,
-        "auxiliary_channels": 32,
-    },
-}
-TRANSFORMERS_ATTENTION: Dict[str, Dict[str, Any]] = {
-    "BeitForImageClassification": {"num_hidden_layers": 3},
-    "CvtForImageClassification": {"depth": [1, 1, 3]},
-    "DPTForSemanticSegmentation": {"num_hidden_layers": 12},
-    "Dinov2ForImageClassification": {"num_hidden_layers": 3},
-    "GLPNForDepthEstimation": {"depths": [1, 1, 1, 1]},
-    "HieraForImageClassification": {},
-    "LevitForImageClassification": {},
-    "MaskFormerForInstanceSegmentation": {},
-    "MobileViTForImageClassification": {},
-    "MobileViTForSemanticSegmentation": {},
-    "MobileViTV2ForImageClassification": {},
-    "PvtForImageClassification": {},
-    "PvtV2ForImageClassification": {},
-    "SegformerForImageClassification": {},
-    "SegformerForSemanticSegmentation": {},
-    "SwiftFormerForImageClassification": {},
-    "SwinForImageClassification": {},
-    "Swinv2ForImageClassification": {},
-    "ViTForImageClassification": {"num_hidden_layers": 3},
-}
 # What timm's factory is given for those that take other sizes than their own if they are told to.
 DYNAMIC: Dict[str, Any] = {"dynamic_img_size": True}
 LENIENT: Dict[str, Any] = {"strict_img_size": False}
@@ -155,13 +102,16 @@ def _step(step: int, **more: Any) -> Dict[str, Any]:
 
 
 # What some models need: the least side that they take, larger buckets, the multiples that they take.
+SQUARES: Dict[str, Any] = {"buckets": ((96, 96), (128, 128))}
 LAST: Dict[str, Any] = {"large": True}
 TALL: Tuple[Bucket, ...] = ((128, 192), (192, 128))
 ONE_SIZE = {
+    128: "EomtForUniversalSegmentation EomtDinov3ForUniversalSegmentation",
     224: """
         cait_xxs24_224 coat_tiny convit_tiny efficientformer_l1 efficientformerv2_s0 gcvit_xxtiny
         hiera_tiny_224 levit_128s coatnet_pico_rw_224 gmlp_ti16_224 mixer_s16_224 resmlp_12_224
         nest_tiny pit_xs_224 visformer_tiny vit_srelpos_small_patch16_224 volo_d1_224 maxvit_t
+        LevitForImageClassification PvtForImageClassification
     """,
     256: "botnet26t_256 eca_botnext26ts_256 maxvit_pico_rw_256 bat_resnext26ts",
 }
@@ -187,7 +137,16 @@ NEEDS: Dict[str, Dict[str, Any]] = {
     "inception_v4": {"least": 75, "buckets": LARGE},
     "inception_resnet_v2": {"least": 75, "buckets": LARGE, "large": True},
     "nasnetalarge": {"least": 48, "large": True},
-    "DPTForSemanticSegmentation": _step(16),
+    **dict.fromkeys(("DPTForDepthEstimation", "DPTForSemanticSegmentation"), SQUARES),
+    **dict.fromkeys(
+        (
+            *("DFineForObjectDetection", "GLPNForDepthEstimation", "HieraForImageClassification"),
+            *("PPOCRV5MobileDetForObjectDetection", "RTDetrForObjectDetection", "RTDetrV2ForObjectDetection"),
+        ),
+        _step(32),
+    ),
+    "Swin2SRForImageSuperResolution": _step(8),
+    "SwinForImageClassification": {"least": 65},
 }
 
 
@@ -204,10 +163,10 @@ def entries() -> Dict[str, Entry]:
 
     add("torchvision", CONVOLUTION, TORCHVISION.split(), _torchvision)
     add("torchvision", CONVOLUTION, SEGMENTATION.split(), _torchvision)
-    add("transformers", CONVOLUTION, TRANSFORMERS, _transformers)
+    add("transformers", CONVOLUTION, hugging_face.CONVOLUTIONS, hugging_face.maker)
     add("timm", CONVOLUTION, TIMM.split(), _timm)
     add("torchvision", ATTENTION, TORCHVISION_ATTENTION.split(), _torchvision)
-    add("transformers", ATTENTION, TRANSFORMERS_ATTENTION, _transformers)
+    add("transformers", ATTENTION, hugging_face.ATTENTION, hugging_face.maker)
     add("timm", ATTENTION, TIMM_ATTENTION.split(), _timm)
     return found
 
@@ -235,27 +194,3 @@ def _timm(name: str) -> Callable[[], nn.Module]:
         return model
 
     return make
-
-
-def _transformers(name: str) -> Callable[[], nn.Module]:
-    def make() -> nn.Module:
-        import transformers
-
-        kind = getattr(transformers, name.split()[0])
-        options = {**TRANSFORMERS, **TRANSFORMERS_ATTENTION}[name]
-        model: nn.Module = kind(kind.config_class(**_configs(options)))
-        return model
-
-    return make
-
-
-def _configs(options: Dict[str, Any]) -> Dict[str, Any]:
-    """Options in which a nested configuration is one."""
-    import transformers
-
-    def made(value: Any) -> Any:
-        if isinstance(value, dict) and "model_type" in value:
-            return transformers.AutoConfig.for_model(**value)
-        return value
-
-    return {key: made(value) for key, value in options.items()}

@@ -7,6 +7,7 @@ on each picture alone and unpadded; nothing of the builder takes part in that.
 from __future__ import annotations
 
 import copy
+import inspect
 import io
 import json
 import random
@@ -44,6 +45,13 @@ def model():
 """
 
 
+def told(model: Any, args: Any, kwargs: Dict[str, Any]) -> Any:
+    """A model that takes other sizes than it was trained at where it is told to is told so."""
+    if "interpolate_pos_encoding" in inspect.signature(model.forward).parameters:
+        kwargs = {"interpolate_pos_encoding": True, **kwargs}
+    return args, kwargs
+
+
 def plain_model(name: str) -> nn.Module:
     """The model with random weights, the same each time: with one thread, for how sums are shared out among
     several changes last bits, and the statistics of a deep net's norms enlarge that a thousand times."""
@@ -51,7 +59,9 @@ def plain_model(name: str) -> nn.Module:
     torch.manual_seed(0)
     torch.set_num_threads(1)
     try:
-        return randomised(entry.make(), torch.randn(2, 3, *entry.buckets[-1]))
+        model = entry.make()
+        model.register_forward_pre_hook(told, with_kwargs=True)
+        return randomised(model, torch.randn(2, 3, *entry.buckets[-1]))
     finally:
         torch.set_num_threads(threads)
 
