@@ -79,13 +79,13 @@ class Frames(Waves):
 
 
 class Lasting(nn.Module):
-    """A recurrence over the waveform, which no padding can be kept out of here."""
+    """A recurrence over the waveform of a kind that is not followed."""
 
     audio_sampling_rate = 8000
 
     def __init__(self) -> None:
         super().__init__()
-        self.layer, self.head = nn.GRU(1, 4, batch_first=True), nn.Linear(4, 2)
+        self.layer, self.head = nn.RNN(1, 4, batch_first=True), nn.Linear(4, 2)
 
     def forward(self, waveform: Tensor) -> Tensor:
         return self.head(self.layer(waveform[..., None])[0][:, -1])

@@ -65,6 +65,18 @@ class Pooled(nn.Module):
         return self.attend(self.query.expand(-1, x.shape[1], -1), x, x)[0].transpose(0, 1)
 
 
+class Recurring(nn.Module):
+    """Forth and back, and what the last moment of either way leaves."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.LSTM(16, 8, bidirectional=True, batch_first=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        found, (last, _) = self.layer(x)
+        return found + torch.cat([last[0], last[1]], -1)[:, None]
+
+
 class Positions(nn.Module):
     """A number for each pair of positions, which nothing says to be right for another length."""
 
@@ -79,6 +91,7 @@ MODELS = {
     "encoder": lambda: nn.TransformerEncoder(nn.TransformerEncoderLayer(16, 2, 32, batch_first=True), 2),
     "windows": Apart,
     "pooling": Pooled,
+    "recurrence": Recurring,
 }
 
 

@@ -199,7 +199,7 @@ def test_parameters(archives: dict[str, BucketedModel]) -> None:
         ("waves", {"sampling_rate": "fast"}, "sampling_rate must be a whole number"),
         ("waves", {"resample": 1}, "resample must be true or false"),
         ("frames", {}, "a position for each moment|not a row of logits"),
-        ("lasting", {}, "gru"),
+        ("lasting", {}, "rnn_tanh"),
     ],
 )
 def test_what_cannot_be_built_is_refused_by_name(
