@@ -150,6 +150,14 @@ class Enlarged(nn.Module):
         return x * F.interpolate(few, size=x.shape[2:], mode="bilinear", align_corners=True)
 
 
+class Tall(nn.Module):
+    """All positions of a map that is as high for every picture."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.pad(x, (0, 0, 0, 16 - x.shape[2])).flatten(2).transpose(1, 2)
+        return F.scaled_dot_product_attention(x, x, x).mean(1)
+
+
 class PooledKeys(nn.Module):
     """Keys that are the means of four patches each, whichever row they are in (Next-ViT)."""
 
@@ -170,6 +178,7 @@ MODELS: dict[str, Callable[[], nn.Module]] = {
     "GRU, time first": lambda: Recurrent(nn.GRU, first=False),
     "waves": Waves,
     "relative positions": Relative,
+    "a side that is the same for all": Tall,
     "keys of patches together": PooledKeys,
     "channels in an order": Ordered,
     "from a few positions": Enlarged,

@@ -13,6 +13,7 @@ from anyshape.building.exact.axis import inner_of, rows
 from anyshape.building.exact.mode import handles
 from anyshape.building.exact.moved import tracked
 from anyshape.building.exact.region import Axis, Flat, NotExact, Region, Space, plain, shape_of
+from anyshape.building.exact.spread import vector_norm
 from anyshape.building.exact.windows import alone, image
 
 _EMPTY = {"sum": 0.0, "mean": 0.0, "amax": -math.inf, "amin": math.inf, "max": -math.inf}
@@ -155,8 +156,7 @@ def normalize(
     if dim % input.dim() == region.batch:
         raise NotExact("it mixes the rows of the batch")
     if dim % input.dim() in region.axes:
-        length = torch.linalg.vector_norm(space.filled(input, 0.0), p, dim, keepdim=True)
-        result = input / length.clamp_min(eps)
+        result = input / vector_norm(space, input, p, dim, keepdim=True).clamp_min(eps)
     else:
         result = F.normalize(input, p, dim, eps)
     return space.attach(result, Region(dict(region.axes), region.batch, own=True))
