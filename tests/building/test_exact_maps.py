@@ -154,7 +154,8 @@ class Tall(nn.Module):
     """All positions of a map that is as high for every picture."""
 
     def forward(self, x: Tensor) -> Tensor:
-        x = F.pad(x, (0, 0, 0, 16 - x.shape[2])).flatten(2).transpose(1, 2)
+        width = x.shape[3]
+        x = F.pad(x, (0, 0, 0, 16 - x.shape[2])).reshape(x.shape[0], 8, 16 * width).transpose(1, 2)
         return F.scaled_dot_product_attention(x, x, x).mean(1)
 
 

@@ -233,6 +233,11 @@ def _check(space: Space, axes: Dict[int, Any], given: Dict[int, Any]) -> None:
             tables = dict(zip((0, 1), size.sides))
             for part in axis.parts:
                 space.keep(part.side, part.table, tables[part.side])
+        elif isinstance(axis, Flat) and isinstance(size, Known):  # its other side is the same for all
+            mine, same = axis.parts if axis.rows.side == size.side else axis.parts[::-1]
+            more = axis.before + axis.after
+            space.keep(same.side, same.table, [same.length] * len(same.table))
+            space.keep(mine.side, [each * same.length + more for each in mine.table], size.table)
         elif isinstance(axis, (Flat, Groups, Levels)):
             own = space.side(axis)
             if not alike(size, own) and (isinstance(size, Followed) or plain(size) != -1):
