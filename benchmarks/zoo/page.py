@@ -16,7 +16,7 @@ PAGE = ROOT / "docs" / "models.md"
 # "one size": it takes pictures of one size alone, and is served at that.
 VERDICTS = {
     "exact": "served exactly",
-    "one size": "that take one size only, served at that",
+    "one size": "served at the one size that they take",
     "wrong": "wrong",
     "refused": "refused",
     "failed": "not tried",

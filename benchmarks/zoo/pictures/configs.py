@@ -93,7 +93,8 @@ TIMM_OPTIONS: Dict[str, Dict[str, Any]] = {
 
 
 def _one(size: int, **more: Any) -> Dict[str, Any]:
-    """One size is all that it takes: its tables have a number for each position, or a layer a weight."""
+    """One size is all that it takes: its tables have a number for each position, or a layer a weight. MaxViT
+    and BAT take multiples of 256, of which a bucket's own alone is exact."""
     return {"buckets": ((size, size),), "least": size, "options": {"multiple_of": size}, **more}
 
 
