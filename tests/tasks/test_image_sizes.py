@@ -120,6 +120,23 @@ def test_with_the_step_that_a_refusal_names_every_picture_is_answered(tmp_path: 
     assert not any(isinstance(found, Refused) for found in answered(model, sizes))
 
 
+def test_a_model_of_one_size_is_refused_with_what_to_say_and_served_with_that(tmp_path: Path) -> None:
+    options: dict[str, Any] = {
+        "task": "image-classification",
+        "model": MODELS + "fixed",
+        "buckets": [[32, 32]],
+    }
+    with pytest.raises(ConfigError, match=r"For pictures of 32x32 alone, say .*multiple_of: 32$"):
+        built(tmp_path, "refused", **options)
+    model = engine(tmp_path, "fixed", **options, task_options={"multiple_of": 32})
+    picture = photograph("chelsea.png", (32, 32))
+    found = {each["label"]: each["score"] for each in model(encoded(picture))}
+    with torch.no_grad():
+        plain = image_size_models.fixed()(normalised(picture, IMAGENET_MEAN, IMAGENET_STD)).softmax(1)[0]
+    assert found == pytest.approx(dict(zip(("near", "far"), plain.tolist())), abs=1e-5)
+    assert not isinstance(answered(model, [(20, 41)])[0], Refused)
+
+
 def test_a_picture_that_is_made_smaller_gets_a_size_that_is_taken(tmp_path: Path) -> None:
     model = engine(
         tmp_path,

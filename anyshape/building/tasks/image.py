@@ -13,8 +13,8 @@ import torch
 
 from anyshape.archive import ASSETS
 from anyshape.buckets import Bucket, Size, bucket_name, contains
-from anyshape.building.errors import first_line
-from anyshape.building.exact import ExactPadding
+from anyshape.building.errors import BuildError, first_line
+from anyshape.building.exact import ExactPadding, UnknownOperation
 from anyshape.building.exact.difference import first_difference
 from anyshape.building.sample_files import picture
 from anyshape.building.tasks.base import Exact, TaskBuilder
@@ -71,7 +71,10 @@ class ImageBuilder(TaskBuilder):
             tensors = PaddingBuffers(self.task.inputs).fill(bucket, 1, [self.sample(bucket, 0)])
             exact.steps = []
             with torch.no_grad():
-                model(*tensors)
+                try:
+                    model(*tensors)
+                except UnknownOperation as error:
+                    raise BuildError(f"handler.model: {error}{self._at_one_size(model, tensors)}") from None
             dtype = next((p.dtype for p in exact.parameters()), torch.float32)
             unlike = exact.unlike(tuple(tensors[0].shape), dtype)
             exact.steps = None
@@ -104,6 +107,18 @@ class ImageBuilder(TaskBuilder):
         assert isinstance(task, ImageTask)
         self.task = task  # which knows the sizes now
         self._check_mask(model)
+
+    def _at_one_size(self, model: torch.nn.Module, tensors: Sequence[torch.Tensor]) -> str:
+        """The way out for a model that is exact where all pictures have its one bucket's size."""
+        (side, *others), exact = set(self.task.buckets[0]), getattr(model, "exact", None)
+        if others or len(self.task.buckets) > 1 or self.task.multiple == side or exact is None:
+            return ""
+        exact.step = side
+        try:
+            model(*tensors)
+        except Exception:  # then this is no way out
+            return ""
+        return f". For pictures of {side}x{side} alone, say handler.task_options.multiple_of: {side}"
 
     def adapt(self, model: torch.nn.Module, exact: Exact) -> torch.nn.Module:
         padded: Any = exact(model)
