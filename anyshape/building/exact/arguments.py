@@ -12,6 +12,8 @@ from anyshape.building.exact.both import Area, Followed, counted
 from anyshape.building.exact.region import Axis, Region, Space, region_of
 from anyshape.building.exact.side import Known, frozen
 
+Arguments = Tuple[Tuple[Any, ...], Dict[str, Any]]
+
 # Operations that know what to do with a height or width; for others it is a number like any other.
 FOLLOWS = {
     *(
@@ -31,6 +33,9 @@ FOLLOWS = {
     *("new_zeros", "patch_centres", "repeat", "reshape", "setitem", "split", "split_with_sizes"),
     *("unflatten", "upsample", "view"),
 }
+FILLS = {"full": 1, "new_full": 2}  # what fills it is the argument of that number
+# Where in a tensor something is taken or written, which the result's shape does not say.
+PLACED = {"getitem", "narrow", "pad", "setitem"}
 # They take numbers, or tensors with a number for each row.
 OF_ROWS = names.ADDS | names.DIVIDES | names.SCALES | {"eq", "ge", "gt", "le", "lt", "ne", "pow", "rdiv"}
 OF_ROWS |= {"floor_divide", "floordiv", "mod", "remainder", "rfloordiv", "rtruediv"}
@@ -41,13 +46,33 @@ def by_size(value: Any) -> bool:
     return isinstance(value, (Area, Known)) or (isinstance(value, (list, tuple)) and any(map(by_size, value)))
 
 
-def numbers_followed(
-    name: str, args: Tuple[Any, ...], kwargs: Dict[str, Any]
-) -> Tuple[Tuple[Any, ...], Dict[str, Any]]:
+def numbers_followed(name: str, args: Tuple[Any, ...], kwargs: Dict[str, Any]) -> Arguments:
     """The arguments, with plain numbers for sizes of the picture where the operation does not follow them."""
+    if name in FILLS:  # a size is followed as a length, and no value
+        place = FILLS[name]
+        args = (*args[:place], *map(frozen, args[place:]))
+        return args, {key: value if key == "size" else frozen(value) for key, value in kwargs.items()}
     if name in FOLLOWS:
         return args, kwargs
     return frozen(args), {key: frozen(value) for key, value in kwargs.items()}
+
+
+def placed(name: str, args: Tuple[Any, ...], kwargs: Dict[str, Any]) -> Arguments:
+    """The same for a tensor without a picture: of what says where in it, but how many of its first positions
+    are taken, which the result's shape shows."""
+    if name not in PLACED:
+        return args, kwargs
+    return tuple(map(_place, args)), {key: frozen(value) for key, value in kwargs.items()}
+
+
+def _place(value: Any) -> Any:
+    if isinstance(value, slice):
+        first = value.start in (None, 0) and value.step in (None, 1)
+        stop = value.stop if first else frozen(value.stop)
+        return slice(frozen(value.start), stop, frozen(value.step))
+    if type(value) in (list, tuple):
+        return type(value)(map(_place, value))
+    return frozen(value)
 
 
 def numbers_of_rows(

@@ -14,7 +14,7 @@ from anyshape.building.exact.layout import permute
 from anyshape.building.exact.mode import handles, together
 from anyshape.building.exact.moved import of_rows, tracked
 from anyshape.building.exact.region import NotExact, Region, Space, forget, plain, region_of, shape_of
-from anyshape.building.exact.side import Known
+from anyshape.building.exact.side import Known, frozen
 from anyshape.building.exact.sliced import getitem
 from anyshape.building.exact.windows import alone
 
@@ -141,6 +141,6 @@ def setitem(space: Space, input: Tensor, index: Any, value: Any) -> None:
         raise NotExact("a part of the image is written")
     if isinstance(value, Tensor) and (region_of(value) is not None or max(shape_of(value), default=1) > 1):
         together(space, part.dim(), [part, value])
-    input[index] = value
+    input[index] = frozen(value)
     target.written()
     forget(part)

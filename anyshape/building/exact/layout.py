@@ -12,7 +12,7 @@ from anyshape.building.exact.mode import handles, together
 from anyshape.building.exact.moved import moved, tracked
 from anyshape.building.exact.region import Axis, Flat, NotExact, Region, Space, plain, region_of, shape_of
 from anyshape.building.exact.reshape import reshaped
-from anyshape.building.exact.side import Known
+from anyshape.building.exact.side import Known, frozen
 from anyshape.building.exact.windows import alone, image
 
 
@@ -123,6 +123,7 @@ def pad(
             sides[dim] = before, after
             axes[dim] = Axis(axis.side, _repeated(space, axis, before, after, mode))
     amounts = [int(amount.bare()) if isinstance(amount, Known) else plain(amount) for amount in pad]
+    value = frozen(value)
     fill = 0.0 if value is None else float(value)
     if varying:
         result = _padded_by_size(space, input, fill, sides, varying, amounts)

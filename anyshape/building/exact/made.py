@@ -23,6 +23,8 @@ def sizes_in(values: Any) -> Iterator[Followed]:
             yield value
         elif isinstance(value, Tensor):
             yield from value.__dict__.get(_ATTRIBUTE, ())
+        elif isinstance(value, slice):
+            yield from sizes_in((value.start, value.stop, value.step))
         elif isinstance(value, (list, tuple)):
             yield from sizes_in(value)
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from anyshape.building.exact import made, names, reads
-from anyshape.building.exact.arguments import by_size, numbers_followed, numbers_of_rows
+from anyshape.building.exact.arguments import by_size, numbers_followed, numbers_of_rows, placed
 from anyshape.building.exact.axis import inner_of, rows, varies
 from anyshape.building.exact.region import (
     FLATTENED,
@@ -230,7 +230,7 @@ class ExactMode(TorchFunctionMode):
         makes = name in made.MAKES
         sizes = list(made.sizes_in([*args, *kwargs.values()] if makes else operands))
         if not makes:  # a value made of a size: ones(1) * height, arange(height)
-            args, kwargs = numbers_followed(name, args, kwargs)
+            args, kwargs = placed(name, *numbers_followed(name, args, kwargs))
         result = func(*args, **kwargs)
         made.mark(tensors_in([result, *reads.written(getattr(func, "__name__", ""), args)]), sizes)
         return result

@@ -35,7 +35,7 @@ from anyshape.building.exact.mode import ExactMode
 from anyshape.building.exact.places import gathered
 from anyshape.building.exact.region import Flat, Groups, Levels, Region, Rows, Space, region_of, shape_of
 from anyshape.building.exact.replaced import as_traced, replaced
-from anyshape.building.exact.steps import Alike, Step, is_operation, step
+from anyshape.building.exact.steps import Alike, Steps
 from anyshape.building.exact.unseen import UnseenMode
 from anyshape.building.outputs import tensors_of
 
@@ -89,7 +89,7 @@ class ExactPadding(nn.Module):
     those that it is relied on for, and how large the noise is that padding is given there: an answer that
     changes with it shows a mask that leaks.
     watch: called as watch(space, function, args, kwargs, result) after each operation.
-    steps: a list to which the operations of the next forward pass are written, as `unlike` needs them.
+    steps: where the operations of the next forward pass are written, as `unlike` needs them: `Steps(model)`.
     """
 
     spatial: Tuple[Tuple[int, ...], ...]
@@ -108,7 +108,7 @@ class ExactPadding(nn.Module):
         self.handed_over: Tuple[str, ...] = ()
         self.unfollowed: Tuple[str, ...] = ()
         self.noise = 0.0
-        self.steps: Optional[List[Step]] = None
+        self.steps: Optional[Steps] = None
         self.watch: Optional[Callable[..., None]] = None
         self.decided: Dict[str, int] = {}
         self._asked: Dict[Tuple[int, int], Sequence[Sequence[bool]]] = {}  # by bucket, when it just ran
@@ -137,8 +137,6 @@ class ExactPadding(nn.Module):
             self._relies = False
             return result
         except UnknownOperation as error:
-            if self.steps is not None:
-                self.steps.clear()
             try:
                 result = self._run(pixel_values, valid_size, relies=True)
             except UnknownOperation:
@@ -162,6 +160,8 @@ class ExactPadding(nn.Module):
             region = Region({1: whole[2], 2: whole[3]}, mask=True)
             region.fill = 0.0
             extra["pixel_mask"] = space.attach(mask, region)
+        if self.steps is not None:
+            self.steps.begin(pixels)
         try:
             modes = ExactMode(space, releases=relies)
             modes.done = self.watch or (self._note if self.steps is not None else None)
@@ -174,6 +174,8 @@ class ExactPadding(nn.Module):
         if space.unknown:
             raise UnknownOperation(space.unknown)
         self.handed_over = tuple(sorted(set(space.handed_over)))
+        if self.steps is not None:
+            self.steps.answered(answer)
         outputs = list(tensors_of(answer))
         made.settle(outputs)
         cuts = [_cut(space, output) for output in outputs]
@@ -196,8 +198,8 @@ class ExactPadding(nn.Module):
         return {"pixel_mask": torch.ones_like(alone[:, 0], dtype=torch.int64)} if self._takes_mask else {}
 
     def _note(self, space: Space, func: Any, args: Any, kwargs: Dict[str, Any], result: Any) -> None:
-        if self.steps is not None and is_operation(func):
-            self.steps.append(step(func, args, kwargs, result))
+        if self.steps is not None:
+            self.steps.write(func, args, kwargs, result, space)
 
     def unlike(self, shape: Sequence[int], dtype: Any) -> Tuple[Set[int], Set[int]]:
         """Of the `heights` and `widths` of the forward pass whose `steps` were written, those for which the

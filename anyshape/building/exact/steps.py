@@ -22,23 +22,42 @@ from anyshape.building.exact import names, reads
 from anyshape.building.exact.arguments import FOLLOWS
 from anyshape.building.exact.both import Area, Areas, Mixed, counted
 from anyshape.building.exact.mode import tensors_in
-from anyshape.building.exact.region import Flat, Groups, Levels, Rows, region_of, shape_of
+from anyshape.building.exact.origins import Origin, Origins
+from anyshape.building.exact.region import Flat, Groups, Levels, Rows, Space, region_of, shape_of
 from anyshape.building.exact.replaced import as_traced, replaced
 from anyshape.building.exact.side import Known
+from anyshape.building.outputs import tensors_of
 
 LEAST, MOST = 16, 128  # pairs of a height and a width that are tried in a bucket
 OPERATIONS = 4000  # that is about two seconds; deep models are tried for fewer sizes
-# Their numbers are places and sizes of the picture, which the result's shape shows.
-_SHAPED = FOLLOWS | {"setitem", "select", "index_select", "pad", "permute", "movedim"}
+# All that their numbers say is shown by the shape of the result.
+_SHOWN = {
+    *(
+        "empty",
+        "expand",
+        "flatten",
+        "laid_out",
+        "new_empty",
+        "new_ones",
+        "new_zeros",
+        "ones",
+        "repeat",
+        "reshape",
+    ),
+    *("sampled", "spatial_biases", "unflatten", "view", "zeros"),
+}
+ANSWER = "the answer"  # the last step
+_ANY = object()  # in the place of a number that was followed to another one
 
 
 class Step(NamedTuple):
     """One operation. numbers: what it was given beside tensors; shapes: of its results, each dimension a
-    number or an axis of the picture."""
+    number or an axis of the picture; origins: where the tensors that it was given come from."""
 
     name: str
     numbers: Tuple[Any, ...]
     shapes: Tuple[Tuple[Any, ...], ...]
+    origins: Tuple[Origin, ...]
 
 
 def is_operation(func: Any) -> bool:
@@ -47,15 +66,50 @@ def is_operation(func: Any) -> bool:
     return not names.is_question(name) and given not in reads.READS and name != "assert"
 
 
-def step(func: Any, args: Any, kwargs: Dict[str, Any], result: Any) -> Step:
-    name = names.name_of(func)
-    numbers = () if name in _SHAPED else tuple(_numbers([args, kwargs]))
-    return Step(name, numbers, tuple(map(_shape, tensors_in([result]))))
+class Steps(List[Step]):
+    """The operations of one run of `model`, in their order."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.origins = Origins(model)
+
+    def begin(self, pixels: Tensor) -> None:
+        self.clear()
+        self.origins.begin(pixels)
+
+    def write(
+        self, func: Any, args: Any, kwargs: Dict[str, Any], result: Any, space: Optional[Space] = None
+    ) -> None:
+        """space: where the picture is followed."""
+        if not is_operation(func):
+            return
+        name = names.name_of(func)
+        numbers = () if name in _SHOWN else tuple(_numbers([args, kwargs]))
+        if space is not None and name in FOLLOWS:
+            numbers = tuple(_ANY if _was_read(space, number) else number for number in numbers)
+        results = list(tensors_in([result]))
+        came = self.origins.of(tensors_in([args, list(kwargs.values())]))
+        self.origins.note(name, results, came)
+        self.append(Step(name, numbers, tuple(map(_shape, results)), came))
+
+    def answered(self, answer: Any) -> None:
+        """The model is done: its answer is one of the operations' results, and not another one."""
+        self.append(Step(ANSWER, (), (), self.origins.of(tensors_of(answer))))
+
+
+def _was_read(space: Space, number: Any) -> bool:
+    """Whether it may be a size that int() made plain, or was made of both sides: that is checked where it is
+    used."""
+    if isinstance(number, Mixed):
+        return True
+    return type(number) is int and any((side, number) in space.read for side in (0, 1))
 
 
 def _numbers(values: Any) -> Iterator[Any]:
     if isinstance(values, (bool, int, float, str)):
         yield values
+    elif isinstance(values, slice):
+        yield from (values.start, values.stop, values.step)
     elif isinstance(values, (list, tuple)):
         for value in values:
             yield from _numbers(value)
@@ -77,9 +131,9 @@ def _shape(tensor: Tensor) -> Tuple[Any, ...]:
 class Watching(TorchFunctionMode):
     """Writes down the steps of a model that just runs."""
 
-    def __init__(self) -> None:
+    def __init__(self, model: nn.Module) -> None:
         super().__init__()
-        self.steps: List[Step] = []
+        self.steps = Steps(model)
 
     def __torch_function__(
         self,
@@ -89,8 +143,7 @@ class Watching(TorchFunctionMode):
         kwargs: Optional[Dict[str, Any]] = None,
     ) -> Any:
         result = func(*args, **(kwargs or {}))
-        if is_operation(func):
-            self.steps.append(step(func, args, kwargs or {}, result))
+        self.steps.write(func, args, kwargs or {}, result)
         return result
 
 
@@ -98,35 +151,46 @@ class Alike:
     """Compares what `model` does for a picture alone with its steps in a bucket.
 
     shape: of the pixels in the bucket, [1, C, H, W]. `None` is the answer to every question where the model
-    does not run without memory, or does something else there for the bucket's own size.
+    does something else for the bucket's own size, when it runs without memory and when it runs as it is.
     """
 
     def __init__(self, model: nn.Module, steps: Sequence[Step], shape: Sequence[int], dtype: Any) -> None:
         self._steps, self._shape, self._dtype = steps, list(shape), dtype
-        try:
-            self._model: Optional[nn.Module] = without_memory(model)
-            if self.differs(*shape[2:]) is not None:
-                self._model = None
-        except Exception:  # models refuse in many ways
+        self._model: Optional[nn.Module] = None
+        for self._origins, self._device, kind in (
+            (True, "meta", without_memory),
+            (True, "cpu", beside),  # what reads a constant of its own does not run without memory
+            (False, "meta", without_memory),
+        ):
+            try:
+                self._model = kind(model)
+                if self.differs(*shape[2:]) is None:
+                    return
+            except Exception:  # models refuse in many ways
+                pass
             self._model = None
 
     def differs(self, height: int, width: int) -> Optional[str]:
         """The operation that is another one, or is given something else, for a picture of this size."""
         if self._model is None:
             return None
-        watching = Watching()
-        pixels = torch.empty(*self._shape[:2], height, width, dtype=self._dtype, device="meta")
+        watching = Watching(self._model)
+        pixels = torch.zeros(*self._shape[:2], height, width, dtype=self._dtype, device=self._device)
+        watching.steps.begin(pixels)
         try:
-            with torch.no_grad(), torch.device("meta"), as_traced(), watching, replaced():
-                self._model(pixels)
+            with torch.no_grad(), torch.device(self._device), as_traced(), watching, replaced():
+                answer = self._model(pixels)
         except Exception:  # where it takes no picture of this size, there is nothing to be wrong
             if (height, width) == tuple(self._shape[2:]):
                 raise
             return None
-        for one, other in zip(self._steps, watching.steps):
-            if one.name != other.name or not _same(one, other, (height, width)):
-                return one.name
-        more = [*self._steps[len(watching.steps) :], *watching.steps[len(self._steps) :]]
+        watching.steps.answered(answer)
+        found: Sequence[Step] = watching.steps
+        for one, other in zip(self._steps, found):
+            known = not self._origins or one.origins == other.origins
+            if one.name != other.name or not known or not _same(one, other, (height, width)):
+                return other.name if one.name == ANSWER else one.name
+        more = [*self._steps[len(found) :], *found[len(self._steps) :]]
         return more[0].name if more else None
 
     def unlike(
@@ -139,7 +203,8 @@ class Alike:
         if self._model is None or not heights or not widths:
             return (*bad, both)
         tall, wide = self._shape[2:]
-        most = max(LEAST, min(MOST, OPERATIONS // max(1, len(self._steps))))
+        operations = OPERATIONS if self._device == "meta" else OPERATIONS // 4
+        most = max(LEAST, min(MOST, operations // max(1, len(self._steps))))
         for height, width in _pairs(heights, widths, most):
             if height in bad[0] or width in bad[1]:
                 continue
@@ -175,7 +240,7 @@ def _pairs(heights: Sequence[int], widths: Sequence[int], most: int) -> Iterator
 def _same(one: Step, other: Step, size: Tuple[int, int]) -> bool:
     """Whether a step in the bucket would have had these numbers and shapes for a picture of this size."""
     numbers = len(one.numbers) == len(other.numbers) and all(
-        _at(mine, size) == its for mine, its in zip(one.numbers, other.numbers)
+        mine is _ANY or _at(mine, size) == its for mine, its in zip(one.numbers, other.numbers)
     )
     if not numbers or len(one.shapes) != len(other.shapes):
         return False
@@ -217,3 +282,8 @@ def without_memory(model: nn.Module) -> nn.Module:
                 empty = value.detach().to("meta")
                 known[id(value)] = nn.Parameter(empty, False) if isinstance(value, nn.Parameter) else empty
     return copy.deepcopy(model, known)
+
+
+def beside(model: nn.Module) -> nn.Module:
+    """A copy of its own, what it keeps included; the weights, the most of it, are the same ones."""
+    return copy.deepcopy(model, {id(weight): weight for weight in model.parameters()})

@@ -16,6 +16,7 @@ from anyshape.buckets import Bucket, Size, bucket_name, contains
 from anyshape.building.errors import BuildError, first_line
 from anyshape.building.exact import ExactPadding, UnknownOperation
 from anyshape.building.exact.difference import first_difference
+from anyshape.building.exact.steps import Steps
 from anyshape.building.sample_files import picture
 from anyshape.building.tasks.base import Exact, TaskBuilder
 from anyshape.building.tasks.image_modules import PaddedPictures, Pictures
@@ -69,7 +70,7 @@ class ImageBuilder(TaskBuilder):
         decided: Dict[str, int] = {}
         for bucket in self.task.buckets:
             tensors = PaddingBuffers(self.task.inputs).fill(bucket, 1, [self.sample(bucket, 0)])
-            exact.steps = []
+            exact.steps = Steps(exact.model)
             with torch.no_grad():
                 try:
                     model(*tensors)
