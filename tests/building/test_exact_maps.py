@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from anyshape.building.exact import ExactPadding, UnknownOperation
 from anyshape.building.exact.grids import laid_out
 from anyshape.building.exact.relative import spatial_biases
-from anyshape.building.exact.steps import Alike
+from anyshape.building.exact.steps import Alike, Steps
 
 BUCKET = (24, 32)
 
@@ -360,7 +360,7 @@ class Asserting(nn.Module):
 
 def test_the_words_of_an_assertion_may_differ_from_size_to_size() -> None:
     exact = ExactPadding(Asserting())
-    exact.steps = []
+    exact.steps = Steps(exact.model)
     exact(torch.randn(1, 3, *BUCKET), torch.tensor([[20, 15]]))
     alike = Alike(exact.model, exact.steps, (1, 3, *BUCKET), torch.float32)
     assert alike.differs(20, 15) is None

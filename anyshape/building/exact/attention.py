@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from anyshape.building.exact import statistics
-from anyshape.building.exact.axis import Rows, inner_of, rows
+from anyshape.building.exact.axis import Axis, Rows, inner_of, rows
 from anyshape.building.exact.mode import handles
 from anyshape.building.exact.moved import tracked
 from anyshape.building.exact.region import NotExact, Region, Space, region_of, shape_of
@@ -45,7 +45,11 @@ def attention(
     elif is_causal:
         if axes[0].get(ndim - 2) != keys:
             raise NotExact("the positions of queries and keys differ")
-        key, value = space.filled(key, 0.0), space.filled(value, 0.0)  # what is behind is never looked at
+        key, value = space.filled(key, 0.0), space.filled(value, 0.0)
+        if not isinstance(keys, Axis):  # rows of a map end before the next one begins
+            inside = space.inside(Region({ndim - 2: keys}, batch), ndim).transpose(-1, -2)
+            at = space.positions(keys.length)
+            attn_mask, is_causal = inside & (at <= at[:, None]), False
     else:
         inside = space.inside(Region({ndim - 2: keys}, batch), ndim).transpose(-1, -2)
         if attn_mask is not None and region_of(attn_mask) is not None:

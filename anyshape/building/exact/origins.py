@@ -19,7 +19,7 @@ _READ = 4096  # values of a tensor of unknown origin that are looked at
 
 
 class Origins:
-    """Of the tensors in one run of `model`."""
+    """Of the tensors in runs of `model`, one after the other."""
 
     def __init__(self, model: nn.Module) -> None:
         self._names: Dict[int, str] = {}
@@ -28,11 +28,12 @@ class Origins:
             for name, value in (item for kind in kinds for item in kind.items()):
                 if isinstance(value, Tensor):
                     self._names.setdefault(id(value), f"{path}.{name}")
-        self._done = 0
+        self._run, self._done = object(), 0
 
     def begin(self, pixels: Tensor) -> None:
-        self._done = 0
-        setattr(pixels, _ATTRIBUTE, (self, "the picture"))
+        """Another run; what is left of the last one is of unknown origin."""
+        self._run, self._done = object(), 0
+        setattr(pixels, _ATTRIBUTE, (self._run, "the picture"))
 
     def of(self, tensors: Iterable[Tensor]) -> Tuple[Origin, ...]:
         return tuple(map(self._of, tensors))
@@ -42,7 +43,7 @@ class Origins:
         if name is not None:
             return name
         run, origin = tensor.__dict__.get(_ATTRIBUTE, (None, None))
-        if run is self:
+        if run is self._run:
             return origin
         # Nobody has seen it made: torch.Tensor([height]), say, or an array of numpy's.
         if tensor.is_meta or tensor.numel() > _READ or reads.from_picture(tensor):
@@ -57,4 +58,4 @@ class Origins:
             if name in names.SAME_MEMORY and came:
                 origin = came[0]
             if id(tensor) not in self._names:
-                setattr(tensor, _ATTRIBUTE, (self, origin))
+                setattr(tensor, _ATTRIBUTE, (self._run, origin))

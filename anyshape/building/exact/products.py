@@ -13,6 +13,7 @@ from torch import Tensor
 
 from anyshape.building.exact.axis import inner_of, rows, varies
 from anyshape.building.exact.mode import handles
+from anyshape.building.exact.moved import tracked
 from anyshape.building.exact.region import NotExact, Region, Space, region_of, shape_of
 
 
@@ -81,4 +82,7 @@ def multiplied(
             tensors[place] = space.filled(tensors[place], 0.0)  # in both: 0 × NaN is no 0
     outcome = {answer.index(letter): axis for letter, axis in axes.items() if letter in answer}
     batch = rows(answer.index(batches.popitem()[0]), parts)
-    return space.attach(product(*tensors), Region(outcome, batch, own=True))
+    found_region = Region(outcome, batch, own=True)
+    if len(tensors) == 1:  # which may be a view
+        found_region.view_of(tracked(tensors[0]))
+    return space.attach(product(*tensors), found_region)

@@ -28,6 +28,7 @@ from anyshape.building.exact.axis import carry, formula_of, inner_of
 from anyshape.building.exact.axis import forget as forget
 from anyshape.building.exact.axis import region_of as region_of
 from anyshape.building.exact.both import Followed, area, mixed
+from anyshape.building.exact.filling import number_like
 from anyshape.building.exact.levels import merged
 from anyshape.building.exact.side import Known, known
 from anyshape.building.values import model_line
@@ -302,9 +303,9 @@ class Space:
             return tensor
         inside = self.inside(region, tensor.dim())
         if tensor.dtype == torch.bool:
-            result = tensor & inside if value == 0 else tensor | ~inside
+            result = tensor & inside if value <= 0 else tensor | ~inside
         else:
-            other = torch.full((), value, dtype=tensor.dtype, device=tensor.device)
+            other = number_like(tensor, value)
             result = torch.where(inside, tensor, other)
         region = Region(region.axes, region.batch, own=True, mask=region.mask)
         region.fill, region.space = value, self
@@ -324,7 +325,7 @@ class Space:
         spread = isinstance(region.batch, Rows)
         if not self.in_place or not region.own or spread or share > _FRAME_SHARE:
             return self.filled(tensor, value)
-        other = torch.full((), value, dtype=tensor.dtype, device=tensor.device)
+        other = number_like(tensor, value)
         for dim, width in widths.items():
             if not width:
                 continue

@@ -72,7 +72,8 @@ def interpolate(
         outcome.own = False
         return space.attach(result.clone() if result is input else result, outcome)
     by_row = _antialiased if antialias else _by_row
-    if antialias or mode == "bicubic" or align_corners or any(ratio is None for ratio in fixed.values()):
+    uneven = any(ratio is None or _copies_some(ratio, mode) for ratio in fixed.values())
+    if antialias or mode == "bicubic" or align_corners or uneven:
         return space.attach(by_row(space, input, region, outs, sizes, scales, mode, align_corners), outcome)
     if mode in _LINEAR and set(fixed.values()) != {1}:
         # What lies behind the valid edge must look like the edge itself.
@@ -111,6 +112,12 @@ def _ratio(axis: Axis, out: Axis) -> Optional[float]:
     return float(ratio) if ratio and all(m == ratio * n for n, m in pairs) else None
 
 
+def _copies_some(ratio: float, mode: str) -> bool:
+    """Whether a factor leaves some sizes what they are (or doubles them, which torch asks of the nearest), so
+    that torch copies positions there, and looks at others by the factor elsewhere."""
+    return ratio != int(ratio) and 1 < ratio < (3 if mode == "nearest" else 2)
+
+
 def _by_row(
     space: Space,
     input: Tensor,
@@ -124,7 +131,7 @@ def _by_row(
     """Every row by its own ratio, one side after the other."""
     result = input
     for dim in (2, 3):
-        n, at, step = _steps(space, input, region, outs, sizes, scales, align_corners, dim)
+        n, at, step = _steps(space, input, region, outs, sizes, scales, mode, align_corners, dim)
         last = (n - 1).clamp(min=0)
         if mode in _NEAREST:
             index = ((at + (0.5 if mode == "nearest-exact" else 0.0)) * step).floor().long()
@@ -150,6 +157,7 @@ def _steps(
     outs: Dict[int, Axis],
     sizes: Tuple[Any, Any],
     scales: Tuple[Any, Any],
+    mode: str,
     align_corners: Optional[bool],
     dim: int,
 ) -> Tuple[Tensor, Tensor, Tensor]:
@@ -167,6 +175,10 @@ def _steps(
         step = (n - 1).to(number) / (m - 1).clamp(min=1)
     elif scales[side] is not None:
         step = torch.full((1, 1), 1.0 / float(scales[side]), dtype=number)
+        if mode in ("nearest", *_LINEAR):
+            step = torch.where(m == n, torch.ones_like(step), step)
+        if mode == "nearest":
+            step = torch.where(m == 2 * n, torch.full_like(step, 0.5), step)
     else:
         step = n.to(number) / m.clamp(min=1)
     return n, space.positions(count)[None], step
@@ -188,7 +200,8 @@ def _antialiased(
     for axis in outs.values():  # torch itself repeats the first row where but one column is left
         space.leave(axis.side, [extent != 1 for extent in axis.table])
     for dim in (3, 2):
-        n, at, step = _steps(space, input, region, outs, sizes, scales, align_corners, dim)
+        # Along a side that keeps its length nothing is done, whatever the mode.
+        n, at, step = _steps(space, input, region, outs, sizes, scales, "bilinear", align_corners, dim)
         wide = step.clamp(min=1)
         middle = ((at + 0.5) * step)[:, :, None]
         reach = ((1.0 if mode in _LINEAR else 2.0) * wide)[:, :, None]

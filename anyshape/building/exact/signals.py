@@ -297,6 +297,8 @@ for _name in ("fft_fft", "fft_ifft", "fft_rfft", "fft_irfft"):
 def _part(function: Callable[[Tensor], Tensor]) -> Callable[..., Tensor]:
     def part(space: Space, input: Tensor, *_: Any) -> Tensor:
         region = tracked(input)
+        if function is torch.real and not input.is_complex():
+            return input
         return space.attach(function(input).clone(), Region(dict(region.axes), region.batch, own=True))
 
     return part

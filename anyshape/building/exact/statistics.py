@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Optional, Sequence, Tuple
+from typing import Any, Dict, Optional, Sequence, Tuple
 
 import torch
 import torch.nn.functional as F
@@ -18,6 +18,13 @@ from anyshape.building.exact.windows import alone, image
 
 _EMPTY = {"sum": 0.0, "mean": 0.0, "amax": -math.inf, "amin": math.inf, "max": -math.inf}
 _EMPTY.update({"min": math.inf, "argmax": -math.inf, "argmin": math.inf})
+
+
+def wide(input: Tensor, options: Any = None) -> Dict[str, Any]:
+    """Options of a sum that is divided afterwards, for which half a precision is not enough."""
+    if input.dtype in (torch.float16, torch.bfloat16) and not (options and options.get("dtype")):
+        return {**(options or {}), "dtype": torch.float32}
+    return dict(options or {})
 
 
 def _reduction(name: str) -> Any:
@@ -40,12 +47,12 @@ def _reduction(name: str) -> Any:
         if name in ("argmax", "argmin") and any(isinstance(region.axes[d], Flat) for d in own):
             raise NotExact("it counts the positions of a flattened picture, padding among them")
         if own and name == "mean":
-            total = torch.Tensor.sum(space.filled(input, 0.0), dim, keepdim, **rest)
+            total = torch.Tensor.sum(space.filled(input, 0.0), dim, keepdim, **wide(input, rest))
             others = math.prod(shape_of(input)[d] for d in dims if d not in own)
             area = space.area(region, own, ndim) * others
             shape = [1] * total.dim()
             shape[region.batch - (0 if keepdim else sum(d < region.batch for d in dims))] = -1
-            result = total / area.reshape(shape).to(total.dtype)
+            result = (total / area.reshape(shape).to(total.dtype)).to(rest.get("dtype") or input.dtype)
         else:
             result = method(space.filled(input, _EMPTY[name]) if own else input, dim, keepdim, **rest)
         kept = [d for d in range(ndim) if keepdim or d not in dims]
@@ -72,8 +79,9 @@ def adaptive_avg_pool2d(space: Space, input: Tensor, output_size: Any) -> Tensor
     counts = _counts(space, region, output_size)
     input = space.filled(input, 0.0)
     if counts == [1, 1] and set(region.axes) == {2, 3}:
-        area = space.area(region, (2, 3), 4).to(input.dtype)
-        return space.attach(input.sum((2, 3), keepdim=True) / area, Region({}))
+        total = input.sum((2, 3), keepdim=True, **wide(input))
+        area = space.area(region, (2, 3), 4).to(total.dtype)
+        return space.attach((total / area).to(input.dtype), Region({}))
     result = input
     for dim, count in zip((2, 3), counts):
         inside, size = _bins(space, region, dim, count, shape_of(input)[dim])

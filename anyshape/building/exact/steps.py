@@ -32,19 +32,9 @@ LEAST, MOST = 16, 128  # pairs of a height and a width that are tried in a bucke
 OPERATIONS = 4000  # that is about two seconds; deep models are tried for fewer sizes
 # All that their numbers say is shown by the shape of the result.
 _SHOWN = {
-    *(
-        "empty",
-        "expand",
-        "flatten",
-        "laid_out",
-        "new_empty",
-        "new_ones",
-        "new_zeros",
-        "ones",
-        "repeat",
-        "reshape",
-    ),
-    *("sampled", "spatial_biases", "unflatten", "view", "zeros"),
+    *("empty", "expand", "flatten", "fold", "laid_out", "new_empty", "new_ones", "new_zeros", "ones"),
+    *("patch_centres", "repeat", "reshape", "sampled", "spatial_biases", "split", "split_with_sizes"),
+    *("unflatten", "view", "zeros"),
 }
 ANSWER = "the answer"  # the last step
 _ANY = object()  # in the place of a number that was followed to another one
@@ -69,9 +59,9 @@ def is_operation(func: Any) -> bool:
 class Steps(List[Step]):
     """The operations of one run of `model`, in their order."""
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, origins: Optional[Origins] = None) -> None:
         super().__init__()
-        self.origins = Origins(model)
+        self.origins = origins or Origins(model)
 
     def begin(self, pixels: Tensor) -> None:
         self.clear()
@@ -131,9 +121,9 @@ def _shape(tensor: Tensor) -> Tuple[Any, ...]:
 class Watching(TorchFunctionMode):
     """Writes down the steps of a model that just runs."""
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, steps: Steps) -> None:
         super().__init__()
-        self.steps = Steps(model)
+        self.steps = steps
 
     def __torch_function__(
         self,
@@ -157,13 +147,14 @@ class Alike:
     def __init__(self, model: nn.Module, steps: Sequence[Step], shape: Sequence[int], dtype: Any) -> None:
         self._steps, self._shape, self._dtype = steps, list(shape), dtype
         self._model: Optional[nn.Module] = None
-        for self._origins, self._device, kind in (
+        for self._strict, self._device, kind in (
             (True, "meta", without_memory),
             (True, "cpu", beside),  # what reads a constant of its own does not run without memory
             (False, "meta", without_memory),
         ):
             try:
                 self._model = kind(model)
+                self._origins = Origins(self._model)
                 if self.differs(*shape[2:]) is None:
                     return
             except Exception:  # models refuse in many ways
@@ -174,7 +165,7 @@ class Alike:
         """The operation that is another one, or is given something else, for a picture of this size."""
         if self._model is None:
             return None
-        watching = Watching(self._model)
+        watching = Watching(Steps(self._model, self._origins))
         pixels = torch.zeros(*self._shape[:2], height, width, dtype=self._dtype, device=self._device)
         watching.steps.begin(pixels)
         try:
@@ -187,7 +178,7 @@ class Alike:
         watching.steps.answered(answer)
         found: Sequence[Step] = watching.steps
         for one, other in zip(self._steps, found):
-            known = not self._origins or one.origins == other.origins
+            known = not self._strict or one.origins == other.origins
             if one.name != other.name or not known or not _same(one, other, (height, width)):
                 return other.name if one.name == ANSWER else one.name
         more = [*self._steps[len(found) :], *found[len(self._steps) :]]
