@@ -3,7 +3,8 @@
     python -m benchmarks figures
 
 The words around them are written by hand: only what stands between `<!-- table NAME -->` and
-`<!-- end -->` is replaced, and docs/images/bench-*.png are drawn anew.
+`<!-- end -->` is replaced, and docs/images/bench-*.png are drawn anew. The tables of a folder in there, which
+another machine's run wrote, have its name before their own: `amx-paragraphs`.
 """
 
 from __future__ import annotations
@@ -34,15 +35,17 @@ def run(argv: list[str]) -> int:
 
 def update(page: Path, images: Path) -> None:
     """Replace the tables in `page` and draw the pictures into `images`."""
-    rows = json.loads((RESULTS / "latest.json").read_text())
-    about = json.loads((RESULTS / "run.json").read_text())
-    tables = {"run": run_table(about)}
+    tables: dict[str, str] = {}
     images.mkdir(parents=True, exist_ok=True)
-    for workload in dict.fromkeys(row["workload"] for row in rows):
-        chosen = [row for row in rows if row["workload"] == workload]
-        tables[workload] = serving_table(chosen)
-        tables[f"{workload}-cost"] = cost_table(chosen)
-        draw_bars(chosen, workload, images / f"bench-{workload}.png")
+    for path in sorted(RESULTS.rglob("latest.json")):
+        machine = "" if path.parent == RESULTS else f"{path.parent.name}-"
+        rows = json.loads(path.read_text())
+        tables[f"{machine}run"] = run_table(json.loads(path.with_name("run.json").read_text()))
+        for workload in dict.fromkeys(row["workload"] for row in rows):
+            chosen = [row for row in rows if row["workload"] == workload]
+            tables[f"{machine}{workload}"] = serving_table(chosen)
+            tables[f"{machine}{workload}-cost"] = cost_table(chosen)
+            draw_bars(chosen, workload, images / f"bench-{machine}{workload}.png")
     for path in sorted(RESULTS.glob("sweep-*.json")):
         sweep = json.loads(path.read_text())
         tables[path.stem] = sweep_table(sweep)

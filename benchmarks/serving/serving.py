@@ -7,7 +7,8 @@
 A round visits every system once, in an order drawn anew: start it, wait until every worker is ready,
 warm it over HTTP, measure, stop it. One server at a time has the machine to itself, and what the
 machine does meanwhile falls on all systems alike. Figures are medians over the rounds, with ranges.
-Writes benchmarks/results/latest.json and run.json (the machine and the settings).
+Writes latest.json and run.json (the machine and the settings) to benchmarks/results, or to a folder of
+another name there, for a machine of another kind: --machine amx.
 """
 
 from __future__ import annotations
@@ -65,6 +66,7 @@ class Options:
     connections: int
     items: int
     seed: int
+    machine: str = ""
 
 
 def run(argv: list[str]) -> int:
@@ -102,6 +104,7 @@ def parse(argv: list[str]) -> tuple[Options, bool]:
     parser.add_argument("--items", type=int, default=512, help="different inputs (512)")
     parser.add_argument("--seed", type=int, default=0, help="of inputs, orders and arrival times")
     parser.add_argument("--quick", action="store_true", help="below ten minutes")
+    parser.add_argument("--machine", default="", help="the folder in benchmarks/results to write to")
     parser.add_argument("--json", action="store_true", help="print the results as JSON")
     given = parser.parse_args(argv)
     quick = given.quick
@@ -132,6 +135,7 @@ def parse(argv: list[str]) -> tuple[Options, bool]:
         connections=given.connections,
         items=given.items,
         seed=given.seed,
+        machine=given.machine,
     )
     return options, given.json
 
@@ -268,9 +272,10 @@ def summarise(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def write(results: list[dict[str, Any]], options: Options, peaks: dict[str, float]) -> None:
-    RESULTS.mkdir(parents=True, exist_ok=True)
+    folder = RESULTS / options.machine
+    folder.mkdir(parents=True, exist_ok=True)
     lines = ",\n".join(map(json.dumps, results))  # a line each: every bucket has percentiles of its own
-    (RESULTS / "latest.json").write_text(f"[\n{lines}\n]\n")
+    (folder / "latest.json").write_text(f"[\n{lines}\n]\n")
     about = {
         "date": time.strftime("%Y-%m-%d"),
         "machine": machine(),
@@ -279,7 +284,7 @@ def write(results: list[dict[str, Any]], options: Options, peaks: dict[str, floa
         "gemm_gflops": {dtype: round(value / 1e9) for dtype, value in peaks.items()},
         "options": vars(options),
     }
-    (RESULTS / "run.json").write_text(json.dumps(about, indent=1) + "\n")
+    (folder / "run.json").write_text(json.dumps(about, indent=1) + "\n")
 
 
 def machine() -> str:

@@ -86,18 +86,23 @@ def test_figures_fill_the_page_and_draw_the_pictures(tmp_path, monkeypatch):
     about = {"date": "2000-01-01", "machine": "m", "cores": 2, "gemm_gflops": {}, "options": options}
     sweep = {"over": "connections", "rows": [{**rows[0], "connections": n} for n in (1, 2)]}
     files = {"latest": rows, "run": about, "sweep-connections": sweep}
+    files |= {"amx/latest": rows, "amx/run": {**about, "machine": "another"}}
+    (tmp_path / "amx").mkdir()
     for name, content in files.items():
         (tmp_path / f"{name}.json").write_text(json.dumps(content))
     monkeypatch.setattr(figures, "RESULTS", tmp_path)
     page = tmp_path / "page.md"
-    names = ("run", "short", "short-cost", "sweep-connections")
+    names = ("run", "short", "short-cost", "sweep-connections", "amx-run", "amx-short")
     page.write_text("\n".join(f"<!-- table {name} -->\n<!-- end -->" for name in names))
     figures.update(page, tmp_path / "images")
     text = page.read_text()
     assert "| **`bucketed-torchscript`** | 50 |" in text
     assert "| `eager` | 2 × 1 | 8 | – |" in text
+    assert "| machine | another, 2 cores |" in text
+    assert text.count("| **`bucketed-torchscript`** | 50 |") == 2
     assert {path.name for path in (tmp_path / "images").iterdir()} == {
         "bench-short.png",
+        "bench-amx-short.png",
         "bench-sweep-connections.png",
     }
 
