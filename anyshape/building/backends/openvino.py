@@ -17,8 +17,8 @@ from anyshape.building.backends.base import Compiler
 from anyshape.building.backends.exported import Positional, open_dimensions
 from anyshape.errors import ConfigError
 
-# Between int8's products float32 is no slower than bfloat16, and right: with bfloat16 OpenVINO 2026.4's products of
-# AMX go wrong where a text of 32 tokens meets heads of 32.
+# Between int8's products float32 is no slower than bfloat16, and right: with bfloat16 OpenVINO 2026.4's
+# products of AMX go wrong where a text of 32 tokens meets heads of 32.
 PRECISIONS = {"float32": "f32", "bfloat16": "bf16", "int8": "f32"}
 
 
