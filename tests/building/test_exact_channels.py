@@ -54,6 +54,21 @@ def tokens_seen(x: Tensor) -> Tensor:
     return x + torch.einsum("bcd,bdhw->bchw", seen, x)
 
 
+def repeated(x: Tensor) -> Tensor:
+    means = x.mean((2, 3)).unsqueeze(2).repeat(1, 1, x.shape[2] * x.shape[3])
+    return (x.flatten(2) * 2 + means).view(x.shape)
+
+
+def in_parts(x: Tensor) -> Tensor:
+    """Two maps and a token as one sequence, cut where their sizes say."""
+    low = F.max_pool2d(x, 2)
+    sizes = [each.shape[2] * each.shape[3] for each in (x, low)]
+    joined = torch.cat([torch.ones(1, 8, 1).expand(x.shape[0], -1, -1), x.flatten(2)], 2)
+    joined = torch.cat([joined, low.flatten(2)], 2) * 2
+    _, high, small = joined.split([joined.shape[2] - sizes[0] - sizes[1], *sizes], 2)
+    return high.reshape(x.shape) * small.mean(2)[:, :, None, None]
+
+
 def same(kernel: int, stride: int, pool: bool = False) -> Callable[[Tensor], Tensor]:
     def run(x: Tensor) -> Tensor:
         amounts = []
@@ -141,6 +156,13 @@ OPERATIONS: Dict[str, Tuple[nn.Module, int]] = {
     "repeated channels": (Call(lambda x: x[:, :2].repeat_interleave(2, 1).repeat(1, 2, 1, 1)), 8),
     "moved": (Call(lambda x: F.rms_norm(x.movedim(1, -1), (8,)).movedim(-1, 1)), 8),
     "attention along columns": (Call(lambda x: x @ x.transpose(2, 3) @ x), 8),
+    "columns and back": (Call(lambda x: F.fold(F.unfold(x, 3, 1, 1, 2), x.shape[2:], 3, 1, 1, 2)), 8),
+    "all as one sequence": (Call(lambda x: x + x.flatten(1).mean(1)[:, None, None, None]), 8),
+    "maps of channels": (Call(lambda x: x.flatten(1).softmax(1).view(x.shape[0], 8, *x.shape[2:]) * 99), 8),
+    "a number of the picture's size": (Call(lambda x: x * x.shape[2] - (x > x.shape[3] / 20).float()), 8),
+    "repeated by the size": (Call(repeated), 8),
+    "mirrored to threes": (Call(lambda x: F.pad(x, (0, -x.shape[3] % 3, 0, -x.shape[2] % 3), "reflect")), 8),
+    "a sequence in parts": (Call(in_parts), 8),
     "matrix over channels": (Call(lambda x: torch.einsum("oc,bchw->bohw", torch.ones(4, 8) / 8, x)), 4),
 }
 MODELS = {name: around(operation, after=after) for name, (operation, after) in OPERATIONS.items()}

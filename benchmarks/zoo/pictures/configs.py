@@ -107,7 +107,9 @@ SQUARES: Dict[str, Any] = {"buckets": ((96, 96), (128, 128))}
 LAST: Dict[str, Any] = {"large": True}
 TALL: Tuple[Bucket, ...] = ((128, 192), (192, 128))
 ONE_SIZE = {
-    128: "EomtForUniversalSegmentation EomtDinov3ForUniversalSegmentation",
+    128: """
+        EomtForUniversalSegmentation EomtDinov3ForUniversalSegmentation Data2VecVisionForSemanticSegmentation
+    """,
     224: """
         cait_xxs24_224 coat_tiny convit_tiny efficientformer_l1 efficientformerv2_s0 gcvit_xxtiny
         hiera_tiny_224 levit_128s coatnet_pico_rw_224 gmlp_ti16_224 mixer_s16_224 resmlp_12_224
