@@ -90,7 +90,9 @@ class ObjectDetectionBuilder(ImageBuilder):
             raise ConfigError(f"handler.model: in this detector {error}; {HOW_TO_SPLIT}") from error
         exact: Any = model.exact
         for index, places in enumerate(exact.spatial[: self.task.outputs]):
-            if self.task.kind != QUERIES and places != (2, 3):
+            # A side that is as long for every picture, as a last level's one position is, stands nowhere.
+            is_map = all(place in (0, dim) for place, dim in zip(places, (2, 3)))
+            if self.task.kind != QUERIES and not is_map:
                 raise ConfigError(
                     f"handler.model: heads of {self.task.kind} are maps [batch, channels, rows, columns] of "
                     f"its levels, and output {index} is none; {HOW_TO_SPLIT}"
