@@ -96,16 +96,22 @@ def serving_table(rows: list[dict[str, Any]]) -> str:
 
 def cost_table(rows: list[dict[str, Any]]) -> str:
     head = ["system", "workers × threads", "hand-over", "tokens/s", "executed ÷ real", "of GEMM peak"]
-    head += ["outside model ms", "memory MB", "model files MB", "READY s"]
+    head += ["outside model ms", "core hours a million", "memory MB", "model files MB", "READY s"]
     lines = []
     for row in rows:
         cells = [name(row), f"{row['workers']} × {row['threads']}", str(row["batch_size"])]
         cells += [number(row, "tokens_per_second"), number(row, "padding_ratio", ".2f")]
         share = number(row, "share_of_peak", ".0f", 100)
         cells += [share if share == DASH else f"{share} %", number(row, "outside_model_ms", ".2f")]
-        cells += [number(row, "memory_mb")]
+        cells += [f"{core_hours(row):.1f}", number(row, "memory_mb")]
         lines.append([*cells, number(row, "archive_mb"), number(row, "ready_seconds", ".1f")])
     return markdown(head, lines)
+
+
+def core_hours(row: dict[str, Any]) -> float:
+    """What a million answers take of the machine at saturation: times the price of a core's hour, their cost."""
+    seconds = 1e6 * row["workers"] * row["threads"] / row["requests_per_second"]
+    return float(seconds / 3600)
 
 
 def name(row: dict[str, Any]) -> str:

@@ -98,6 +98,7 @@ def test_figures_fill_the_page_and_draw_the_pictures(tmp_path, monkeypatch):
     text = page.read_text()
     assert "| **`bucketed-torchscript`** | 50 |" in text
     assert "| `eager` | 2 × 1 | 8 | – |" in text
+    assert "| 27.8 | 812 |" in text  # two cores, 20 a second
     assert "| machine | another, 2 cores |" in text
     assert text.count("| **`bucketed-torchscript`** | 50 |") == 2
     assert {path.name for path in (tmp_path / "images").iterdir()} == {
