@@ -109,7 +109,7 @@ def cost_table(rows: list[dict[str, Any]]) -> str:
 
 
 def core_hours(row: dict[str, Any]) -> float:
-    """What a million answers take of the machine at saturation: times the price of a core's hour, their cost."""
+    """What a million answers take at saturation: times the price of a core's hour, their cost."""
     seconds = 1e6 * row["workers"] * row["threads"] / row["requests_per_second"]
     return float(seconds / 3600)
 
