@@ -51,14 +51,15 @@ _REGISTERED = (
 class UnknownOperation(Exception):
     """The model uses operations whose answer for a padded image is not known to be exact.
 
-    operations: their torch names, with the reason where one is known.
+    operations: their torch names, with the reason where one is known. way_out: what to do, if that is known.
     """
 
-    def __init__(self, operations: List[str]) -> None:
+    def __init__(self, operations: List[str], way_out: str = "") -> None:
         self.operations = sorted(set(operations))
         super().__init__(
             "the answer would depend on the padding, for these operations are not known to be exact: "
             + ", ".join(self.operations)
+            + way_out
         )
 
 
@@ -77,6 +78,7 @@ class ExactPadding(nn.Module):
 
     spatial: for each output its dimensions that are the picture's height and width still, 0 for a side that
     is whole or gone; () for an output without either. Known after the first forward pass.
+    dimensions: how many each output has; likewise.
     uncut: the outputs that cannot be cut to the picture, by their number, and why; likewise.
     heights, widths: the valid sizes that the unpadded model takes within this bucket, likewise; for
     others (an odd side in a UNet, say) there is no unpadded answer to compare with.
@@ -102,6 +104,7 @@ class ExactPadding(nn.Module):
         self.in_place = True
         self.step = 1
         self.spatial = ()
+        self.dimensions: Tuple[int, ...] = ()
         self.uncut: Dict[int, str] = {}
         self.heights = ()
         self.widths = ()
@@ -180,6 +183,7 @@ class ExactPadding(nn.Module):
         made.settle(outputs)
         cuts = [_cut(space, output) for output in outputs]
         self.spatial = tuple(cut.places for cut in cuts)
+        self.dimensions = tuple(output.dim() for output in outputs)
         self.uncut = {index: cut.reason for index, cut in enumerate(cuts) if cut.reason}
         space.settle()
         if space.runs:

@@ -13,7 +13,7 @@ import torch
 
 from anyshape.archive import ASSETS
 from anyshape.buckets import Bucket, Size, bucket_name, contains
-from anyshape.building.errors import BuildError, first_line
+from anyshape.building.errors import first_line
 from anyshape.building.exact import ExactPadding, UnknownOperation
 from anyshape.building.exact.difference import first_difference
 from anyshape.building.exact.steps import Steps
@@ -75,7 +75,8 @@ class ImageBuilder(TaskBuilder):
                 try:
                     model(*tensors)
                 except UnknownOperation as error:
-                    raise BuildError(f"handler.model: {error}{self._at_one_size(model, tensors)}") from None
+                    way_out = self._at_one_size(model, tensors)
+                    raise UnknownOperation(error.operations, way_out) from None
             dtype = next((p.dtype for p in exact.parameters()), torch.float32)
             unlike = exact.unlike(tuple(tensors[0].shape), dtype)
             exact.steps = None

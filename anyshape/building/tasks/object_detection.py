@@ -91,7 +91,8 @@ class ObjectDetectionBuilder(ImageBuilder):
         exact: Any = model.exact
         for index, places in enumerate(exact.spatial[: self.task.outputs]):
             # A side that is as long for every picture, as a last level's one position is, stands nowhere.
-            is_map = all(place in (0, dim) for place, dim in zip(places, (2, 3)))
+            cut = all(place in (0, dim) for place, dim in zip(places, (2, 3)))
+            is_map = cut and exact.dimensions[index] == 4
             if self.task.kind != QUERIES and not is_map:
                 raise ConfigError(
                     f"handler.model: heads of {self.task.kind} are maps [batch, channels, rows, columns] of "
