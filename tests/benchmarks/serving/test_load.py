@@ -25,7 +25,7 @@ ANSWERS = [json.dumps(row.tolist()).encode() for row in REFERENCES]
 
 
 class EchoServer(ThreadingHTTPServer):
-    """Answers `/ITEM` with that item's vector, nothing before the first request has waited `stall` seconds."""
+    """Answers `/ITEM` with that item's vector, none before the first request has waited `stall` seconds."""
 
     request_queue_size = 512
     daemon_threads = False  # so that closing waits for every connection
