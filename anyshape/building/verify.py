@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from dataclasses import replace
 from typing import Any, Callable, Dict, List, Optional, Sequence
 
@@ -13,6 +12,7 @@ from anyshape.archive import program_name
 from anyshape.backends.base import as_tuple
 from anyshape.buckets import Bucket, bucket_name, contains, largest_sides, volume
 from anyshape.building.calls import calls_to_check, items_to_check
+from anyshape.building.copied import beside
 from anyshape.building.errors import BuildError, last_line
 from anyshape.building.progress import Progress
 from anyshape.building.rounding import roundings
@@ -107,7 +107,7 @@ def deviations(
     sizes = builder.checked_sizes(max(model.buckets, key=volume), [])
     largest = builder.sample(max(sizes, key=volume), 0)
     smallest = builder.sample(min(builder.checked_sizes(model.buckets[0], []), key=volume), 0)
-    fresh = [(smallest, unpadded(model, _untouched(reference), smallest))]
+    fresh = [(smallest, unpadded(model, beside(reference), smallest))]
     fresh.append((largest, unpadded(model, reference, largest)))
     for bucket in model.buckets:
         items = items_to_check(builder, bucket, [b for b in done if contains(bucket, b)])
@@ -134,11 +134,6 @@ def deviations(
                 "what does that (BigBird: attention_type: original_full in its config.json)"
             )
     return worst
-
-
-def _untouched(reference: torch.nn.Module) -> torch.nn.Module:
-    """A copy that nothing has run; its weights, the most of it, are the same ones."""
-    return copy.deepcopy(reference, {id(weight): weight for weight in reference.parameters()})
 
 
 def _run(model: BucketedModel, call: Call, items: Sequence[Item]) -> List[Output]:

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from anyshape.building.copied import beside
 from anyshape.building.exact import names, reads
 from anyshape.building.exact.arguments import FOLLOWS
 from anyshape.building.exact.both import Area, Areas, Mixed, counted
@@ -273,8 +274,3 @@ def without_memory(model: nn.Module) -> nn.Module:
                 empty = value.detach().to("meta")
                 known[id(value)] = nn.Parameter(empty, False) if isinstance(value, nn.Parameter) else empty
     return copy.deepcopy(model, known)
-
-
-def beside(model: nn.Module) -> nn.Module:
-    """A copy of its own, what it keeps included; the weights, the most of it, are the same ones."""
-    return copy.deepcopy(model, {id(weight): weight for weight in model.parameters()})
