@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from anyshape.building.exact import names
+from anyshape.building.exact.axis import axis_of
 from anyshape.building.exact.both import Area, Followed, counted
-from anyshape.building.exact.region import Axis, Region, Space, region_of
+from anyshape.building.exact.region import Region, Space, region_of
 from anyshape.building.exact.side import Known, frozen
 
 Arguments = Tuple[Tuple[Any, ...], Dict[str, Any]]
@@ -102,13 +103,13 @@ def _for_rows(space: Space, number: Any, dtype: torch.dtype) -> Optional[Tensor]
         table = torch.tensor(number.table, dtype=kind, device=space.batch.device)
         return table.index_select(0, space.batch[:, number.side])
     if isinstance(number, Known):
-        return space.extents(Axis(number.side, tuple(map(int, number.table))))
+        return space.extents(axis_of(number.side, number.table))
     sums = counted(number)
     if sums is None:
         return None
     total = torch.full_like(space.batch[:, 0], sums[1])
     for sides, count in sums[0].items():
-        tall, wide = (Axis(side, tuple(map(int, table))) for side, table in enumerate(sides))
+        tall, wide = (axis_of(side, table) for side, table in enumerate(sides))
         total = total + space.extents(tall) * space.extents(wide) * count
     return total
 

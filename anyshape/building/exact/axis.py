@@ -43,6 +43,11 @@ def constant(side: int, count: int, most: int) -> Axis:
     return Axis(side, (0,) + (count,) * most)
 
 
+def axis_of(side: int, table: Sequence[float]) -> Axis:
+    """As many positions as a number has, whose values for every size of the picture these are."""
+    return Axis(side, tuple(map(int, table)))
+
+
 class _NoSide:
     """A dimension that is no single side of the picture. What does not know it asks for its table, or its
     side, and is refused."""

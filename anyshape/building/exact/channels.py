@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from anyshape.building.exact.axis import Axis, Flat
+from anyshape.building.exact.axis import Flat, axis_of
 from anyshape.building.exact.both import Area, Followed, bare
 from anyshape.building.exact.layout import permute
 from anyshape.building.exact.mode import handles, together
@@ -104,9 +104,9 @@ def repeat(space: Space, input: Tensor, *sizes: Any) -> Tensor:
 def _as_many(number: Any) -> Any:
     """The axis of as many positions as a size of the picture says, None where it says no such thing."""
     if isinstance(number, Known):
-        return Axis(number.side, tuple(map(int, number.table)))
+        return axis_of(number.side, number.table)
     if isinstance(number, Area) and not number.extra:
-        rows, columns = (Axis(side, tuple(map(int, table))) for side, table in enumerate(number.sides))
+        rows, columns = (axis_of(side, table) for side, table in enumerate(number.sides))
         return Flat(rows, columns)
     return None
 

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from anyshape.building.exact import reads
-from anyshape.building.exact.axis import Axis, Flat, constant
+from anyshape.building.exact.axis import Axis, Flat, axis_of, constant
 from anyshape.building.exact.both import bare
 from anyshape.building.exact.deformable import sampled
 from anyshape.building.exact.levels import joined
@@ -38,7 +38,7 @@ class Map:
 
     def _axis(self, side: int, size: Any) -> Axis:
         if isinstance(size, Known):
-            return Axis(side, tuple(map(int, size.table)))
+            return axis_of(side, size.table)
         return constant(side, int(size), self.space.sides[side])
 
     def centres(self, dtype: torch.dtype) -> Tensor:

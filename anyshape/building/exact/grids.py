@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.overrides import handle_torch_function, has_torch_function_unary
 
-from anyshape.building.exact.axis import Axis, constant
+from anyshape.building.exact.axis import axis_of, constant
 from anyshape.building.exact.mode import handles
 from anyshape.building.exact.region import Region, Space
 from anyshape.building.exact.side import Known
@@ -33,7 +33,7 @@ def laid_out(like: Tensor, height: int, width: int, make: Make) -> Tensor:
 @handles("laid_out")
 def tracked_table(space: Space, like: Tensor, height: Any, width: Any, make: Make) -> Tensor:
     rows, columns = (
-        Axis(side, tuple(map(int, size.table)))
+        axis_of(side, size.table)
         if isinstance(size, Known) and size.side == side
         else constant(side, int(size), space.sides[side])
         for side, size in enumerate((height, width))

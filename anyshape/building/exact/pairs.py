@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import handle_torch_function, has_torch_function_unary
 
-from anyshape.building.exact.axis import Axis, Flat
+from anyshape.building.exact.axis import Axis, Flat, constant
 from anyshape.building.exact.mode import handles
 from anyshape.building.exact.moved import tracked
 from anyshape.building.exact.region import NotExact, Region, Space, shape_of
@@ -45,7 +45,7 @@ def tracked_biases(space: Space, table: Tensor, beside: Tensor) -> Tensor:
         axis: Any = region.axes.get(dim)
         length = shape_of(table)[dim]
         if axis is None:
-            axis = Axis(dim - 2, (0,) + (length,) * space.sides[dim - 2])
+            axis = constant(dim - 2, length, space.sides[dim - 2])
         # No distance is where it is in the bucket: it is in the middle of each row's own part of the table.
         first = axis.length // 2 - torch.div(space.extents(axis), 2, rounding_mode="floor")
         at = (space.positions(length)[None] - first[:, None]).clamp(0, length - 1)

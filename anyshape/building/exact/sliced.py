@@ -9,11 +9,10 @@ from torch import Tensor
 
 from anyshape.building.exact import reads
 from anyshape.building.exact.axis import constant
-from anyshape.building.exact.both import Followed
 from anyshape.building.exact.mode import cut_by_size, handles
 from anyshape.building.exact.moved import moved, tracked
 from anyshape.building.exact.region import Axis, NotExact, Region, Space, plain, region_of, shape_of
-from anyshape.building.exact.side import Known
+from anyshape.building.exact.side import Known, frozen
 
 
 @handles("unbind")
@@ -68,13 +67,13 @@ def getitem(space: Space, input: Tensor, index: Any) -> Tensor:
             elif isinstance(item.stop, Known):  # of as many positions for every picture, those that it has
                 axes[dim] = _sliced(space, _of_all(space, item.stop, shape_of(input)[dim]), item)
             else:
-                _settled(item.start, item.stop, item.step)
+                frozen((item.start, item.stop, item.step))  # channels: those that this bucket's sizes say
             origin[place] = dim
             place += 1
         elif dim in axes:
             _taken(space, axes.pop(dim), item)
         else:
-            _settled(item)
+            frozen(item)
         dim += 1
     kept = Region(axes, region.batch, mask=region.mask)
     kept.view_of(region)
@@ -116,13 +115,6 @@ def _is_list(item: Any) -> bool:
     """Whether an index is a plain list of numbers, so that no dimension comes or goes."""
     index = item if isinstance(item, Tensor) else torch.tensor(item)
     return index.dim() == 1 and index.dtype not in (torch.bool, torch.uint8)
-
-
-def _settled(*numbers: Any) -> None:
-    """Sizes of the picture that say which channels are taken: those of this bucket."""
-    for number in numbers:
-        if isinstance(number, Followed):
-            number.freeze()
 
 
 def _last(items: Sequence[Any], region: Region, used: int, ndim: int) -> Any:
