@@ -69,6 +69,12 @@ def _of_every_size(choose: Any) -> Any:
 
 
 _FAMILIES = ("mobilenet_v1", "mobilenet_v2")
+_WINDOWED = {  # module of transformers → what its classes' names begin with
+    "focalnet.modeling_focalnet": "FocalNet",
+    "maskformer.modeling_maskformer_swin": "MaskFormerSwin",
+    "swin.modeling_swin": "Swin",
+    "swinv2.modeling_swinv2": "Swinv2",
+}
 # By module and name there, or name of a class and of a method.
 REPLACED: Dict[Tuple[str, str], Any] = {
     **{
@@ -76,25 +82,13 @@ REPLACED: Dict[Tuple[str, str], Any] = {
         for family in _FAMILIES
     },
     **{
-        (
-            f"transformers.models.{family.lower()}.modeling_{family.lower()}",
-            f"{family}PatchEmbeddings.maybe_pad",
-        ): (padded_to_patches)
-        for family in ("FocalNet", "Swin", "Swinv2")
+        (f"transformers.models.{module}", f"{prefix}{path}"): function
+        for module, prefix in _WINDOWED.items()
+        for path, function in (
+            ("PatchEmbeddings.maybe_pad", padded_to_patches),
+            ("PatchMerging.maybe_pad", padded_to_pairs),  # FocalNet has none
+        )
     },
-    **{
-        (
-            f"transformers.models.{family.lower()}.modeling_{family.lower()}",
-            f"{family}PatchMerging.maybe_pad",
-        ): (padded_to_pairs)
-        for family in ("Swin", "Swinv2")
-    },
-    ("transformers.models.maskformer.modeling_maskformer_swin", "MaskFormerSwinPatchEmbeddings.maybe_pad"): (
-        padded_to_patches
-    ),
-    ("transformers.models.maskformer.modeling_maskformer_swin", "MaskFormerSwinPatchMerging.maybe_pad"): (
-        padded_to_pairs
-    ),
     **pairs.LAYERS,
     **rewritten.METHODS,
     **rotary.LAYERS,

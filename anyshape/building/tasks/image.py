@@ -75,7 +75,7 @@ class ImageBuilder(TaskBuilder):
                 try:
                     model(*tensors)
                 except UnknownOperation as error:
-                    way_out = self._at_one_size(model, tensors)
+                    way_out = self._at_one_size(model, exact, tensors)
                     raise UnknownOperation(error.operations, way_out) from None
             dtype = next((p.dtype for p in exact.parameters()), torch.float32)
             unlike = exact.unlike(tuple(tensors[0].shape), dtype)
@@ -110,10 +110,10 @@ class ImageBuilder(TaskBuilder):
         self.task = task  # which knows the sizes now
         self._check_mask(model)
 
-    def _at_one_size(self, model: torch.nn.Module, tensors: Sequence[torch.Tensor]) -> str:
+    def _at_one_size(self, model: torch.nn.Module, exact: Any, tensors: Sequence[torch.Tensor]) -> str:
         """The way out for a model that is exact where all pictures have its one bucket's size."""
-        (side, *others), exact = set(self.task.buckets[0]), getattr(model, "exact", None)
-        if others or len(self.task.buckets) > 1 or self.task.multiple == side or exact is None:
+        side, *others = set(self.task.buckets[0])
+        if others or len(self.task.buckets) > 1 or self.task.multiple == side:
             return ""
         exact.step = side
         try:

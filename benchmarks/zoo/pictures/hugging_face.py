@@ -75,8 +75,6 @@ QUERIES: ConfigOptions = {
 }
 EIGHT_HEADS: ConfigOptions = {"encoder_attention_heads": 8, "decoder_attention_heads": 8}
 MASKS: ConfigOptions = {
-    "feature_size": 32,
-    "mask_feature_size": 32,
     "hidden_dim": 32,
     "encoder_feedforward_dim": 64,
     "dim_feedforward": 64,
@@ -188,7 +186,12 @@ ATTENTION: Dict[str, ConfigOptions] = {
     "HieraForImageClassification": {},
     "IJepaForImageClassification": {**VIT, "image_size": 128},
     "LevitForImageClassification": {},
-    "Mask2FormerForUniversalSegmentation": {**MASKS, "backbone_config": SWIN},
+    "Mask2FormerForUniversalSegmentation": {
+        **MASKS,
+        "feature_size": 32,
+        "mask_feature_size": 32,
+        "backbone_config": SWIN,
+    },
     "MaskFormerForInstanceSegmentation": {
         "backbone_config": SWIN,
         "decoder_config": {"model_type": "detr", **QUERIES},
@@ -198,18 +201,7 @@ ATTENTION: Dict[str, ConfigOptions] = {
     "MobileViTForImageClassification": {},
     "MobileViTForSemanticSegmentation": {},
     "MobileViTV2ForImageClassification": {},
-    "OneFormerForUniversalSegmentation": {
-        "backbone_config": SWIN,
-        "conv_dim": 32,
-        "mask_dim": 32,
-        "hidden_dim": 32,
-        "encoder_feedforward_dim": 64,
-        "dim_feedforward": 64,
-        "encoder_layers": 2,
-        "decoder_layers": 4,
-        "num_attention_heads": 4,
-        "num_queries": 20,
-    },
+    "OneFormerForUniversalSegmentation": {**MASKS, "conv_dim": 32, "mask_dim": 32, "backbone_config": SWIN},
     "PixioModel": {**VIT, "mlp_ratio": 2},
     "PvtForImageClassification": {},
     "PvtV2ForImageClassification": {},
