@@ -228,7 +228,8 @@ $(ZOO)/done: benchmarks/zoo/pictures/requirements.txt requirements.txt
 
 test-pictures: $(ZOO)/done  ## run the tests that need torchvision or timm, in the zoo's environment
 	$(ZOO)/bin/python -m pytest -p no:cacheprovider -m pictures $(ARGS) \
-	  tests/building/test_exact_shifted.py tests/tasks/test_detectors.py tests/server/test_photographs.py
+	  tests/building/test_exact_maps.py tests/building/test_exact_shifted.py \
+	  tests/tasks/test_detectors.py tests/server/test_photographs.py
 
 zoo-pictures: $(DEV) $(ZOO)/done  ## build and check a model of every family of torchvision, timm and transformers; writes docs/models.md
 	HF_HUB_OFFLINE=1 $(BIN)/python -m benchmarks.zoo.pictures --package transformers $(ARGS)
