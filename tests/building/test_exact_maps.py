@@ -350,6 +350,31 @@ def test_a_model_of_one_size_is_served_at_that_where_all_pictures_are_said_to_ha
     assert (exact.heights, exact.widths) == ((16,), (16,))
 
 
+class OfOneWidth(nn.Module):
+    """A map that was flattened before the model says that it takes one width only, and again after that."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        rows, channels, height, width = x.shape
+        sequence = x.flatten(2).transpose(1, 2).softmax(-1)
+        if width != BUCKET[1] // 2:
+            raise ValueError("another width")
+        x = x.permute(0, 2, 3, 1).softmax(1) * 9
+        x = x.reshape(rows, height * width, channels)
+        return ((sequence + x) * (x + sequence)).mean(1)
+
+
+def test_a_side_that_turns_out_to_be_the_same_for_all_may_have_been_flattened_before() -> None:
+    torch.manual_seed(0)
+    exact, batch = ExactPadding(Mapped(OfOneWidth())), torch.randn(3, 3, *BUCKET)
+    sizes = [(24, 32), (17, 31), (4, 32)]
+    with torch.no_grad():
+        found = exact(batch, torch.tensor(sizes))[0]
+        for row, (height, width) in enumerate(sizes):
+            expected = exact.model(batch[row : row + 1, :, :height, :width])[0]
+            assert torch.allclose(found[row], expected, atol=1e-5)
+    assert (exact.heights[0], exact.widths) == (1, (31, 32))
+
+
 class Asserting(nn.Module):
     """What is asserted of a size, in words that have it."""
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any, Callable, List, Sequence
 
-from anyshape.building.exact.axis import Axis, Flat, Levels, NotExact, Region, Rows, constant
+from anyshape.building.exact.axis import FLATTENED, Axis, Flat, Levels, NotExact, Region, Rows, constant
 
 
 def positions(count: int, like: Flat) -> Flat:
@@ -80,8 +80,30 @@ def parted(axis: Any, counts: Sequence[int]) -> List[Any]:
     return pieces
 
 
-def merged(one: Any, other: Any, merge: Callable[[Sequence[Axis]], Axis]) -> Any:
+def as_map(axis: Axis, like: Flat, full: Callable[[Axis], bool]) -> Flat:
+    """The positions of one side, which the columns of a map were joined with: they are as many for every
+    picture, and so no side that was followed. full: whether an axis is. Raises NotExact where it is not."""
+    each = like.columns.length
+    if axis.side != like.rows.side or not full(like.columns):
+        raise NotExact(FLATTENED)
+    return Flat(Axis(axis.side, tuple(0 if n % each else n // each for n in axis.table)), like.columns)
+
+
+def merged(
+    one: Any, other: Any, merge: Callable[[Sequence[Axis]], Axis], full: Callable[[Axis], bool]
+) -> Any:
     """Two sequences that are combined position by position. Raises NotExact where they do not fit."""
+    if isinstance(one, Axis) and isinstance(other, Flat):
+        one = as_map(one, other, full)
+    elif isinstance(other, Axis) and isinstance(one, Flat):
+        other = as_map(other, one, full)
+    if isinstance(one, Flat) and isinstance(other, Flat):
+        if (one.before, one.after) != (other.before, other.after):
+            raise NotExact("sequences of the picture are combined that begin at other positions")
+        rows, columns = (merge(pair) for pair in zip(one.parts, other.parts))
+        return Flat(rows, columns, one.before, one.after)
+    if not isinstance(one, (Flat, Levels)) or not isinstance(other, (Flat, Levels)):
+        raise NotExact(FLATTENED)
     waiting = [maps_of(one), maps_of(other)]
     found: List[Flat] = []
     while all(waiting):

@@ -223,17 +223,8 @@ class Space:
         for other in axes[1:]:
             if first == other:
                 continue
-            if isinstance(first, Flat) and isinstance(other, Flat):
-                if (first.before, first.after) != (other.before, other.after):
-                    raise NotExact("sequences of the picture are combined that begin at other positions")
-                rows, columns = (
-                    self.merge([first.rows, other.rows]),
-                    self.merge([first.columns, other.columns]),
-                )
-                first = Flat(rows, columns, first.before, first.after)
-                continue
-            if {type(first), type(other)} in ({Levels}, {Levels, Flat}):
-                first = merged(first, other, self.merge)
+            if not isinstance(first, Axis) or not isinstance(other, Axis):
+                first = merged(first, other, self.merge, self._full)
                 continue
             if other.side != first.side or other.table[-1] != first.table[-1]:
                 raise NotExact("heights and widths are combined with each other")
