@@ -37,6 +37,21 @@ class Windows(nn.Module):
         return x.permute(0, 3, 1, 2)
 
 
+class Counted(nn.Module):
+    """How many pictures there are is worked out from how many windows (SAM, ViTDet)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        rows, channels, height, width = x.shape
+        x = F.pad(x.permute(0, 2, 3, 1), (0, 0, 0, -width % STEP, 0, -height % STEP))
+        tall, wide = x.shape[1:3]
+        x = x.view(rows, tall // STEP, STEP, wide // STEP, STEP, channels).transpose(2, 3)
+        x = x.contiguous().view(-1, STEP, STEP, channels)
+        x = x.softmax(1) + x.softmax(2)
+        rows = x.shape[0] // (tall * wide // STEP // STEP)
+        x = x.view(rows, tall // STEP, wide // STEP, STEP, STEP, -1).transpose(2, 3)
+        return x.reshape(rows, tall, wide, -1)[:, :height, :width].permute(0, 3, 1, 2)
+
+
 def by_matmul(x: Tensor) -> Tensor:
     query, key, value = x.unflatten(-1, (3, 2, 4)).permute(2, 0, 3, 1, 4).unbind(0)
     scores = (query @ key.transpose(-1, -2)) * 0.5 + torch.linspace(0, 1, 256).view(1, 1, 16, 16)
@@ -107,6 +122,7 @@ EVEN = [(24, 20), (12, 20), (8, 10), (22, 6), (4, 4), (4, 8)]
 MODELS: dict[str, tuple[Callable[[], nn.Module], Any]] = {
     "windows": (lambda: Windows(by_matmul), SIZES),
     "windows, one operation": (lambda: Windows(by_one_operation), SIZES),
+    "windows that are counted": (Counted, SIZES),
     "heads": (Heads, SIZES),
     "pixels": (Pixels, SIZES),
     "pixels across windows": (Across, EVEN),

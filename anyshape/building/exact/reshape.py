@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from anyshape.building.exact.axis import Rows, constant, inner_of, lengths, rows
-from anyshape.building.exact.both import Area, Followed, alike
+from anyshape.building.exact.both import Area, Followed, Mixed, alike
 from anyshape.building.exact.levels import joined
 from anyshape.building.exact.mode import handles
 from anyshape.building.exact.moved import tracked
@@ -44,8 +44,8 @@ def reshaped(method: str) -> Callable[..., Tensor]:
             raise NotExact(FLATTENED)
         if method in ("view", "reshape", "unflatten"):
             given = _given(method, sizes, options, len(before), len(after))
-            if isinstance(batch, Rows):
-                given.pop(0, None)  # as many as the others leave
+            if isinstance(batch, Rows) or isinstance(given.get(batch), Mixed):
+                given.pop(int(batch), None)  # as many as the others leave: shape[0] // (rows * columns)
             _check(space, axes, given)
         if method == "squeeze":
             _check_squeezed(space, region, sizes, len(before))
