@@ -103,18 +103,19 @@ def _step(step: int, **more: Any) -> Dict[str, Any]:
 
 
 # What some models need: the least side that they take, larger buckets, the multiples that they take.
-SQUARES: Dict[str, Any] = {"buckets": ((96, 96), (128, 128))}
 LAST: Dict[str, Any] = {"large": True}
 TALL: Tuple[Bucket, ...] = ((128, 192), (192, 128))
+WINDOWED: Dict[str, Any] = {"buckets": LARGE, "least": 97}  # above it no map is smaller than a window of 3
 ONE_SIZE = {
     128: """
         EomtForUniversalSegmentation EomtDinov3ForUniversalSegmentation Data2VecVisionForSemanticSegmentation
+        DPTForDepthEstimation DPTForSemanticSegmentation VitPoseForPoseEstimation
     """,
     224: """
         cait_xxs24_224 coat_tiny convit_tiny efficientformer_l1 efficientformerv2_s0 gcvit_xxtiny
         hiera_tiny_224 levit_128s coatnet_pico_rw_224 gmlp_ti16_224 mixer_s16_224 resmlp_12_224
         nest_tiny pit_xs_224 visformer_tiny vit_srelpos_small_patch16_224 volo_d1_224 maxvit_t
-        LevitForImageClassification PvtForImageClassification
+        HieraForImageClassification LevitForImageClassification PvtForImageClassification
     """,
     256: "botnet26t_256 eca_botnext26ts_256 maxvit_pico_rw_256 bat_resnext26ts",
 }
@@ -140,16 +141,16 @@ NEEDS: Dict[str, Dict[str, Any]] = {
     "inception_v4": {"least": 75, "buckets": LARGE},
     "inception_resnet_v2": {"least": 75, "buckets": LARGE, "large": True},
     "nasnetalarge": {"least": 48, "large": True},
-    **dict.fromkeys(("DPTForDepthEstimation", "DPTForSemanticSegmentation"), SQUARES),
     **dict.fromkeys(
         (
-            *("DFineForObjectDetection", "GLPNForDepthEstimation", "HieraForImageClassification"),
-            *("PPOCRV5MobileDetForObjectDetection", "RTDetrForObjectDetection", "RTDetrV2ForObjectDetection"),
+            *("DFineForObjectDetection", "GLPNForDepthEstimation", "PPOCRV5MobileDetForObjectDetection"),
+            *("RTDetrForObjectDetection", "RTDetrV2ForObjectDetection"),
         ),
         _step(32),
     ),
     "Swin2SRForImageSuperResolution": _step(8),
-    "SwinForImageClassification": {"least": 65},
+    "ZoeDepthForDepthEstimation": _step(32),
+    **dict.fromkeys(("SwinForImageClassification", "UperNetForSemanticSegmentation swin"), WINDOWED),
 }
 
 

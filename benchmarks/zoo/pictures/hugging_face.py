@@ -229,7 +229,7 @@ ATTENTION: Dict[str, ConfigOptions] = {
             **{key: value for key, value in VIT.items() if key != "intermediate_size"},
             "model_type": "vitpose_backbone",
             "mlp_ratio": 2,
-            "image_size": [96, 128],
+            "image_size": [128, 128],
         },
     },
     "YolosForObjectDetection": {**VIT, "image_size": [96, 128], "num_detection_tokens": 10},
@@ -237,10 +237,12 @@ ATTENTION: Dict[str, ConfigOptions] = {
         "backbone_config": {
             **_BIASED,
             "model_type": "beit",
+            "initializer_range": 0.2,  # or its answers hardly depend on the picture
             "num_hidden_layers": 4,
             "out_indices": [1, 2, 3, 4],
             "reshape_hidden_states": False,
         },
+        "initializer_range": 0.2,
         "neck_hidden_sizes": [16, 32, 64, 64],
         "fusion_hidden_size": 32,
         "bottleneck_features": 32,
