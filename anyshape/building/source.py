@@ -68,6 +68,8 @@ class Source:
                 auto_class = "AutoModelForTextEncoding"
             if auto_class == "AutoModelForQuestionAnswering" and _reads_pages(transformers, where, files):
                 auto_class = "AutoModelForDocumentQuestionAnswering"
+            if auto_class == "AutoModelForSemanticSegmentation":
+                auto_class = _saved_as(transformers, where, files, "Segmentation") or auto_class
             loader = getattr(transformers, auto_class)
             # float32 whatever the checkpoint holds: the recipe's dtype decides, later and in one place.
             try:
@@ -114,6 +116,11 @@ class Source:
                 f"handler.model: {name}: the files of sentence-transformers in it make no sense "
                 f"({first_line(error)})"
             ) from error
+
+    @property
+    def brings_tokenizer(self) -> bool:
+        """Whether there is a tokenizer to look for: a model made by a function brings none."""
+        return bool(self.tokenizer_name) or not _is_factory(self.name)
 
     def tokenizer(self, subfolder: str = "") -> Any:
         """The tokenizer of the recipe's `tokenizer`, or of its model. Raises BuildError."""
@@ -217,6 +224,13 @@ def _reads_pages(transformers: Any, where: str, files: Dict[str, Any]) -> bool:
         kind in auto.MODEL_FOR_DOCUMENT_QUESTION_ANSWERING_MAPPING_NAMES
         and kind not in auto.MODEL_FOR_QUESTION_ANSWERING_MAPPING_NAMES
     )
+
+
+def _saved_as(transformers: Any, where: str, files: Dict[str, Any], ending: str) -> Optional[str]:
+    """The class of transformers that the model was saved as, if its name ends so: several auto classes load
+    models that segment, and none the one of Conditional DETR."""
+    names = transformers.AutoConfig.from_pretrained(where, **files).architectures or ()
+    return next((name for name in names if name.endswith(ending) and hasattr(transformers, name)), None)
 
 
 def _is_factory(name: str) -> bool:

@@ -17,7 +17,7 @@ from anyshape.building.errors import BuildError, last_line
 from anyshape.building.progress import Progress
 from anyshape.building.rounding import roundings
 from anyshape.building.tasks.base import TaskBuilder
-from anyshape.errors import ModelFailed
+from anyshape.errors import InputTooLarge, ModelFailed
 from anyshape.items import Item, Output
 from anyshape.model import BucketedModel
 from anyshape.packing import Call
@@ -167,8 +167,8 @@ def _read(model: BucketedModel, output: Output, item: Item) -> None:
     """Have the task make its answer, as for a request. Raises BuildError if it cannot."""
     try:
         model.task.answer(output.row, item, {})
-    except ModelFailed:
-        return  # not a number: its deviation is infinite
+    except (ModelFailed, InputTooLarge):
+        return  # not a number: its deviation is infinite; or more than one request may ask for
     except Exception as error:
         shapes = ", ".join(str(list(np.shape(part))) for part in output.row)
         raise BuildError(

@@ -20,6 +20,8 @@ from recipes.models.mobilenet import MobileNetV2, mobilenet_v2
 from tests.conftest import ROOT
 from tests.image_models import encoded, normalised, photograph
 from tests.server.harness import Server
+from tests.tasks.test_image_segmentation import assert_same
+from tests.tasks.test_image_segmentation import expected as segments
 from tests.test_images import BOMBS
 
 BUCKETS = [[112, 160], [160, 112], [160, 160]]
@@ -160,3 +162,42 @@ def test_a_turned_photograph_is_answered_as_people_see_it(
     assert response.status_code == 200, server.explain(response)
     assert_right(response.json(), encoded(LABELLED), reference)
     assert response.headers["X-Bucket"] == "160x160"
+
+
+# Masks of instances
+
+
+@pytest.fixture(scope="module")
+def masks(server: Server, store: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    handler = {
+        "task": "image-segmentation",
+        "model": "tests.mask_models:plain",
+        "buckets": [[64, 64], [64, 96]],
+    }
+    path = tmp_path_factory.mktemp("recipe") / "masks.yaml"
+    path.write_text(yaml.safe_dump({"maxWorkers": 1, "handler": {"threads": 1, **handler}}), encoding="utf-8")
+    build(path, store)
+    server.register("masks")
+    return "masks"
+
+
+@pytest.mark.parametrize("subtask", ["semantic", "instance", "panoptic"])
+def test_a_client_reads_the_masks_of_segments_with_pillow(server: Server, masks: str, subtask: str) -> None:
+    picture = photograph("coffee.png", (41, 83))
+    limits = {"threshold": 0.3, "overlap_mask_area_threshold": 0.2}
+    inputs = base64.b64encode(encoded(picture)).decode()
+    response = server.predict(masks, json={"inputs": inputs, "parameters": {"subtask": subtask, **limits}})
+    assert response.status_code == 200, server.explain(response)
+    expected = segments(picture, (41, 83), subtask, **limits)
+    assert len(expected) > 1
+    assert_same(response.json(), expected)
+
+
+@pytest.mark.parametrize(
+    "parameters", [{"subtask": "depth"}, {"threshold": 2}, {"overlap_mask_area_threshold": None}]
+)
+def test_a_wrong_parameter_of_masks_is_named(server: Server, masks: str, parameters: dict[str, Any]) -> None:
+    inputs = base64.b64encode(GOOD).decode()
+    response = server.predict(masks, json={"inputs": inputs, "parameters": parameters})
+    refused(response, 422)
+    assert f"'{next(iter(parameters))}' must be" in response.json()["message"]

@@ -15,11 +15,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from anyshape import maps
 from anyshape.building.tasks.image_settings import IMAGENET_MEAN, IMAGENET_STD
 from anyshape.errors import ConfigError, InputTooLarge, UnprocessableInput
 from anyshape.items import Parts
 from anyshape.model import BucketedModel
-from anyshape.tasks import image_segmentation
 from anyshape.tasks.tiles import Reach
 from tests import image_models, tile_models
 from tests.image_models import encoded, engine, normalised, photograph
@@ -118,7 +118,7 @@ def test_masks_of_a_picture_in_tiles(tmp_path: Path, size: Size, monkeypatch: py
     top = whole[0].topk(2, 0).values
     close = (top[0] - top[1]).numpy() < 1e-5
     for band in (10**9, 500):  # all at once, and a few rows at a time
-        monkeypatch.setattr(image_segmentation, "BAND", band)
+        monkeypatch.setattr(maps, "BAND", band)
         found = np.full(size, -1)
         for segment in model(encoded(picture)):
             mask = np.asarray(Image.open(io.BytesIO(base64.b64decode(segment["mask"]))))
