@@ -13,7 +13,7 @@ import re
 import time
 from collections import deque
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Deque, Dict, List, Optional, Union, cast
+from typing import TYPE_CHECKING, Deque, Dict, List, Optional, Tuple, Union, cast
 
 import httptools
 
@@ -34,6 +34,7 @@ ONCE = {
     b"host", b"authorization", b"content-type", b"content-length", b"transfer-encoding", b"content-encoding",
     b"x-request-id", b"expect", b"traceparent",
 }  # fmt: skip
+CHUNK_BYTES = 16  # of each chunk's frame: a length in hexadecimal and two ends of lines
 CHUNKED = re.compile(rb"[ \t]*chunked[ \t]*", re.IGNORECASE)
 LINGER_SECONDS = (
     2.0  # what a client still sends after its answer is read that long, so that it sees the answer
@@ -59,6 +60,11 @@ class Request:
     def header(self, name: bytes) -> str:
         return self.headers.get(name, b"").decode("latin-1")
 
+    @property
+    def brings_body(self) -> bool:
+        """Whether its headers announce a body."""
+        return b"transfer-encoding" in self.headers or self.headers.get(b"content-length", b"0") != b"0"
+
 
 class Connection(asyncio.Protocol):
     """See above. `deadline` (the loop's time) is when `expire` ends it; infinity while it works."""
@@ -72,9 +78,10 @@ class Connection(asyncio.Protocol):
         self._request: Optional[Request] = None  # the one that is being read
         self._url = b""
         self._chunks: List[bytes] = []
-        self._size = self._head = self._read = self._count = 0
+        self._size = self._head = self._read = self._count = self._framed = 0
         self._in_body = self._closing = False
         self._lingered = 0
+        self._known = False  # whether a request with a token that is known has come
         self._client = ""
         self._written: Optional[asyncio.Future[None]] = None  # until the client has taken what was written
         self.deadline = float("inf")
@@ -98,6 +105,8 @@ class Connection(asyncio.Protocol):
             self._begin()
         if not self._in_body:
             self._head += len(data)  # may count the beginning of a body, too; see on_headers_complete
+        else:
+            self._framed += len(data)  # less the body itself and its chunks' usual frames
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
@@ -112,6 +121,8 @@ class Connection(asyncio.Protocol):
         else:
             if not self._in_body and self._head > self._limits.max_head:
                 self._refuse(self._long_head())
+            elif self._in_body and self._framed > self._limits.max_head:
+                self._refuse(BadRequest("the chunks bring too much beside the body: leave extensions out"))
         if self._waiting or self._task:
             self._pause()
 
@@ -184,11 +195,16 @@ class Connection(asyncio.Protocol):
         refused = self._front.refuse_head(request)
         if refused is not None:
             raise refused
+        self._known = self._known or bool(request.who)
         self._expect(headers.get(b"expect", b""))
         self._wait(self._limits.body_seconds)
 
+    def on_chunk_header(self) -> None:
+        self._framed -= CHUNK_BYTES
+
     def on_body(self, body: bytes) -> None:
         self._size += len(body)
+        self._framed -= len(body)
         if self._size > self._limits.max_body:
             self._too_large()
         self._chunks.append(body)
@@ -209,6 +225,20 @@ class Connection(asyncio.Protocol):
     def idle(self) -> bool:
         """Whether it only waits for a next request."""
         return self._task is None and self._request is None and not self._closing
+
+    @property
+    def claim(self) -> Tuple[bool, float]:
+        """Where connections are short the least is closed: the oldest of those that have shown no token yet,
+        or have got their last answer; then the oldest of the others.
+        """
+        return (self._known and not self._closing, self.deadline)
+
+    @property
+    def at_work(self) -> bool:
+        """Whether a request of somebody who is known is in hand, or under way."""
+        if self._task is not None or self._closing:
+            return self._task is not None
+        return self._in_body or (self._known and self._request is not None)
 
     def expire(self) -> None:
         """The deadline is over."""
@@ -236,7 +266,7 @@ class Connection(asyncio.Protocol):
         if self._request is None:
             self._request = Request(client=self._client)
             self._url, self._chunks, self._in_body = b"", [], False
-            self._size = self._head = self._read = self._count = 0
+            self._size = self._head = self._read = self._count = self._framed = 0
             self._wait(self._limits.head_seconds)
 
     def _expect(self, value: bytes) -> None:

@@ -121,7 +121,7 @@ class MetricsPage:
             return NotFound("nothing is at this path: GET /metrics")
         if request.method not in ("GET", "HEAD"):
             return MethodNotAllowed("/metrics is asked with GET", "GET, HEAD")
-        if request.headers.get(b"content-length", b"0") != b"0":
+        if request.brings_body:
             return BadRequest("/metrics takes no body")
         return None
 

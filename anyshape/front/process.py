@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import signal
 import ssl
+import sys
 from contextlib import suppress
+from dataclasses import replace
 from typing import Optional, Union
 
 from anyshape.errors import ConfigError
@@ -16,6 +19,7 @@ from anyshape.front.proxy import Front
 from anyshape.front.settings import FrontSettings
 
 SECOND = 1.0
+SPARE_FILES = 128  # beside clients and what is asked for them: logs, keys, handshakes, refusals
 FAREWELL_SECONDS = 1.0  # from being told to stop until idle connections are closed
 
 
@@ -33,6 +37,7 @@ async def run(settings: FrontSettings, parent: int = 0) -> None:
     stopped = asyncio.Event()
     for sign in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         loop.add_signal_handler(sign, stopped.set)
+    settings = open_files(settings)
     front = Front(settings)
     metrics = MetricsPage(front)
     encrypted = context_of(settings)
@@ -59,6 +64,30 @@ async def run(settings: FrontSettings, parent: int = 0) -> None:
         with suppress(asyncio.CancelledError):
             await task
     front.close()
+
+
+def open_files(settings: FrontSettings) -> FrontSettings:
+    """Let this process have a file for each connection that it may take and for each question behind it.
+
+    The usual limit of 1,024 is less than that: whoever held so many connections would have everybody else
+    hung up on. Where the system allows no more, fewer connections are taken.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 2 * settings.max_connections + SPARE_FILES
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return settings
+    allowed = wanted if hard == resource.RLIM_INFINITY else min(hard, wanted)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+    if allowed == wanted:
+        return settings
+    fewer = max(1, (allowed - SPARE_FILES) // 2)
+    print(
+        f"Note: {allowed} files may be open, so {fewer} connections are taken and not "
+        f"{settings.max_connections}: raise the limit (ulimit -n).",
+        file=sys.stderr,
+        flush=True,
+    )
+    return replace(settings, max_connections=fewer)
 
 
 async def empty(front: Front, seconds: float) -> None:
@@ -98,6 +127,7 @@ def context_of(settings: FrontSettings) -> Optional[ssl.SSLContext]:
         raise ConfigError("TLS needs two files: --tls-cert and --tls-key")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.options |= ssl.OP_NO_RENEGOTIATION  # each costs the server far more than its client
     context.set_alpn_protocols(["http/1.1"])
     load(context, settings)
     return context

@@ -65,13 +65,16 @@ class Front:
     # Connections.
 
     def connected(self, connection: Connection) -> Optional[Refused]:
-        """Take a connection in. The longest idle one makes room where there are too many; else an error."""
+        """Take a connection in. Where there are too many, one that has nothing in hand makes room: of those
+        that have shown no token, then of the idle ones, the oldest. An error where all are at work."""
         self.connections.add(connection)
         if len(self.connections) <= self.settings.max_connections:
             return None
-        idle = [other for other in self.connections if other.idle and other is not connection]
-        if idle:
-            min(idle, key=lambda other: other.deadline).close()
+        spare = [other for other in self.connections if not other.at_work and other is not connection]
+        if spare:
+            least = min(spare, key=lambda other: other.claim)
+            least.close()
+            self.connections.discard(least)  # now: many may come before its end is seen
             return None
         return TooManyConnections(
             f"all {self.settings.max_connections} connections are taken: try again", seconds=2
@@ -88,7 +91,7 @@ class Front:
             route = find_route(request.method, request.path)
             if not route.local:
                 self._check(request)
-            elif request.headers.get(b"content-length", b"0") != b"0":
+            elif request.brings_body:
                 raise BadRequest(f"{request.path} takes no body")
         except Refused as error:
             return error

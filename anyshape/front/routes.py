@@ -27,7 +27,8 @@ READY = ("/readyz", "/v2/health/ready", "/health", "/ping")
 ASKED_WITH_GET = ("v1/models", "info", "health", "ping")
 
 _NAME = r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}"
-_PREDICTIONS = re.compile(rf"/predictions/({_NAME})(?:/({_NAME})(?:/([A-Za-z0-9._/-]{{0,256}}))?)?")
+_BEHIND = rf"{_NAME}(?:/{_NAME}){{0,7}}"  # no empty part, and none that begins with a dot
+_PREDICTIONS = re.compile(rf"/predictions/({_NAME})(?:/({_NAME})(?:/({_BEHIND})?)?)?")
 _KSERVE = re.compile(rf"/v2/models/({_NAME})(?:/versions/({_NAME}))?(/infer|/ready)?")
 _READY = re.compile(rf"/readyz/({_NAME})")
 
@@ -72,8 +73,6 @@ def _find(path: str) -> Optional[Route]:
     match = _PREDICTIONS.fullmatch(path)
     if match:
         model, version, behind = match.groups()
-        if behind and (".." in behind or "//" in behind):
-            return None
         return Route(model=model, version=version, behind=behind, words=_words(behind or ""))
     words = WITHOUT_MODEL.get(path)
     if words:

@@ -60,7 +60,7 @@ class Tokens:
         scheme, _, token = authorization.partition(" ")
         if scheme.lower() != "bearer":
             token = "" if token else scheme  # llama-index's client sends the bare token
-        return self._names.get(hashlib.sha256(token.strip().encode("latin-1")).digest(), "")
+        return self._names.get(hashlib.sha256(token.strip(" \t").encode("latin-1")).digest(), "")
 
 
 def create(path: Path) -> None:

@@ -106,6 +106,23 @@ def test_torchserves_own_keys_open_nothing(front: Fronted) -> None:
         assert response.status_code == 401
 
 
+def test_what_is_nearly_a_token_opens_nothing(front: Fronted) -> None:
+    token = front.token
+    for given in (
+        *(f"Bearer {token}\xa0", f"Bearer \x85{token}", f"Bearer {token[:-1]}", f"Bearer {token}x"),
+        *(f"Bearer {token.swapcase()}", f'Bearer "{token}"', f"Bearer {token}, Bearer x", f"Basic {token}"),
+        *(f"Token {token}", "Bearer " + "a" * 15000, "Bearer \xff\xfe\xfd" * 9),
+    ):
+        headers = {b"Authorization": given.encode("latin-1")}
+        response = httpx.post(f"{front.url}/predictions/probe", content=b"x", headers=headers)
+        assert response.status_code == 401, given
+    asked = httpx.post(f"{front.url}/predictions/probe?token={token}&access_token={token}", content=b"x")
+    assert asked.status_code == 401
+    headers = {"X-API-Key": token, "Proxy-Authorization": f"Bearer {token}", "Cookie": f"token={token}"}
+    asked = httpx.post(f"{front.url}/predictions/probe", content=b"x", headers=headers)
+    assert asked.status_code == 401
+
+
 def test_tokens_overlap_and_end_without_a_restart(front: Fronted) -> None:
     path = front.run / "tokens.txt"
     before = path.read_text()
@@ -141,6 +158,9 @@ def test_errors_of_the_frontend_are_told_as_the_projects_own(front: Fronted) -> 
         "/models",
         "/predictions/../models",
         "/predictions/probe/1.0/..%2f",
+        "/predictions/probe/1.0//embed",
+        "/predictions/probe/1.0/.embed",
+        "/predictions/probe/1.0/embed/",
         "/api-description",
         "/metrics",
     ):
@@ -247,10 +267,13 @@ def test_slow_clients_are_sent_away_and_others_served(front: Fronted) -> None:
 
 
 def test_connections_are_bounded(front: Fronted) -> None:
+    head = (
+        f"POST /embed HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {front.token}\r\nContent-Length: 9\r\n\r\n"
+    )
     held = []
     for _ in range(40):
         held.append(socket.create_connection(("127.0.0.1", front.port)))
-        held[-1].sendall(b"GET /livez HTTP/1.1\r\n")  # busy: not to be sent away for another
+        held[-1].sendall(head.encode())  # at work: not to be sent away for another
         time.sleep(0.01)
     with socket.create_connection(("127.0.0.1", front.port), timeout=10) as one_more:
         (refused,) = answers(one_more.recv(65536))

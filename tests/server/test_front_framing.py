@@ -73,6 +73,7 @@ AMBIGUOUS = {
     "TLS": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(64),
     "a star": b"DELETE * HTTP/1.1\r\nHost: x\r\n\r\n",
     "a body where none belongs": b"GET /livez HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabc",
+    "chunks where none belong": b"GET /livez HTTP/1.1\r\nHost: x\r\n" + TE + b"\r\n" + CHUNKS,
 }
 
 
@@ -110,6 +111,25 @@ def test_they_are_refused_however_they_are_cut(front: FrontAlone, name: str) -> 
         except (ConnectionResetError, BrokenPipeError):
             pass
     assert [status for status, _, _ in answers(received)] == [400]
+
+
+@pytest.mark.parametrize(
+    "chunk", [b"1;" + b"a" * 15000 + b"\r\nx\r\n", b"0" * 15000 + b"1\r\nx\r\n"], ids=["extensions", "zeros"]
+)
+def test_chunks_bring_little_beside_the_body(front: FrontAlone, chunk: bytes) -> None:
+    """One of them is borne, as by other servers."""
+    head = P + H + TE + b"\r\n"
+    (answered,) = answers(raw(front.port, head + chunk + b"0\r\n\r\n", seconds=3))
+    assert answered[0] == 503, "nothing is behind this front: it was read"
+    (refused,) = answers(raw(front.port, head + chunk * 300))
+    assert refused[0] == 400
+    assert "extensions" in json.loads(refused[2])["message"]
+
+
+def test_a_body_of_small_chunks_is_read(front: FrontAlone) -> None:
+    pieces = b"".join(b"1\r\n%c\r\n" % byte for byte in b"abcdefgh" * 40_000)
+    (answered,) = answers(raw(front.port, P + H + TE + b"\r\n" + pieces + b"0\r\n\r\n", seconds=3))
+    assert answered[0] == 503
 
 
 def test_the_same_requests_without_their_fault_are_read(front: FrontAlone) -> None:
