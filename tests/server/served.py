@@ -69,6 +69,11 @@ class Served:
         self.process.send_signal(sign)
         return self.process.wait(60)
 
+    def family(self, name: str) -> list[psutil.Process]:
+        """Its processes whose command names this."""
+        processes = psutil.Process(self.process.pid).children(recursive=True)
+        return [process for process in processes if name in " ".join(process.cmdline())]
+
     def leftovers(self) -> list[str]:
         """Processes that still mention the run folder, and ports that still listen."""
         left = []

@@ -13,12 +13,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
-import psutil
 import pytest
 
 from tests.server.fronted import Fronted
 from tests.server.honest import Honest, Told
-from tests.server.hostile import Hostile
 from tests.server.probe import make_probe
 
 CLIENTS = int(os.environ.get("FAULTS_CLIENTS", "16"))
@@ -32,12 +30,6 @@ def front(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fronted]:
     make_probe(folder, workers=2, queue=200)
     with Fronted(folder, "probe", "--enable-model-api") as front:
         yield front
-
-
-def family(front: Fronted, name: str) -> list[psutil.Process]:
-    """The server's processes whose command names this."""
-    processes = psutil.Process(front.process.pid).children(recursive=True)
-    return [process for process in processes if name in " ".join(process.cmdline())]
 
 
 def manage(front: Fronted, method: str, path: str, **query: object) -> httpx.Response:
@@ -68,7 +60,7 @@ def none_lost(told: Told) -> None:
 def test_with_two_workers_a_killed_one_costs_nobody_an_answer(front: Fronted) -> None:
     with Honest(front, clients=CLIENTS, seed=SEED) as honest:
         honest.wait_for(50)
-        family(front, "model_service_worker")[0].kill()
+        front.family("model_service_worker")[0].kill()
         honest.wait_for(500)
     none_lost(honest.told)
     assert set(honest.told.statuses) == {200}, honest.told
@@ -81,7 +73,7 @@ def test_where_the_only_worker_dies_nobody_waits_for_it(tmp_path: Path) -> None:
     with Fronted(tmp_path, "probe", environment={**os.environ, "PROBE_LOAD_SECONDS": "6"}) as front:
         with Honest(front, clients=CLIENTS, seed=SEED) as honest:
             honest.wait_for(50)
-            family(front, "model_service_worker")[0].kill()
+            front.family("model_service_worker")[0].kill()
             while front.http.get(f"{front.url}/readyz").status_code == 200:
                 time.sleep(0.02)
             honest.told.longest = 0.0
@@ -135,7 +127,7 @@ def test_torchserve_is_started_again_with_what_it_served_last_and_tokens_stay_go
     front: Fronted, tmp_path: Path
 ) -> None:
     """A version that came while it ran, which is the default by now, and its number of workers."""
-    before = family(front, "model_service_worker")
+    before = front.family("model_service_worker")
     keys = (front.run / "key_file.json").read_text()
     make_probe(tmp_path, workers=1, version="7.0", queue=200)
     (tmp_path / "store" / "probe.mar").rename(front.store / "newer.mar")
@@ -149,7 +141,7 @@ def test_torchserve_is_started_again_with_what_it_served_last_and_tokens_stay_go
     with Honest(front, clients=CLIENTS, seed=SEED) as honest:
         honest.wait_for(100)
         time.sleep(2.5)  # what the last second brought is not known yet
-        (java,) = [process for process in family(front, "org.pytorch.serve") if "java" in process.name()]
+        (java,) = [process for process in front.family("org.pytorch.serve") if "java" in process.name()]
         java.kill()
         while front.http.get(f"{front.url}/readyz").status_code == 200:
             time.sleep(0.02)
@@ -178,7 +170,7 @@ def versions(front: Fronted) -> dict[str, tuple[bool, int]]:
 
 @pytest.mark.faults
 def test_the_front_itself_is_started_again(front: Fronted) -> None:
-    family(front, "anyshape front")[0].kill()
+    front.family("anyshape front")[0].kill()
     time.sleep(0.5)
     deadline = time.monotonic() + 30
     while True:
@@ -235,42 +227,6 @@ def test_a_disk_that_fills_up_while_serving_costs_no_answer(tmp_path: Path) -> N
             assert front.logged(status=200)
     finally:
         subprocess.run(["umount", "-l", str(disk)], check=True)
-
-
-@pytest.mark.faults
-def test_memory_and_descriptors_stay_flat(front: Fronted) -> None:
-    """For FAULTS_MINUTES, with hostile clients beside honest ones."""
-    seconds = 60 * float(os.environ.get("FAULTS_MINUTES", "2"))
-    with Honest(front, clients=CLIENTS, seed=SEED) as honest:
-        samples = []
-        warmed, ends = time.monotonic() + seconds / 2, time.monotonic() + seconds
-        number = 0
-        while time.monotonic() < ends:
-            number += 1
-            sent = Hostile(front.port, "probe", front.token, count=200, seed=SEED + number).run()
-            assert [bad for bad in sent.bad if bad[1] != 503] == []
-            if time.monotonic() > warmed:
-                samples.append(usage(front))
-    none_lost(honest.told)
-    assert set(honest.told.statuses) == {200}, honest.told
-    for name in samples[0]:
-        memory, files = zip(*(sample[name] for sample in samples))
-        half = len(samples) // 2
-        early, late = max(memory[:half] or memory), max(memory[half:])
-        print(f"{name}: {early / 1e6:.1f} MB, then {late / 1e6:.1f} MB; files {min(files)} to {max(files)}")
-        assert max(files[half:]) <= max(files[:half] or files) + 2 * CLIENTS
-        if name != "java":  # its heap grows to what it was allowed, and is collected when it likes
-            assert late <= early * 1.02 + 1e6
-
-
-def usage(front: Fronted) -> dict[str, tuple[int, int]]:
-    """{process: (resident bytes, open files)} of the front, the frontend and the workers together."""
-    names = {"front": "anyshape front", "java": "org.pytorch.serve", "workers": "model_service_worker"}
-    found = {name: family(front, command) for name, command in names.items()}
-    return {
-        name: (sum(p.memory_info().rss for p in processes), sum(p.num_fds() for p in processes))
-        for name, processes in found.items()
-    }
 
 
 def test_at_sigterm_every_request_in_hand_is_answered(front: Fronted) -> None:

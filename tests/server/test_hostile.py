@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -24,7 +26,7 @@ def front(tmp_path_factory: pytest.TempPathFactory, embedding_archive: Path) -> 
     folder = tmp_path_factory.mktemp("hostile")
     (folder / "store").mkdir()
     shutil.copy(embedding_archive, folder / "store" / "small.mar")
-    limits = ("--front-head-seconds", "3", "--front-body-seconds", "3")
+    limits = ("--front-head-seconds", "3", "--front-body-seconds", "3", "--front-idle-seconds", "3")
     with Fronted(folder, "small", *limits) as front:
         yield front
 
@@ -68,3 +70,57 @@ def test_many_hostile_requests_spoil_no_honest_answer(
     front: Fronted, texts: list[tuple[bytes, np.ndarray]]
 ) -> None:
     beside(front, texts, BODIES)
+
+
+@pytest.mark.faults
+def test_memory_and_descriptors_stay_flat(front: Fronted, texts: list[tuple[bytes, np.ndarray]]) -> None:
+    """For FAULTS_MINUTES, with hostile clients beside honest ones; `-s` shows what was measured."""
+    seconds = 60 * float(os.environ.get("FAULTS_MINUTES", "2"))
+    hostile: Counter[int] = Counter()
+    samples = []
+    with Honest(front, clients=CLIENTS, seed=SEED, path="/predictions/small", texts=texts) as honest:
+        started, shown, number = time.monotonic(), 0.0, 0
+        while (passed := time.monotonic() - started) < seconds:
+            number += 1
+            sent = Hostile(front.port, "small", front.token, count=200, seed=SEED + number).run()
+            assert sent.bad == []
+            assert sent.silent == []
+            hostile += sent.statuses
+            used = usage(front)
+            if passed > seconds / 2:
+                samples.append(used)
+            if passed >= shown:
+                shown = passed + 60
+                each = ", ".join(
+                    f"{name} {size / 1e6:.1f} MB {files} files" for name, (size, files) in used.items()
+                )
+                print(
+                    f"{passed:.0f} s: {each}; {honest.told.answered} honest, {hostile.total()} hostile",
+                    flush=True,
+                )
+    told = honest.told
+    print(
+        f"hostile {dict(hostile)}; honest {dict(told.statuses)}, {told.wrong} wrong, {len(told.lost)} lost,"
+    )
+    print(f"p50 {told.percentile(50):.3f} s, p99 {told.percentile(99):.3f} s, longest {told.longest:.3f} s")
+    assert told.wrong == 0
+    assert told.lost == []
+    assert set(told.statuses) == {200}, told
+    for name in samples[0]:
+        memory, files = zip(*(sample[name] for sample in samples))
+        half = len(samples) // 2
+        early, late = max(memory[:half] or memory), max(memory[half:])
+        print(f"{name}: {early / 1e6:.1f} MB, then {late / 1e6:.1f} MB; files {min(files)} to {max(files)}")
+        assert max(files[half:]) <= max(files[:half] or files) + 2 * CLIENTS
+        if name != "java":  # its heap grows to what it was allowed, and is collected when it likes
+            assert late <= early * 1.02 + 1e6
+
+
+def usage(front: Fronted) -> dict[str, tuple[int, int]]:
+    """{process: (resident bytes, open files)} of the front, the frontend and the workers together."""
+    names = {"front": "anyshape front", "java": "org.pytorch.serve", "workers": "model_service_worker"}
+    found = {name: front.family(command) for name, command in names.items()}
+    return {
+        name: (sum(p.memory_info().rss for p in processes), sum(p.num_fds() for p in processes))
+        for name, processes in found.items()
+    }
