@@ -13,6 +13,7 @@ SERVING = {
     "profile": "where the time of a saturated server goes",
     "early": "latencies under load, with answers that leave as their calls end and without",
     "ready": "from the start of a server to READY, with the costs that an archive keeps and without",
+    "recovery": "how long nobody is answered after a worker or the frontend was killed, and who waits",
     "capacity": "what `anyshape capacity` predicts, beside what a real server does",
     "figures": "write docs/benchmarks.md and its pictures from benchmarks/results/latest.json",
     "crosscheck": "the load generator against wrk, on one server",

@@ -42,7 +42,7 @@ def run(argv: list[str]) -> int:
     given = parser.parse_args(argv)
     with tempfile.TemporaryDirectory() as folder:
         config = Path(folder) / "config.properties"
-        _write_config(config)
+        write_config(config)
         archive: Path = given.archive
         server = TorchServe(config, store=archive.parent, run=Path(folder) / "run", models=[archive.stem])
         with server:
@@ -126,7 +126,7 @@ async def _alternate(ways: dict[str, tuple[int, str]], path: str, count: int) ->
     return seconds
 
 
-def _write_config(path: Path) -> None:
+def write_config(path: Path) -> None:
     """The project's settings on free ports."""
     text = (ROOT / "config.properties").read_text(encoding="utf-8")
     for usual, free in zip((8080, 8081, 8082, 7070, 7071), free_ports(5)):
