@@ -1,7 +1,7 @@
 """Warms every shape and measures what a call of it costs: the table that batches are packed by.
 
-Where the archive was built on the same machine under the same conditions, its table is taken: every shape is
-warmed all the same, and what those calls took must fit the table, or all is measured.
+Where a table was measured on the same machine under the same conditions, it is taken: every shape is warmed
+all the same, and what those calls took must fit the table, or all is measured.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from functools import partial
 from typing import Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 from anyshape.buckets import Bucket, Shape
-from anyshape.costs import CostTable
+from anyshape.costs import CostRow, CostTable
 from anyshape.items import Item
 from anyshape.packing import Call
 from anyshape.padding import blank
@@ -44,23 +44,26 @@ def measure(programs: Programs, progress: Optional[Progress] = None) -> CostTabl
     return _table(programs, {shape: statistics.median(times[1:]) for shape, times in rounds.items()})
 
 
-def warm_kept(programs: Programs, progress: Optional[Progress] = None) -> Optional[CostTable]:
-    """Call every shape once, and each program once more; the archive's own table if the calls fit it.
+def warm_kept(
+    programs: Programs, costs: Sequence[CostRow], progress: Optional[Progress] = None
+) -> Optional[CostTable]:
+    """Call each program's smallest shape, then every shape; the table of `costs` if these calls fit it.
 
     A machine may be slower now than it was, or have other work: all seconds may be longer by the same factor,
     since only their ratios matter to the packer.
     """
     index = programs.index
-    table = {(row.bucket, row.batch_size): row.seconds for row in index.costs}
+    table = {(row.bucket, row.batch_size): row.seconds for row in costs}
     if set(table) != set(index.shapes):
         return None
-    ratios: List[float] = []
-    warmed = set()
-    for (bucket, batch_size), call in _calls_of(programs):
-        program = programs.name_of(bucket, batch_size)
-        if program not in warmed:  # its first calls are slow, and tell nothing
-            warmed.add(program)
+    smallest: Dict[str, Shape] = {}
+    for shape in index.shapes:
+        smallest.setdefault(programs.name_of(*shape), shape)
+    for shape, call in _calls_of(programs):
+        if smallest[programs.name_of(*shape)] == shape:  # a program's first call is slow, and tells nothing
             call()
+    ratios: List[float] = []
+    for (bucket, batch_size), call in _calls_of(programs):
         seconds = table[bucket, batch_size]
         ratios.append(call() / seconds)
         if progress is not None:

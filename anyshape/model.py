@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Optional, Sequence, Union
 
@@ -21,6 +22,7 @@ from anyshape import archive
 from anyshape.costs import CostTable
 from anyshape.errors import ConfigError, Refused
 from anyshape.items import Answer, Input, Item, Output, Parts, Ran, Read
+from anyshape.kept import KeptCosts, read_costs, write_costs
 from anyshape.layouts import create_layout
 from anyshape.machine import conditions
 from anyshape.measure import Progress, measure, warm_kept
@@ -80,15 +82,26 @@ class BucketedModel:
             model.warm_up()
         return model
 
-    def warm_up(self, progress: Optional[Progress] = None) -> None:
+    def warm_up(self, progress: Optional[Progress] = None, keep: Optional[Path] = None) -> None:
         """Call every shape until it is warm, and find out what the packer needs to know: measured here, or
-        when the archive was built, if that was under the same conditions."""
+        when the archive was built, if that was under the same conditions.
+
+        keep: a file for what is measured here, which later starts take then in the place of the build's.
+        """
         self.conditions = conditions(self.programs.backend.versions())
-        costs = None
-        if self.index.measured_on == self.conditions:
-            costs = warm_kept(self.programs, progress)
-        self.costs_from = "the build" if costs else "this start"
-        self.costs = costs or measure(self.programs, progress)
+        kept, self.costs_from = KeptCosts(self.index.measured_on, self.index.costs), "the build"
+        earlier = read_costs(keep) if keep else None
+        if earlier is not None and earlier.measured_on == self.conditions:
+            kept, self.costs_from = earlier, "an earlier start"
+        if kept.measured_on == self.conditions:
+            costs = warm_kept(self.programs, kept.costs, progress)
+            if costs is not None:
+                self.costs = costs
+                return
+        self.costs, self.costs_from = measure(self.programs, progress), "this start"
+        if keep:
+            with suppress(OSError):  # a disk that is full: the next start measures, too
+                write_costs(keep, KeptCosts(self.conditions, self.costs.rows()))
 
     def __call__(self, inputs: Union[Input, List[Input]], **parameters: Any) -> Any:
         """Answer one input, or a list of inputs with a list. Raises the Refused of the first bad one."""

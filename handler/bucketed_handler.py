@@ -35,6 +35,7 @@ from handler.tracing import create_tracing
 from handler.traffic import Traffic
 from handler.writing import write_at_once
 
+COSTS = "costs.json"  # what a start of a worker measured, for the next ones of this server
 logger = logging.getLogger(__name__)
 Description = Dict[str, Any]  # what is served, as JSON
 
@@ -61,7 +62,8 @@ class BucketedHandler(Answering, BaseHandler):  # type: ignore[misc]  # TorchSer
         model.warm_up(
             lambda bucket, rows, seconds: logger.info(
                 "warmed bucket %s with %d rows: %.2f ms", bucket_name(bucket), rows, seconds * 1e3
-            )
+            ),
+            keep=folder / COSTS,
         )
         self.answer_for(Served(context.model_name, model, int(given.get("jobQueueSize", Served.queue))))
         self.sent = SentIds(folder / "early.ids") if settings.early_answers else None

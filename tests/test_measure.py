@@ -11,6 +11,7 @@ import torch
 from anyshape import archive, machine, measure
 from anyshape.buckets import Shape
 from anyshape.costs import CostRow
+from anyshape.kept import read_costs
 from anyshape.machine import conditions, cpu_model
 from anyshape.model import BucketedModel
 from anyshape.packing import Call
@@ -90,6 +91,40 @@ def test_kept_costs_that_the_calls_do_not_fit_are_measured_anew(
     model.warm_up()
     assert model.describe()["costs_from"] == "this start"
     assert min(clock.called.values()) >= 1 + measure.WARM_CALLS + measure.MEASURED_ROUNDS
+
+
+def test_what_a_start_measured_is_kept_for_the_next_one(
+    model: BucketedModel, embedding_archive_folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """As a worker that is started again, of an archive that was built elsewhere."""
+    kept = tmp_path / "costs.json"
+    model.index.measured_on["cpu"] = "another"
+    Clock(model, monkeypatch, factor=3)
+    model.warm_up(keep=kept)
+    assert model.describe()["costs_from"] == "this start"
+    measured = seconds(model)
+    again = BucketedModel.load(embedding_archive_folder, warm=False)
+    again.index.measured_on, again.index.costs = model.index.measured_on, model.index.costs
+    clock = Clock(again, monkeypatch, factor=2)
+    again.warm_up(keep=kept)
+    assert again.describe()["costs_from"] == "an earlier start"
+    assert seconds(again) == measured
+    assert sum(clock.called.values()) == len(again.index.shapes) + len(again.programs.loaded)
+    assert list(tmp_path.iterdir()) == [kept]
+
+
+@pytest.mark.parametrize("damage", ["", "{", "[]", '{"measured_on": {}, "costs": []}', '{"costs": 5}'])
+def test_kept_costs_that_cannot_be_used_are_measured_anew(
+    model: BucketedModel, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, damage: str
+) -> None:
+    model.index.measured_on["cpu"] = "another"
+    Clock(model, monkeypatch)
+    (tmp_path / "costs.json").write_text(damage)
+    model.warm_up(keep=tmp_path / "costs.json")
+    assert model.describe()["costs_from"] == "this start"
+    assert read_costs(tmp_path / "costs.json") is not None
+    model.warm_up(keep=tmp_path / "nosuch" / "costs.json")  # nor where nothing can be kept
+    assert model.describe()["costs_from"] == "this start"
 
 
 def test_a_table_that_lacks_a_shape_is_measured_anew(

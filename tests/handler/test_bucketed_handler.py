@@ -384,6 +384,20 @@ def test_a_worker_warms_every_shape_before_it_is_ready(shared: Worker) -> None:
     assert {row.seconds for row in shared.handler.model.costs.rows()}.isdisjoint({0})
 
 
+def test_a_worker_that_had_to_measure_keeps_the_costs_for_the_next(
+    embedding_archive: Path, tmp_path: Path
+) -> None:
+    folder = unpacked(embedding_archive, tmp_path)
+    index = json.loads((folder / "buckets.json").read_text())
+    index["measured_on"]["cpu"] = "another"
+    (folder / "buckets.json").write_text(json.dumps(index))
+    first = Worker(folder).handler.model
+    assert first.describe()["costs_from"] == "this start"
+    kept = json.loads((folder / "costs.json").read_text())
+    assert kept["measured_on"] == first.conditions
+    assert {row["seconds"] for row in kept["costs"]} == {row.seconds for row in first.costs.rows()}
+
+
 def test_an_archive_that_does_not_fit_never_becomes_ready(folder: Path, tmp_path: Path) -> None:
     copy = tmp_path / "copy"
     shutil.copytree(folder, copy)
