@@ -178,6 +178,8 @@ class Hostile:
     def _send(self, draw: Draw, count: int) -> None:
         for _ in range(count):
             sent = hostile(draw, self._model, self._token)
+            if not sent:
+                continue  # who says nothing is told nothing
             started = time.monotonic()
             received = raw(self._port, sent, seconds=60)
             with self._lock:
