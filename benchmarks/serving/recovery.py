@@ -36,7 +36,7 @@ READY_SECONDS = 300.0
 FAULTS = (
     ("one of two workers", 2, "model_service_worker"),
     ("the only worker", 1, "model_service_worker"),
-    ("TorchServe's frontend", 2, "bin/java "),
+    ("TorchServe's frontend", 2, "java -Dmodel_server_home"),
 )
 
 
