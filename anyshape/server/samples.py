@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 import math
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Optional, Tuple
 
 import msgspec
+import numpy as np
 from msgspec import Struct
+from PIL import Image
 
 from anyshape.archive import SAMPLES
 from anyshape.packed import opened
 from anyshape.server.checks import ServeError
 
 NAMES = ("label", "index", "token", "start")  # what tells one entry of a list from another, best first
+PNG = "iVBORw0KGgo"  # how one begins in base64
 
 
 class Sample(Struct):
@@ -46,17 +51,21 @@ def difference(answer: Any, expected: Any, tolerance: float) -> Optional[str]:
     """What an answer has otherwise than expected, in a few words; None where it is the same.
 
     Numbers may differ by `tolerance` times the largest magnitude among those expected. Entries of a list that
-    have names, such as labels, may come in another order: scores that are nearly the same change places.
+    have names, such as labels, may come in another order: scores that are nearly the same change places. So
+    do they at the edges of masks: `tolerance` of a mask's pixels may differ.
     """
     numbers = [abs(value) for value in _numbers(expected)]
-    return _difference(answer, expected, tolerance * max(numbers, default=0.0), "the answer")
+    return _difference(answer, expected, tolerance * max(numbers, default=0.0), tolerance, "the answer")
 
 
-def _difference(answer: Any, expected: Any, allowed: float, where: str) -> Optional[str]:
+def _difference(answer: Any, expected: Any, allowed: float, pixels: float, where: str) -> Optional[str]:
     if _is_number(expected) and _is_number(answer):
         if abs(answer - expected) <= allowed:
             return None
         return f"{where} is {answer:g}, and was {expected:g} when it was built"
+    if _is_mask(expected) and _is_mask(answer):
+        share = _unlike(answer, expected)
+        return None if share <= pixels else f"{where} has {share:.1%} of its pixels otherwise than when built"
     if isinstance(expected, dict) and isinstance(answer, dict) and answer.keys() == expected.keys():
         pairs: Iterator[Tuple[Any, Any, str]] = ((answer[k], expected[k], f"{where}.{k}") for k in expected)
     elif isinstance(expected, list) and isinstance(answer, list) and len(answer) == len(expected):
@@ -66,7 +75,7 @@ def _difference(answer: Any, expected: Any, allowed: float, where: str) -> Optio
         return None
     else:
         return f"{where} is {_short(answer)}, and was {_short(expected)} when it was built"
-    return next((found for a, b, at in pairs if (found := _difference(a, b, allowed, at))), None)
+    return next((found for a, b, at in pairs if (found := _difference(a, b, allowed, pixels, at))), None)
 
 
 def _ordered(answer: List[Any], expected: List[Any]) -> Tuple[List[Any], List[Any]]:
@@ -91,6 +100,16 @@ def _numbers(value: Any) -> Iterator[float]:
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _is_mask(value: Any) -> bool:
+    return isinstance(value, str) and value.startswith(PNG)
+
+
+def _unlike(mask: str, expected: str) -> float:
+    """Which share of their pixels differs; all of them where their sizes do."""
+    one, other = (np.asarray(Image.open(io.BytesIO(base64.b64decode(each)))) for each in (mask, expected))
+    return float((one != other).mean()) if one.shape == other.shape else 1.0
 
 
 def _short(value: Any) -> str:
