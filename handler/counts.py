@@ -29,6 +29,7 @@ STEPS: Mapping[str, Sequence[float]] = {
         *(1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 30.0, 60.0, 120.0),
     ),
     "_rows": (1, 2, 4, 8, 16, 32, 64, 128),
+    "_ratio": (0.5, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2, 1.3, 1.5, 1.7, 2.0, 2.5, 3.0, 4.0, 6.0, 10.0),
 }
 Key = Tuple[str, Tuple[str, ...]]  # a metric's name, and its labels' values in the order of metrics.yaml
 

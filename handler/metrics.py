@@ -23,6 +23,7 @@ from handler.counts import Counts
 REQUESTS, ERRORS = "anyshape_requests_total", "anyshape_request_errors_total"
 REQUEST, QUEUE = "anyshape_request_duration_seconds", "anyshape_queue_duration_seconds"
 CALL, ROWS = "anyshape_call_duration_seconds", "anyshape_call_rows"
+SLOWNESS = "anyshape_call_duration_ratio"
 ITEMS, REAL = "anyshape_items_total", "anyshape_real_positions_total"
 PADDED, EXECUTED = "anyshape_padded_positions_total", "anyshape_executed_positions_total"
 CHANGED, STAGE = "anyshape_changed_inputs_total", "anyshape_stage_seconds_total"
@@ -46,6 +47,7 @@ class WorkerMetrics:
         self._names = {bucket: bucket_name(bucket) for bucket in model.buckets}
         self._changes = CHANGES[len(model.buckets[0])]
         self._worker = worker_name(sys.argv)
+        self._model = model
         self._begin(model)
         model.observe = self.called
 
@@ -61,6 +63,7 @@ class WorkerMetrics:
             for total in (ITEMS, REAL, PADDED, EXECUTED):
                 counts.add(total, 0, name)
             counts.appear(CALL, name)
+            counts.appear(SLOWNESS, name)
         counts.appear(ROWS)
         for change in self._changes:
             counts.add(CHANGED, 0, change)
@@ -86,8 +89,10 @@ class WorkerMetrics:
         each = volume(call.bucket)
         real = sum([volume(item.size) for item in items])
         padded = sum([each if output.executed is None else output.executed for output in outputs])
+        planned = self._model.costs.cost(call.bucket, call.batch_size)
         with counts.lock:
             counts.observe(CALL, seconds, bucket)
+            counts.observe(SLOWNESS, seconds / planned, bucket)
             counts.observe(ROWS, call.batch_size)
             counts.add(ITEMS, len(items), bucket)
             counts.add(REAL, real, bucket)

@@ -5,19 +5,21 @@
 Requests arrive at Poisson times and wait in one queue. A free worker takes the first, waits up to
 `max_delay` for company, and takes up to `batch_size`; meanwhile no other worker may take any, as in
 TorchServe's `Model.pollBatch`. The packer that serves turns them into calls, and a call takes what the cost
-table says. All answers of a hand-over leave together, or each as its call ends.
+table says, times what a running server was seen to take longer. All answers of a hand-over leave together,
+or each as its call ends.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Deque, Generator, List, Sequence, Tuple
 
 import numpy as np
 import simpy
 
 from anyshape.buckets import Size, volume
+from anyshape.capacity.slowness import Slowness
 from anyshape.costs import CostTable
 from anyshape.packing import Policy
 
@@ -33,7 +35,7 @@ class Server:
     per_request: a worker's time for one request around the model (body, tokens, JSON); per_batch: for one
     hand-over; frontend: that of the frontend for one request, in which the workers go on.
     cores: of the machine, where the frontend shares those of the workers; None where it has its own.
-    early: whether an answer leaves as its call ends.
+    early: whether an answer leaves as its call ends. slowness: what calls take longer than the table says.
     """
 
     workers: int = 1
@@ -46,6 +48,7 @@ class Server:
     frontend: float = 0.0005
     cores: int | None = None
     early: bool = False
+    slowness: Slowness = field(default_factory=Slowness)
 
     def slowdown(self, rate: float) -> float:
         """How much longer the workers' work takes because the frontend uses their cores as well."""
@@ -127,6 +130,7 @@ class _Run:
         self.sizes, self.rate = sizes, rate
         self.slowdown = server.slowdown(rate)
         self.gaps = np.random.default_rng(seed).exponential(1 / rate, len(sizes))
+        self.chance = np.random.default_rng((seed, 1))
         self.first = len(sizes) // 10
         self.waiting: Deque[Tuple[int, float]] = deque()  # which request, and when it arrived
         self.latencies: List[float] = []
@@ -194,6 +198,7 @@ class _Run:
         sizes = [self.sizes[number] for number, _ in batch]
         for call in self.policy(sizes, self.costs):
             seconds = self.costs.cost(call.bucket, call.batch_size)
+            seconds *= server.slowness.draw(call.bucket, self.chance)
             yield self.env.timeout(seconds * self.slowdown)
             self.calls += 1
             self.run += volume(call.bucket) * call.batch_size

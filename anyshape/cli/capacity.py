@@ -6,20 +6,23 @@ import argparse
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Dict, Optional, Tuple
+from typing import Any, Dict, List, Optional, Tuple
 
 from rich.console import Console
 from rich.table import Table
 
 from anyshape.archive import Index, read_packed
 from anyshape.building.planning import inputs
+from anyshape.capacity.slowness import Slowness
+from anyshape.cli.client import add_server_arguments, client_of
 from anyshape.cli.numbers import count, positive
-from anyshape.costs import CostTable
+from anyshape.costs import CostRow, CostTable
 from anyshape.errors import ConfigError
 from anyshape.layouts import ROWS, Items, Rows
 from anyshape.packed import read_recipe
 from anyshape.packing import Policy
 from anyshape.recipe import Recipe
+from anyshape.server.seen import ask_version
 
 HELP = """\
 Say how many cores (or NeuronCores) answer a rate of requests so that 99 % of them come within a time.
@@ -28,9 +31,12 @@ packing, calls. Servers are independent, so as many are needed as the rate is ti
 
   anyshape capacity --lengths lengths.json --costs X.mar --rate 500 --p99 100
   anyshape capacity --lengths lengths.json --costs X.mar --rate 1e6 --p99 50 --workers 4
+  anyshape capacity --from-server --costs X.mar --rate 1e6 --p99 50
 
---lengths are those of `anyshape plan`; the costs are those of the machine that built the archive. Docs:
-capacity.md says what is left out. Needs the extra `capacity`.
+--lengths are those of `anyshape plan`; the costs are those of the machine that built the archive, unless a
+running server says its own (--from-server): the sizes that came to it, the costs that it measured when it
+started, and how much longer its calls take when it is at work. Docs: capacity.md says what is left out.
+Needs the extra `capacity`.
 """
 
 
@@ -38,6 +44,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     sizes = parser.add_mutually_exclusive_group(required=True)
     sizes.add_argument("--lengths", type=Path, metavar="FILE", help="token counts, as for `anyshape plan`")
     sizes.add_argument("--sizes", type=Path, metavar="FILE", help="heights and widths of pictures")
+    sizes.add_argument("--from-server", action="store_true", help="what a running server has seen")
+    parser.add_argument("--model", metavar="NAME", help="with --from-server: which, where it serves several")
     parser.add_argument("--field", help="which list of a file of several")
     parser.add_argument("--costs", type=Path, required=True, metavar="X.mar")
     parser.add_argument("--rate", type=positive, required=True, metavar="N", help="requests a second")
@@ -55,6 +63,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--frontend-ms", type=positive, metavar="MS", help="the frontend, a request (0.5)")
     parser.add_argument("--early", action="store_true", help="answers leave as their call ends (Ray Serve)")
     parser.add_argument("--json", action="store_true", help="print JSON and nothing else on stdout")
+    add_server_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -67,17 +76,27 @@ def run(args: argparse.Namespace) -> int:
 
     index, recipe = read_packed(args.costs).index, read_recipe(args.costs)
     costs, policy = costs_of(args.costs, index, recipe)
-    histogram = (
-        inputs.read_lengths(args.lengths, args.field) if args.lengths else inputs.read_sizes(args.sizes)
-    )
+    slowness = Slowness()
+    if args.from_server:
+        histogram, measured, slowness = _from_server(args)
+        costs = CostTable.of(measured, costs.dynamic_batch, costs.interpolate_sizes) if measured else costs
+    elif args.lengths:
+        histogram = inputs.read_lengths(args.lengths, args.field)
+    else:
+        histogram = inputs.read_sizes(args.sizes)
     taken = {size: count for size, count in histogram.items() if _fits(size, costs)}
     if not taken:
         raise ConfigError("none of the sizes fits a bucket of the archive: nothing to plan for")
-    server = _server(args, recipe, Server())
+    server = _server(args, recipe, Server(slowness=slowness))
     found = size_servers(server, costs, policy, taken, args.rate, args.p99 / 1e3)
     left_out = sum(histogram.values()) - sum(taken.values())
     unit = "NeuronCores" if index.backend.startswith("neuron") else "cores"
-    figures = {**found.figures(), "unit": unit, "larger_than_every_bucket": left_out}
+    figures = {
+        **found.figures(),
+        "unit": unit,
+        "slowness": slowness.mean,
+        "larger_than_every_bucket": left_out,
+    }
     if args.json:
         print(json.dumps(figures))
         return 0
@@ -95,6 +114,17 @@ def costs_of(path: Path, index: Index, recipe: Recipe) -> Tuple[CostTable, Polic
     costs = CostTable.of(index.costs, index.dynamic_batch, free)
     layout = Rows(index.segments, False) if index.layout == ROWS else Items()
     return costs, layout.policy(recipe.handler.packing)
+
+
+def _from_server(args: argparse.Namespace) -> Tuple[inputs.Histogram, List[CostRow], Slowness]:
+    """The sizes that a running server has seen, its costs, and how much longer its calls take. Raises
+    ServeError."""
+    client = client_of(args)
+    model = args.model or client.only_model()
+    version = client.default_version(model)
+    seen = ask_version(client, model, version)
+    counted = Slowness.of(client.scrape(), model_name=model, model_version=version)
+    return seen.histogram, seen.costs, counted
 
 
 def _server(args: argparse.Namespace, recipe: Recipe, usual: Any) -> Any:
@@ -129,6 +159,7 @@ def _show(args: argparse.Namespace, server: Any, figures: Dict[str, Any]) -> Non
         ("workers are busy", f"{figures['busy']:.0%}"),
         ("requests, calls of a hand-over", _pair(figures)),
         ("positions run ÷ needed", f"{figures['padding']:.2f}"),
+        ("calls take, times the costs", f"{figures['slowness']:.2f}"),
     ):
         table.add_row(name, value)
     console = Console()

@@ -21,7 +21,7 @@ from anyshape.cli.tables import ProgressBar
 from anyshape.server.checks import ServeError
 from anyshape.server.client import Client
 from anyshape.server.scrape import Scrape
-from anyshape.server.seen import Seen, seen_in, without_earlier
+from anyshape.server.seen import Seen, ask_version, without_earlier
 from anyshape.server.swap import swap
 from anyshape.server.trust import Trust, sign
 
@@ -85,7 +85,7 @@ def run(args: argparse.Namespace) -> int:
     trusts = [] if args.dry_run else trusts_of(args)
     _check_trusts(trusts, args.sign)
     version = client.default_version(name)
-    seen = _seen(client, name, version)
+    seen = ask_version(client, name, version)
     if args.since:
         seen = without_earlier(seen, args.since)
     tuned = tune(seen.histogram, seen.buckets, args.buckets, _cost(args.cost, seen), args.align)
@@ -130,13 +130,6 @@ def _check_trusts(trusts: List[Trust], key: Optional[Path]) -> None:
             raise ServeError(
                 f"only archives that someone in {trust.signers} signed are served: say --sign KEY"
             )
-
-
-def _seen(client: Client, name: str, version: str) -> Seen:
-    status, answer = client.manage("GET", f"/models/{name}/{version}", customized="true")
-    if status != 200:
-        raise ServeError(f"{client.management} does not describe {name} {version} (HTTP {status})")
-    return seen_in(answer, f"{client.management}/models/{name}/{version}")
 
 
 def _cost(wanted: str, seen: Seen) -> Cost:

@@ -24,6 +24,7 @@ from msgspec import Meta, Struct
 from anyshape.buckets import Bucket, Size, parse_buckets
 from anyshape.costs import CostRow
 from anyshape.server.checks import ServeError
+from anyshape.server.client import Client
 
 Sides = Annotated[Tuple[Annotated[int, Meta(ge=1)], ...], Meta(min_length=1, max_length=2)]
 
@@ -74,6 +75,14 @@ def ask_seen(url: str, model: str, token: Optional[str]) -> Seen:
             "management address (port 8081 unless configured otherwise)?"
         ) from error
     return seen_in(answer, address)
+
+
+def ask_version(client: Client, model: str, version: str) -> Seen:
+    """Ask what a version of a model has seen, through a client that has the server's keys."""
+    status, answer = client.manage("GET", f"/models/{model}/{version}", customized="true")
+    if status != 200:
+        raise ServeError(f"{client.management} does not describe {model} {version} (HTTP {status})")
+    return seen_in(answer, f"{client.management}/models/{model}/{version}")
 
 
 def seen_in(answer: object, where: str, empty: bool = False) -> Seen:

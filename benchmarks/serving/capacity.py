@@ -4,22 +4,26 @@
     python -m benchmarks capacity --workload short --seconds 60
 
 What the simulation is told: the cost table that the worker measured when it warmed up, and the times around
-the model from one run at saturation (`profile`). The three loads are shares of the *predicted* saturation, so
-that no latency that is compared has been seen before.
+the model and how much longer calls take then, both from one run at saturation. The three loads are shares of
+the *predicted* saturation, so that no latency that is compared has been seen before.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import time
 from typing import Any
 
 from anyshape.archive import read_packed
 from anyshape.capacity.simulation import Server, saturate
 from anyshape.capacity.sizing import predict
+from anyshape.capacity.slowness import Slowness
 from anyshape.cli.capacity import costs_of
 from anyshape.costs import CostRow, CostTable
 from anyshape.packed import read_recipe
+from anyshape.server.client import Client
+from anyshape.server.scrape import Scrape
 from anyshape.server.seen import ask_seen
 from benchmarks.serving import load, profile, systems, workloads
 
@@ -58,8 +62,9 @@ def measure(given: argparse.Namespace) -> dict[str, Any]:
         }
         saturated = load.Plan(**plan, connections=32, warm_seconds=2.0, seconds=given.seconds / 2)
         load.generate(saturated)
-        before = profile.snapshot(running)
+        before, counted = profile.snapshot(running), scraped(folder)
         at_most = load.generate(saturated)
+        time.sleep(1.5)  # workers say what they have counted once a second
         spent = {key: value - before[key] for key, value in profile.snapshot(running).items()}
         archive = next((folder / "store").glob("*.mar"))
         index, recipe = read_packed(archive).index, read_recipe(archive)
@@ -75,6 +80,7 @@ def measure(given: argparse.Namespace) -> dict[str, Any]:
             per_request=spent["handler_seconds"] / items,
             per_batch=0.0005,
             frontend=spent["frontend"] / items,
+            slowness=Slowness.of(scraped(folder).since(counted)),
         )
         predicted = saturate(server, costs, policy, workload.sizes)
         rows = [{"load": "always waiting", "predicted": predicted, "measured": at_most.requests_per_second}]
@@ -99,15 +105,27 @@ def measure(given: argparse.Namespace) -> dict[str, Any]:
             )
     finally:
         running.stop()
-    around = {"per_request_ms": server.per_request * 1e3, "frontend_ms": server.frontend * 1e3}
+    around = {
+        "per_request_ms": server.per_request * 1e3,
+        "frontend_ms": server.frontend * 1e3,
+        "slowness": server.slowness.mean,
+    }
     return {"system": given.system, "workload": given.workload, **around, "rows": rows}
 
 
 def measured_costs(folder: Any) -> list[CostRow]:
     """The table that the worker measured when it warmed up."""
+    return ask_seen(address(folder, "management"), "model", None).costs
+
+
+def scraped(folder: Any) -> Scrape:
+    """What the worker has counted so far."""
+    return Client(address(folder, "management"), None, "", address(folder, "metrics")).scrape()
+
+
+def address(folder: Any, kind: str) -> str:
     text = (folder / "config.properties").read_text()
-    management = text.split("management_address=")[1].split()[0]
-    return ask_seen(management, "model", None).costs
+    return str(text.split(f"{kind}_address=")[1].split()[0])
 
 
 def show(found: dict[str, Any], given: argparse.Namespace) -> None:
@@ -116,7 +134,8 @@ def show(found: dict[str, Any], given: argparse.Namespace) -> None:
 
     table = Table(
         title=f"{found['system']}, {found['workload']}, {given.seconds:.0f} s each; "
-        f"around the model {found['per_request_ms']:.2f} ms a request, frontend {found['frontend_ms']:.2f} ms"
+        f"around the model {found['per_request_ms']:.2f} ms a request, "
+        f"frontend {found['frontend_ms']:.2f} ms; calls take {found['slowness']:.2f} times the costs"
     )
     for column in (
         "load",

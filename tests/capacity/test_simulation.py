@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from anyshape.cli.main import main
@@ -99,6 +100,52 @@ def test_answers_that_leave_with_their_call_come_earlier() -> None:
     )
     assert early.latencies.mean() < late.latencies.mean()
     assert early.answered == late.answered == 2000
+
+
+def counted(ratios: dict[str, list[float]]) -> Any:
+    """What a server publishes that has run calls with these ratios, by bucket."""
+    from anyshape.server.scrape import Scrape
+    from handler.counts import STEPS
+
+    lines = []
+    for bucket, values in ratios.items():
+        labels = f'bucket="{bucket}",model_name="m"'
+        for step in (*STEPS["_ratio"], float("inf")):
+            below = sum(value <= step for value in values)
+            written = "+Inf" if step == float("inf") else step
+            lines.append(f'anyshape_call_duration_ratio_bucket{{le="{written}",{labels}}} {below}.0')
+        lines.append(f"anyshape_call_duration_ratio_sum{{{labels}}} {sum(values)}")
+        lines.append(f"anyshape_call_duration_ratio_count{{{labels}}} {len(values)}.0")
+    return Scrape.of("\n".join(lines))
+
+
+def test_calls_take_as_much_longer_as_a_server_has_counted() -> None:
+    from anyshape.capacity.simulation import simulate
+    from anyshape.capacity.slowness import Slowness
+
+    drawn = np.random.default_rng(0).gamma(9.0, 1.4 / 9, 4000).tolist()
+    slowness = Slowness.of(counted({"8": drawn, "64": [3.0] * 10}), model_name="m")
+    assert slowness.mean == pytest.approx((sum(drawn) + 30) / 4010, rel=1e-6)
+    chance = np.random.default_rng(1)
+    again = [slowness.draw((8,), chance) for _ in range(20_000)]
+    assert np.mean(again) == pytest.approx(np.mean(drawn), rel=0.02)
+    assert np.std(again) == pytest.approx(np.std(drawn), rel=0.1)
+    # Too few calls of that bucket: as slow as all together.
+    assert np.mean([slowness.draw((64,), chance) for _ in range(5000)]) == pytest.approx(1.4, rel=0.05)
+
+    sizes, rate = [(5,)] * 40_000, 0.5 / CALL
+    load = rate * CALL * float(np.mean(again))
+    varies = 1 + float(np.var(again) / np.mean(again) ** 2)  # Pollaczek and Khinchine, calls that vary
+    outcome = simulate(server_of(slowness=slowness), ONE, pack, sizes, rate)
+    waits = float(outcome.latencies.mean()) - load / rate
+    assert waits == pytest.approx(load * (load / rate) * varies / (2 * (1 - load)), rel=0.08)
+
+
+def test_nothing_counted_is_no_slowness() -> None:
+    from anyshape.capacity.slowness import Slowness
+
+    slowness = Slowness.of(counted({"8": [2.0] * 29}), model_name="m")
+    assert slowness.mean == slowness.draw((8,), np.random.default_rng(0)) == 1.0
 
 
 def test_the_command_finds_the_cores_of_many_servers(

@@ -114,6 +114,10 @@ def test_a_batch_is_counted(
     assert found["anyshape_call_rows_sum",] >= 3
     model = total("anyshape_call_duration_seconds_sum")
     assert 0 < model <= found["anyshape_stage_seconds_total", "run"] + 1e-4
+    assert total("anyshape_call_duration_ratio_count") == calls
+    costs = worker.handler.model.costs.rows()
+    least, most = min(row.seconds for row in costs), max(row.seconds for row in costs)
+    assert model / most - 1e-4 <= total("anyshape_call_duration_ratio_sum") <= model / least + 1e-4
     spent = total("anyshape_stage_seconds_total")
     assert found["anyshape_request_duration_seconds_sum", "worker"] == pytest.approx(4 * spent, abs=1e-4)
     assert found["anyshape_requests_in_hand", "0"] == 0
