@@ -1,7 +1,7 @@
 """Warms every shape and measures what a call of it costs: the table that batches are packed by.
 
-Where a table was measured on the same machine under the same conditions, it is taken: every shape is warmed
-all the same, and what those calls took must fit the table, or all is measured.
+Where a table was measured on the same machine under the same conditions, it is taken: every program is warmed
+all the same, and what its calls took must fit the table, or all is measured.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from anyshape.packing import Call
 from anyshape.padding import blank
 from anyshape.programs import Programs
 
-WARM_CALLS = 2  # in the first round, not measured: a TorchScript program's first calls are much slower
+WARM_ROUNDS = 1  # are not measured: first calls are slower
 MEASURED_ROUNDS = 3
 QUICK_SECONDS = 0.02  # a call quicker than this is repeated in each round, and the least time counts
 FITS = 2.0  # a kept cost fits if the call took no more than this many times as long, nor as short ...
@@ -28,46 +28,50 @@ Progress = Callable[[Bucket, int, float], None]  # told the bucket, the batch si
 
 
 def measure(programs: Programs, progress: Optional[Progress] = None) -> CostTable:
-    """Call every bucket at each of its batch sizes at least four times, largest first; the seconds of each.
+    """Call every bucket at each of its batch sizes in four rounds, largest first; the seconds of each.
 
     Measured in rounds over all shapes, so that what disturbs the machine for a moment falls on one round
     and not on one shape; the median over the rounds counts.
     """
     index = programs.index
     rounds: Dict[Shape, List[float]] = {shape: [] for shape in index.shapes}
-    for number in range(1 + MEASURED_ROUNDS):
+    for _ in range(WARM_ROUNDS + MEASURED_ROUNDS):
         for (bucket, batch_size), call in _calls_of(programs):
             times = rounds[bucket, batch_size]
             times.append(min(call() for _ in range(_calls(times))))
-            if progress is not None and number == MEASURED_ROUNDS:
-                progress(bucket, batch_size, statistics.median(times[1:]))
-    return _table(programs, {shape: statistics.median(times[1:]) for shape, times in rounds.items()})
+            if progress is not None and len(times) == WARM_ROUNDS + MEASURED_ROUNDS:
+                progress(bucket, batch_size, statistics.median(times[WARM_ROUNDS:]))
+    return _table(
+        programs, {shape: statistics.median(times[WARM_ROUNDS:]) for shape, times in rounds.items()}
+    )
 
 
 def warm_kept(
     programs: Programs, costs: Sequence[CostRow], progress: Optional[Progress] = None
 ) -> Optional[CostTable]:
-    """Call each program's smallest shape, then every shape; the table of `costs` if these calls fit it.
+    """Call each program with the most rows that it takes, then with the fewest, bucket by bucket; the table
+    of `costs` if the latter calls fit it.
 
-    A machine may be slower now than it was, or have other work: all seconds may be longer by the same factor,
-    since only their ratios matter to the packer.
+    The first call takes the memory that all others need. A machine may be slower now than it was, or have
+    other work: all seconds may be longer by the same factor, since only their ratios matter to the packer.
     """
     index = programs.index
     table = {(row.bucket, row.batch_size): row.seconds for row in costs}
     if set(table) != set(index.shapes):
         return None
-    smallest: Dict[str, Shape] = {}
-    for shape in index.shapes:
-        smallest.setdefault(programs.name_of(*shape), shape)
-    for shape, call in _calls_of(programs):
-        if smallest[programs.name_of(*shape)] == shape:  # a program's first call is slow, and tells nothing
-            call()
+    calls = list(_calls_of(programs))
+    last = {(programs.name_of(*shape), shape[0]): shape for shape, _ in calls}  # largest come first
     ratios: List[float] = []
-    for (bucket, batch_size), call in _calls_of(programs):
-        seconds = table[bucket, batch_size]
-        ratios.append(call() / seconds)
+    warmed = set()
+    for shape, call in calls:
+        called = (programs.name_of(*shape), shape[0])
+        if called not in warmed:  # a first call is slow, and tells nothing
+            warmed.add(called)
+            call()
+        if shape == last[called]:
+            ratios.append(call() / table[shape])
         if progress is not None:
-            progress(bucket, batch_size, seconds)
+            progress(*shape, table[shape])
     usual = statistics.median(ratios)
     fitting = sum(usual / FITS <= ratio <= usual * FITS for ratio in ratios)
     return _table(programs, table) if fitting >= FITTING * len(ratios) else None
@@ -96,6 +100,4 @@ def _seconds(programs: Programs, call: Call, items: Sequence[Item]) -> float:
 
 def _calls(times: Sequence[float]) -> int:
     """How often a shape is called in this round, given the seconds of the rounds before."""
-    if not times:
-        return WARM_CALLS
-    return 3 if times[-1] < QUICK_SECONDS else 1
+    return 3 if times and times[-1] < QUICK_SECONDS else 1

@@ -56,7 +56,7 @@ class Programs:
                     f"{spec.name} is {tuple(tensor.shape)} {tensor.dtype}, compiled for {shape} {spec.dtype}"
                 )
         with torch.inference_mode():
-            outputs = as_tuple(program(*tensors))
+            outputs = as_tuple(self.backend.run(program, tensors))
         # An output may be a view of an input buffer, which the next call writes over.
         arrays = [(o.clone() if _overlaps(o, tensors) else o).numpy() for o in outputs]
         return self.layout.take(arrays, call, items)

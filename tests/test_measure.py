@@ -67,8 +67,10 @@ def test_kept_costs_are_used_on_the_machine_that_they_are_of(
     model.warm_up()
     assert model.describe()["costs_from"] == "the build"
     assert seconds(model) == clock.kept
-    assert set(clock.called) == set(model.index.shapes)
-    assert sum(clock.called.values()) == len(model.index.shapes) + len(model.programs.loaded)
+    most = {(bucket, rows) for bucket, rows in model.index.shapes if rows == model.costs.most_rows[bucket]}
+    fewest = {(bucket, 1) for bucket in model.buckets}
+    assert set(clock.called) == most | fewest
+    assert sum(clock.called.values()) == 2 * len(model.buckets)
 
 
 @pytest.mark.parametrize("key", sorted(CHANGED))
@@ -90,7 +92,7 @@ def test_kept_costs_that_the_calls_do_not_fit_are_measured_anew(
     clock = Clock(model, monkeypatch, odd=odd)
     model.warm_up()
     assert model.describe()["costs_from"] == "this start"
-    assert min(clock.called.values()) >= 1 + measure.WARM_CALLS + measure.MEASURED_ROUNDS
+    assert min(clock.called.values()) >= measure.WARM_ROUNDS + measure.MEASURED_ROUNDS
 
 
 def test_what_a_start_measured_is_kept_for_the_next_one(
@@ -109,7 +111,7 @@ def test_what_a_start_measured_is_kept_for_the_next_one(
     again.warm_up(keep=kept)
     assert again.describe()["costs_from"] == "an earlier start"
     assert seconds(again) == measured
-    assert sum(clock.called.values()) == len(again.index.shapes) + len(again.programs.loaded)
+    assert sum(clock.called.values()) == 2 * len(again.buckets)
     assert list(tmp_path.iterdir()) == [kept]
 
 

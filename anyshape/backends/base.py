@@ -53,6 +53,10 @@ class Backend:
         """Load the programs that the compiler saved, by name; `files` are relative to `folder`."""
         raise NotImplementedError
 
+    def run(self, program: Run, tensors: Tensors) -> Any:
+        """One call of one of the programs that `load` gave: its output, or a tuple of them."""
+        return program(*tensors)
+
     def versions(self) -> Dict[str, str]:
         """What the programs depend on; recorded at build time."""
         return {"torch": torch.__version__, "machine": platform.machine()}

@@ -4,11 +4,11 @@ and for all workers of the model."""
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Dict, Mapping
+from typing import Any, Dict, Mapping
 
 import torch
 
-from anyshape.backends.base import Backend, Run, quiet
+from anyshape.backends.base import Backend, Run, Tensors, quiet
 from anyshape.backends.mapped import map_weights
 
 
@@ -24,3 +24,9 @@ class TorchScript(Backend):
             container = torch.jit.load(str(folder / file), map_location="cpu").eval()  # type: ignore[no-untyped-call]
         map_weights(container, folder / file)
         return {name: getattr(container.buckets, name) for name in files}
+
+    def run(self, program: Run, tensors: Tensors) -> Any:
+        # Graphs were optimized when they were built. torch.jit would do so again in each one's first two
+        # calls, which then take three times as long. It asks for this in every call, and of each thread.
+        with torch.jit.optimized_execution(False):  # type: ignore[attr-defined]
+            return program(*tensors)

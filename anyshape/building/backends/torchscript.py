@@ -16,6 +16,28 @@ from anyshape.building.functions import functions_traced
 FILE = "buckets.pt"
 
 
+# What torch.jit does with a graph in the first two calls of a program; without the shapes of the example,
+# which a trace notes beside each value, since the number of rows is open.
+PASSES = (
+    "inline",
+    "erase_shape_information",
+    "constant_propagation",
+    "peephole",
+    "cse",
+    "constant_pooling",
+    "dce",
+)
+
+
+def optimize(graph: Any) -> None:
+    """Make a trace's graph one flat graph in which everything is computed once; a worker runs it as it is.
+
+    The weights stay attributes, which programs share; freezing would make constants of them.
+    """
+    for name in PASSES:
+        getattr(torch._C, f"_jit_pass_{name}")(graph)
+
+
 class Container(torch.nn.Module):
     """Holds the traces of one module, so that torch.jit.save writes the tensors they share only once."""
 
@@ -32,7 +54,9 @@ class TorchScriptCompiler(Compiler):
 
     def compile(self, model: torch.nn.Module, example: Tensors, bucket: Bucket) -> Any:
         with torch.no_grad(), quiet(), functions_traced():
-            return torch.jit.trace(model, example, check_trace=False, strict=False)  # type: ignore[no-untyped-call]
+            traced: Any = torch.jit.trace(model, example, check_trace=False, strict=False)  # type: ignore[no-untyped-call]
+            optimize(traced.graph)
+        return traced
 
     def save(self, compiled: Mapping[str, Any], folder: Path) -> Dict[str, str]:
         with quiet():

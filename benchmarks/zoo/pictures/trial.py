@@ -70,7 +70,7 @@ def attempt(name: str, seed: int) -> Dict[str, Any]:
     """What became of a model: `verdict` exact, one size, wrong, refused or failed; and what belongs to it."""
     entry = entries()[name]
     began = time.perf_counter()
-    measure.MEASURED_ROUNDS = measure.WARM_CALLS = 1  # what a call costs is not asked here
+    measure.MEASURED_ROUNDS = 1  # what a call costs is not asked here
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         (folder / "zoo_model.py").write_text(MODULE.format(name=name), encoding="utf-8")
