@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -89,6 +90,17 @@ class Lasting(nn.Module):
 
     def forward(self, waveform: Tensor) -> Tensor:
         return self.head(self.layer(waveform[..., None])[0][:, -1])
+
+
+class Louder(Waves):
+    """How loud it is depends on the recording's length, by a function written in C."""
+
+    def forward(self, waveform: Tensor) -> Tensor:
+        return super().forward(waveform) * (2.0 if 17 < math.sqrt(waveform.shape[-1]) < 24 else 1.0)
+
+
+def louder() -> nn.Module:
+    return _made(Louder)
 
 
 def frames() -> nn.Module:

@@ -141,12 +141,15 @@ class Watching(TorchFunctionMode):
 class Alike:
     """Compares what `model` does for a picture alone with its steps in a bucket.
 
-    shape: of the pixels in the bucket, [1, C, H, W]. `None` is the answer to every question where the model
+    shape: of the pixels in the bucket, [1, C, H, W]; or of a signal, [1, C, T] or [1, T], which is a picture
+    one row high. `None` is the answer to every question where the model
     does something else for the bucket's own size, when it runs without memory and when it runs as it is.
     """
 
     def __init__(self, model: nn.Module, steps: Sequence[Step], shape: Sequence[int], dtype: Any) -> None:
-        self._steps, self._shape, self._dtype = steps, list(shape), dtype
+        self._steps, self._dtype, self._sides = steps, dtype, 2 if len(shape) == 4 else 1
+        self._ahead = list(shape)[: -self._sides]
+        self._whole = (shape[-2] if len(shape) == 4 else 1, shape[-1])
         self._model: Optional[nn.Module] = None
         for self._strict, self._device, kind in (
             (True, "meta", without_memory),
@@ -156,7 +159,7 @@ class Alike:
             try:
                 self._model = kind(model)
                 self._origins = Origins(self._model)
-                if self.differs(*shape[2:]) is None:
+                if self.differs(*self._whole) is None:
                     return
             except Exception:  # models refuse in many ways
                 pass
@@ -167,13 +170,14 @@ class Alike:
         if self._model is None:
             return None
         watching = Watching(Steps(self._model, self._origins))
-        pixels = torch.zeros(*self._shape[:2], height, width, dtype=self._dtype, device=self._device)
+        shape = [*self._ahead, *(height, width)[-self._sides :]]
+        pixels = torch.zeros(shape, dtype=self._dtype, device=self._device)
         watching.steps.begin(pixels)
         try:
             with torch.no_grad(), torch.device(self._device), as_traced(), watching, replaced():
                 answer = self._model(pixels)
         except Exception:  # where it takes no picture of this size, there is nothing to be wrong
-            if (height, width) == tuple(self._shape[2:]):
+            if (height, width) == self._whole:
                 raise
             return None
         watching.steps.answered(answer)
@@ -189,12 +193,12 @@ class Alike:
         self, heights: Sequence[int], widths: Sequence[int]
     ) -> Tuple[Set[int], Set[int], Dict[str, int]]:
         """Heights and widths for which it differs, and by which operation how often where only both together
-        decide it."""
+        decide it, or a signal's length."""
         bad: Tuple[Set[int], Set[int]] = (set(), set())
         both: Dict[str, int] = {}
         if self._model is None or not heights or not widths:
             return (*bad, both)
-        tall, wide = self._shape[2:]
+        tall, wide = self._whole
         operations = OPERATIONS if self._device == "meta" else OPERATIONS // 4
         most = max(LEAST, min(MOST, operations // max(1, len(self._steps))))
         for height, width in _pairs(heights, widths, most):
@@ -202,6 +206,9 @@ class Alike:
                 continue
             found = self.differs(height, width)
             if found is None:
+                continue
+            if self._sides == 1:  # there may be a hundred thousand lengths to try
+                both[found] = both.get(found, 0) + 1
                 continue
             alone = (self.differs(height, wide), self.differs(tall, width))
             if alone[0] is not None and not bad[0]:

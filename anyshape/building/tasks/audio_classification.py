@@ -13,6 +13,7 @@ from anyshape.archive import ASSETS
 from anyshape.backends.base import as_tuple
 from anyshape.buckets import Bucket, Size
 from anyshape.building.errors import first_line
+from anyshape.building.exact.steps import Steps
 from anyshape.building.outputs import tensors_of
 from anyshape.building.tasks.audio_settings import audio_settings
 from anyshape.building.tasks.base import Exact, TaskBuilder
@@ -57,8 +58,12 @@ class AudioClassificationBuilder(TaskBuilder):
         known: Dict[int, bool] = {}
         for bucket in self.task.buckets:
             tensors = PaddingBuffers(self.task.inputs).fill(bucket, 1, [self.sample(bucket, 0)])
+            exact.steps = Steps(exact.model)
             with torch.no_grad():
                 model(*tensors)
+            dtype = next((p.dtype for p in exact.parameters()), tensors[0].dtype)
+            exact.unlike(tuple(tensors[0].shape), dtype)  # which raises for a recording's length
+            exact.steps = None
             taken = set(exact.widths)
             for length in range(1, bucket[0] + 1):
                 known[length] = known.get(length, True) and length in taken
