@@ -85,6 +85,15 @@ class Positions(nn.Module):
         return F.scaled_dot_product_attention(x, x, x, attn_mask=bias)
 
 
+class Across(nn.Module):
+    """Every window looks at the whole recording's first moments: where that is in front differs."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        windows = F.pad(x, (0, 0, 0, -x.shape[1] % 5)).unflatten(1, (-1, 5))
+        first = x[:, None, :5].expand(-1, windows.shape[1], -1, -1)
+        return F.scaled_dot_product_attention(windows, first, first).flatten(1, 2)
+
+
 MODELS = {
     "scaled dot product": lambda: Scaled(),
     "causal": lambda: Scaled(is_causal=True),
@@ -92,6 +101,7 @@ MODELS = {
     "windows": Apart,
     "pooling": Pooled,
     "recurrence": Recurring,
+    "windows that look at others": Across,
 }
 
 
@@ -116,20 +126,6 @@ def test_attention_sees_nothing_behind_the_end(name: str) -> None:
     for found, alone, _ in rows:
         assert torch.allclose(found, alone, atol=1e-5)
     assert max((plain - alone).abs().max() for _, alone, plain in rows) > 1e-2
-
-
-class Across(nn.Module):
-    """Every window looks at the whole recording's first moments: what is in front differs."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        windows = F.pad(x, (0, 0, 0, -x.shape[1] % 5)).unflatten(1, (-1, 5))
-        first = x[:, None, :5].expand(-1, windows.shape[1], -1, -1)
-        return F.scaled_dot_product_attention(windows, first, first).flatten(1, 2)
-
-
-def test_windows_that_look_at_others_are_refused() -> None:
-    with pytest.raises(UnknownOperation, match="in front of the positions"):
-        answers(Across())
 
 
 def test_a_bias_of_positions_is_refused_by_name() -> None:

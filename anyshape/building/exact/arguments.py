@@ -19,12 +19,17 @@ Arguments = Tuple[Tuple[Any, ...], Dict[str, Any]]
 FOLLOWS = {
     *(
         "adaptive_avg_pool2d",
+        "adaptive_max_pool2d",
+        "avg_pool1d",
+        "avg_pool2d",
         "expand",
         "flatten",
         "fold",
         "getitem",
         "interpolate",
         "laid_out",
+        "max_pool1d",
+        "max_pool2d",
         "narrow",
         "new_empty",
         "new_ones",

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from anyshape.building.exact.axis import Flat, axis_of
+from anyshape.building.exact.axis import Axis, Flat, axis_of
 from anyshape.building.exact.both import Area, Followed, bare
 from anyshape.building.exact.layout import permute
 from anyshape.building.exact.mode import handles, together
@@ -48,19 +48,40 @@ def local_response_norm(
 
 @handles("roll")
 def roll(space: Space, input: Tensor, shifts: Any, dims: Any = None) -> Tensor:
-    region = tracked(input)
+    region, result = tracked(input), input
     if dims is None:
         raise NotExact("the picture is rolled as one sequence")
-    _apart(region, input.dim(), *(dims if isinstance(dims, (list, tuple)) else [dims]))
-    return _same(space, torch.roll(input, shifts, dims), region)
+    several = isinstance(dims, (list, tuple))
+    for dim, shift in zip(dims, shifts) if several else [(dims, shifts)]:
+        axis = _side(region, dim % input.dim())
+        if axis is None:
+            result = torch.roll(result, shift, dim)
+            continue
+        at, size = space.positions(axis.length)[None], space.extents(axis)[:, None].clamp(min=1)
+        result = space.take(result, region, dim % input.dim(), torch.remainder(at - plain(shift), size))
+    return _same(space, result, region)
 
 
 @handles("flip")
 def flip(space: Space, input: Tensor, *dims: Any) -> Tensor:
-    region = tracked(input)
-    chosen = dims[0] if len(dims) == 1 and isinstance(dims[0], (list, tuple)) else dims
-    _apart(region, input.dim(), *chosen)
-    return _same(space, torch.flip(input, tuple(chosen)), region)
+    region, result = tracked(input), input
+    for dim in dims[0] if len(dims) == 1 and isinstance(dims[0], (list, tuple)) else dims:
+        axis = _side(region, dim % input.dim())
+        if axis is None:
+            result = torch.flip(result, (dim,))
+            continue
+        at, size = space.positions(axis.length)[None], space.extents(axis)[:, None]
+        result = space.take(result, region, dim % input.dim(), (size - 1 - at).clamp(min=0))
+    return _same(space, result, region)
+
+
+def _side(region: Region, dim: int) -> Any:
+    """The axis of a side, None for a dimension that no picture is padded along. Raises NotExact for the
+    batch, and for a flattened picture."""
+    axis = region.axes.get(dim)
+    if dim == region.batch or not isinstance(axis, (Axis, type(None))):
+        raise NotExact("over the batch, or a flattened picture")
+    return axis
 
 
 @handles("index_select")
@@ -78,8 +99,37 @@ def repeat_interleave(
     region = tracked(input)
     if dim is None:
         raise NotExact("the picture is repeated as one sequence")
-    _apart(region, input.dim(), dim)
-    return _same(space, torch.repeat_interleave(input, repeats, dim, output_size=output_size), region)
+    axes = dict(region.axes)
+    axis = _side(region, dim % input.dim())
+    if axis is not None:
+        if isinstance(repeats, Tensor):
+            raise NotExact("over a side of the image, by a tensor")
+        table = tuple(size * plain(repeats) for size in axis.table)
+        axes[dim % input.dim()] = Axis(axis.side, table)
+    result = torch.repeat_interleave(input, repeats, dim, output_size=output_size)
+    return space.attach(result, Region(axes, region.batch, own=True, mask=region.mask))
+
+
+@handles("expand")
+def expand(space: Space, input: Tensor, *sizes: Any) -> Tensor:
+    """What has one position of a side may be as wide as the picture then, and is as valid."""
+    region = region_of(input) or of_rows(space, input)
+    asked = list(sizes[0] if len(sizes) == 1 and isinstance(sizes[0], (list, tuple)) else sizes)
+    more, shape = len(asked) - input.dim(), shape_of(input)
+    axes = {dim + more: axis for dim, axis in region.axes.items()}
+    for dim, number in enumerate(asked):
+        if not isinstance(number, Followed):
+            continue
+        own, axis = axes.get(dim), _as_many(number)
+        asked[dim] = bare(number)
+        if own is None and axis is not None and (dim < more or shape[dim - more] == 1):
+            axes[dim] = axis
+        else:
+            _same_size(space, own, number)
+    outcome = Region(axes, region.batch + more, mask=region.mask)
+    outcome.view_of(region)
+    outcome.fill = region.fill
+    return space.attach(input.expand(*asked), outcome)
 
 
 @handles("repeat", "tile")
@@ -99,6 +149,17 @@ def repeat(space: Space, input: Tensor, *sizes: Any) -> Tensor:
             axes[dim], times[dim] = axis, bare(number)
     times = [plain(number) for number in times]
     return space.attach(input.repeat(*times), Region(axes, region.batch + more, own=True, mask=region.mask))
+
+
+def _same_size(space: Space, own: Any, number: Any) -> None:
+    """Leave the pictures that have as many positions of an axis as a size says."""
+    asked = _as_many(number)
+    if not isinstance(own, (Axis, Flat)) or type(asked) is not type(own) or own.length != asked.length:
+        number.freeze()
+        return
+    tables = {part.side: part.table for part in asked.parts}
+    for part in own.parts:
+        space.keep(part.side, part.table, tables.get(part.side, ()))
 
 
 def _as_many(number: Any) -> Any:

@@ -30,12 +30,9 @@ def transpose(space: Space, input: Tensor, dim0: int, dim1: int) -> Tensor:
     return permute(space, input, *order)
 
 
-@handles("expand")
-def expand(space: Space, input: Tensor, *sizes: Any) -> Tensor:
-    region = tracked(input)
-    result = input.expand(*sizes)
-    offset = result.dim() - input.dim()
-    return moved(space, region, result, {dim + offset: dim for dim in range(input.dim())})
+@handles("get:mT")
+def transposed(space: Space, input: Tensor) -> Tensor:
+    return transpose(space, input, -2, -1)
 
 
 def pieces(method: str) -> Callable[..., Tuple[Tensor, ...]]:
@@ -58,14 +55,23 @@ for _method in ("chunk", "tensor_split"):
 
 @handles("cat", "concat", "concatenate")
 def cat(space: Space, tensors: Sequence[Tensor], dim: int = 0, axis: Optional[int] = None) -> Tensor:
+    """Along a side, only what every picture has as much of may stand before it."""
     result = torch.cat(list(tensors), dim if axis is None else axis)
     dim = (dim if axis is None else axis) % result.dim()
-    for tensor in tensors:
+    side: Any = None
+    for place, tensor in enumerate(tensors, 1):
         region = region_of(tensor)
-        if region is not None and (dim in region.axes or dim == region.batch):
-            flat = isinstance(region.axes.get(dim), Flat)
+        if region is None or (dim not in region.axes and dim != region.batch):
+            continue
+        side = region.axes.get(dim)
+        if not isinstance(side, Axis) or place < len(tensors):
+            flat = isinstance(side, Flat)
             raise NotExact("flattened pictures are joined" if flat else "images are joined side by side")
-    return space.attach(result, _joined(space, tensors, dim, result.dim()))
+    outcome = _joined(space, tensors, dim, result.dim())
+    if side is not None:
+        ahead = shape_of(result)[dim] - side.length
+        outcome.axes[dim] = Axis(side.side, tuple(size and size + ahead for size in side.table))
+    return space.attach(result, outcome)
 
 
 def _joined(space: Space, tensors: Sequence[Tensor], dim: int, ndim: int) -> Region:
@@ -75,10 +81,12 @@ def _joined(space: Space, tensors: Sequence[Tensor], dim: int, ndim: int) -> Reg
         region = region_of(tensor)
         slim = tensor.detach().select(dim, 0).unsqueeze(dim)
         if region is not None:
-            carried = Region(region.axes, region.batch, mask=region.mask)
-            space.attach(slim, carried)
+            axes = {each: axis for each, axis in region.axes.items() if each != dim}
+            space.attach(slim, Region(axes, region.batch, mask=region.mask))
         narrowed.append(slim)
-    joined = together(space, ndim, narrowed)
+    known = [region for region in map(region_of, tensors) if region is not None]
+    apart = any(region_of(each) is not None for each in narrowed)  # else the joined dimension is all there is
+    joined = together(space, ndim, narrowed) if apart else Region({}, known[0].batch, mask=known[0].mask)
     joined.own = True
     fills = {region.fill if region else None for region in map(region_of, tensors)}
     joined.fill = fills.pop() if len(fills) == 1 else None

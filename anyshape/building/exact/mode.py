@@ -259,6 +259,7 @@ class ExactMode(TorchFunctionMode):
         try:
             if kwargs.get("out") is not None:
                 raise NotExact("out= is not followed")
+            kwargs = {key: value for key, value in kwargs.items() if key != "out"}
             if name not in APART and name not in names.POINTWISE and _windowed(operands):
                 raise NotExact("windows of the picture, or heads, are rows of the batch")
             if name in HANDLERS:
@@ -278,7 +279,7 @@ class ExactMode(TorchFunctionMode):
         """Whether an interpolation is to a size of the picture, or to what int() made of one, or what has no
         positions of it is repeated or folded to one."""
         sized = any(map(by_size, (*args, *kwargs.values())))
-        if name in ("fold", "repeat"):
+        if name in ("expand", "fold", "repeat"):
             return sized and any(map(reads.from_picture, tensors_in(args)))
         if name not in SIZED or sized:
             return name in SIZED

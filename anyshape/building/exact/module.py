@@ -14,6 +14,7 @@ from anyshape.building.exact import (
     channels,
     columns,
     deformable,
+    globally,
     layout,
     made,
     pairs,
@@ -43,8 +44,8 @@ __all__ = ["ExactPadding", "UnknownOperation"]
 
 # Importing them registers their operations.
 _REGISTERED = (
-    *(attention, channels, columns, deformable, layout, pairs, picked, products, recurrent, relative),
-    *(resample, reshape, rotary, signals, sliced, spread, statistics, tokens, windows),
+    *(attention, channels, columns, deformable, globally, layout, pairs, picked, products, recurrent),
+    *(relative, resample, reshape, rotary, signals, sliced, spread, statistics, tokens, windows),
 )
 
 
@@ -207,10 +208,11 @@ class ExactPadding(nn.Module):
 
     def unlike(self, shape: Sequence[int], dtype: Any) -> Tuple[Set[int], Set[int]]:
         """Of the `heights` and `widths` of the forward pass whose `steps` were written, those for which the
-        model does something else than in this bucket, of pixels of that shape. Raises UnknownOperation where
-        height and width decide it together, or where hardly a size is left."""
+        model does something else than in this bucket, of pixels or signals of that shape. Raises
+        UnknownOperation where height and width decide it together, or a signal's length, and where hardly a
+        size is left."""
         sides = (self.heights, self.widths)
-        if self.steps is None or self._relies or len(shape) != 4:
+        if self.steps is None or self._relies:
             return (set(), set())
         compared = Alike(self.model, self.steps, shape, dtype)
         *found, both = compared.unlike(*sides)

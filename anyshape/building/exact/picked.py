@@ -15,7 +15,7 @@ from torch import Tensor
 from anyshape.building.exact import reads
 from anyshape.building.exact.mode import handles
 from anyshape.building.exact.moved import tracked
-from anyshape.building.exact.places import gathered
+from anyshape.building.exact.places import gathered, numbered
 from anyshape.building.exact.region import (
     Axis,
     Flat,
@@ -43,18 +43,20 @@ def topk(
         if not input.dtype.is_floating_point:
             raise NotExact("of whole numbers")
         enough(space, axis, count)
-        input = space.filled(input, -math.inf if largest else math.inf)
-    found = torch.topk(input, count, dim, largest, sorted)
-    values, places = found
-    if axis is not None:
-        numbers = space.per_row(space.valid(axis).cumsum(1) - 1, region, dim, input.dim())
-        shape = shape_of(input)
-        shape[region.batch] = -1
-        places = torch.gather(numbers.expand(shape), dim, places)
+        limits = torch.finfo(input.dtype)  # what is infinite itself comes before what lies outside
+        candidates = space.attach(
+            input.clamp(min=limits.min, max=limits.max), Region(dict(region.axes), region.batch, own=True)
+        )
+        candidates = space.filled(candidates, -math.inf if largest else math.inf)
+        places = torch.topk(candidates, count, dim, largest, sorted)[1]
+        values = torch.gather(input, dim, places)
+        places = numbered(space, region, dim, places, input)
+    else:
+        values, places = torch.topk(input, count, dim, largest, sorted)
     axes = {each: other for each, other in region.axes.items() if each != dim}
     for each in (values, places):
         space.attach(each, Region(dict(axes), region.batch, own=True))
-    return type(found)((values, places))
+    return torch.return_types.topk((values, places))
 
 
 def enough(space: Space, axis: Any, count: int) -> None:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from anyshape.building.exact.axis import Axis, Flat
-from anyshape.building.exact.region import Space
+from anyshape.building.exact.region import Region, Space, shape_of
 
 
 def gathered(space: Space, axis: Any) -> Tensor:
@@ -34,3 +34,12 @@ def _of_map(space: Space, axis: Flat, at: Tensor) -> Tensor:
     behind = at - rows * columns + axis.rows.length * axis.columns.length
     found = torch.where(at < 0, at, torch.where(line < rows, inner, behind)) + axis.before
     return found.clamp(0, axis.length - 1)
+
+
+def numbered(space: Space, region: Region, dim: int, places: Tensor, of: Tensor) -> Tensor:
+    """Positions of a tensor along `dim`, counted in its bucket, by the numbers that they have in the picture
+    alone."""
+    numbers = space.per_row(space.valid(region.axes[dim]).cumsum(1) - 1, region, dim, of.dim())
+    shape = shape_of(of)
+    shape[region.batch] = -1
+    return torch.gather(numbers.expand(shape), dim, places)

@@ -170,10 +170,28 @@ def adaptive_avg_pool1d(space: Space, input: Tensor, output_size: Any) -> Tensor
 def adaptive_max_pool1d(
     space: Space, input: Tensor, output_size: Any, return_indices: bool = False
 ) -> Tensor:
-    if return_indices or _one(output_size) != 1:
-        raise NotExact("only to 1 without indices")
+    count = _one(output_size)
+    if count != 1 or return_indices:
+        picture = lifted(space, input)
+        return lowered(space, statistics.adaptive_max_pool2d(space, picture, (1, count), return_indices))
     largest: Tensor = HANDLERS["amax"](space, input, -1, True)
     return largest
+
+
+@handles("diff")
+def diff(
+    space: Space, input: Tensor, n: int = 1, dim: int = -1, prepend: Any = None, append: Any = None
+) -> Tensor:
+    """What each position is more than the one before it."""
+    region, dim = tracked(input), dim % input.dim()
+    if n != 1 or prepend is not None or append is not None or dim == region.batch:
+        raise NotExact("only of neighbours, once")
+    before, after = ([slice(None)] * dim + [part] for part in (slice(None, -1), slice(1, None)))
+    first, second = (HANDLERS["getitem"](space, input, tuple(each)) for each in (before, after))
+    kept = region_of(first)
+    if kept is None:
+        raise NotExact("nothing of it depends on the picture's size")
+    return space.attach(second - first, Region(dict(kept.axes), region.batch, own=True))
 
 
 def _either(handler: Handler) -> Handler:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from anyshape.building.exact import reads
-from anyshape.building.exact.axis import constant
+from anyshape.building.exact.axis import axis_of, constant
 from anyshape.building.exact.mode import cut_by_size, handles
 from anyshape.building.exact.moved import moved, tracked
 from anyshape.building.exact.region import Axis, NotExact, Region, Space, plain, region_of, shape_of
@@ -42,10 +42,13 @@ def getitem(space: Space, input: Tensor, index: Any) -> Tensor:
     if any(isinstance(item, (Tensor, list, bool)) and not _number(item) for item in items):
         return _picked(space, input, region, items)
     used = sum(item is not None and item is not Ellipsis for item in items)
-    last = _last(items, region, used, input.dim())
-    if last is not None:
-        input = _only_last(space, input, region, last[0])
-        return getitem(space, input, last[1]) if region_of(input) is not None else input[last[1]]
+    own = _own_places(space, items, region, used, input.dim())
+    if own is not None:
+        dim, places, left = own
+        axes = {each: axis for each, axis in region.axes.items() if each != dim}
+        outcome = Region(axes, region.batch, own=True, mask=region.mask)
+        input = space.attach(space.take(input, region, dim, places), outcome)
+        return getitem(space, input, left) if region_of(input) is not None else input[left]
     if Ellipsis in items:
         at = items.index(Ellipsis)
         items[at : at + 1] = [slice(None)] * (input.dim() - used)
@@ -117,8 +120,9 @@ def _is_list(item: Any) -> bool:
     return index.dim() == 1 and index.dtype not in (torch.bool, torch.uint8)
 
 
-def _last(items: Sequence[Any], region: Region, used: int, ndim: int) -> Any:
-    """Where an index takes the last row or column, its dimension and the index once but that is left."""
+def _own_places(space: Space, items: Sequence[Any], region: Region, used: int, ndim: int) -> Any:
+    """Where an index takes rows or columns that are elsewhere for each picture, counted from its end or
+    worked out from its size: the dimension, [B, n] their places, and the index of what is taken then."""
     dim = 0
     for place, item in enumerate(items):
         if item is None:
@@ -126,26 +130,27 @@ def _last(items: Sequence[Any], region: Region, used: int, ndim: int) -> Any:
         if item is Ellipsis:
             dim += ndim - used
             continue
-        alone = _of_one(item)
-        if alone is not None and isinstance(region.axes.get(dim), Axis):
-            return dim, (*items[:place], alone, *items[place + 1 :])
+        axis = region.axes.get(dim)
+        found = _places(space, axis, item) if isinstance(axis, Axis) else None
+        if found is not None:
+            left = slice(None, None, item.step) if isinstance(item, slice) else 0
+            return dim, found, (*items[:place], left, *items[place + 1 :])
         dim += 1
     return None
 
 
-def _of_one(item: Any) -> Any:
-    """What takes from the last one alone what `item` takes from all; None if it takes something else."""
-    if isinstance(item, slice):
-        return slice(None) if item == slice(-1, None) else None
-    return 0 if isinstance(item, int) and not isinstance(item, Known) and item == -1 else None
-
-
-def _only_last(space: Space, input: Tensor, region: Region, dim: int) -> Tensor:
-    """One position of a side, where each picture ends."""
-    end = (space.extents(region.axes[dim]) - 1).clamp(min=0)[:, None]
-    axes = {each: axis for each, axis in region.axes.items() if each != dim}
-    outcome = Region(axes, region.batch, own=True, mask=region.mask)
-    return space.attach(space.take(input, region, dim, end), outcome)
+def _places(space: Space, axis: Axis, item: Any) -> Any:
+    """[B, n] where they are, of the pictures that have as many; None for places that all have in common."""
+    if isinstance(item, Known) and item.side == axis.side and item.table[-1] >= 0:
+        own = axis_of(item.side, item.table)
+        space.leave(axis.side, [0 <= at < size for at, size in zip(own.table, axis.table)])
+        return space.extents(own)[:, None].clamp(max=axis.length - 1)
+    start = item.start if isinstance(item, slice) and item.stop is None else item
+    if type(start) is not int or start >= 0:
+        return None
+    space.leave(axis.side, [size + start >= 0 for size in axis.table])
+    count = -start if isinstance(item, slice) else 1
+    return (space.extents(axis)[:, None] + start + space.positions(count)[None]).clamp(min=0)
 
 
 def _taken(space: Space, axis: Any, item: Any) -> None:

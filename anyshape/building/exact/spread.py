@@ -8,7 +8,7 @@ from typing import Any, Dict, List, Optional, Tuple
 import torch
 from torch import Tensor
 
-from anyshape.building.exact.mode import handles
+from anyshape.building.exact.mode import HANDLERS, handles
 from anyshape.building.exact.moved import tracked
 from anyshape.building.exact.region import NotExact, Region, Space, plain, shape_of
 
@@ -91,6 +91,19 @@ handles("std")(_spread(True))
 handles("var")(_spread(False))
 
 
-@handles("var_mean", "std_mean")
-def var_mean(space: Space, *args: Any, **options: Any) -> Tuple[Tensor, Tensor]:
-    raise NotExact("use var and mean")
+def _with_mean(root: bool) -> Any:
+    spread = _spread(root)
+
+    def both(
+        space: Space, input: Tensor, dim: Any = None, *rest: Any, keepdim: bool = False, **options: Any
+    ) -> Tuple[Tensor, Tensor]:
+        keepdim = rest[1] if len(rest) > 1 else keepdim
+        first = spread(space, input, dim, *rest[:1], keepdim=keepdim, **options)
+        mean: Tensor = HANDLERS["mean"](space, input, dim, keepdim)
+        return first, mean
+
+    return both
+
+
+handles("std_mean")(_with_mean(True))
+handles("var_mean")(_with_mean(False))

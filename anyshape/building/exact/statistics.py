@@ -12,12 +12,15 @@ from torch import Tensor
 from anyshape.building.exact.axis import inner_of, rows
 from anyshape.building.exact.mode import handles
 from anyshape.building.exact.moved import tracked
-from anyshape.building.exact.region import Axis, Flat, NotExact, Region, Space, plain, shape_of
+from anyshape.building.exact.places import numbered
+from anyshape.building.exact.region import Axis, NotExact, Region, Space, plain, shape_of
 from anyshape.building.exact.spread import vector_norm
 from anyshape.building.exact.windows import alone, image
 
+# What changes nothing outside the picture.
 _EMPTY = {"sum": 0.0, "mean": 0.0, "amax": -math.inf, "amin": math.inf, "max": -math.inf}
 _EMPTY.update({"min": math.inf, "argmax": -math.inf, "argmin": math.inf})
+_EMPTY.update({"any": 0.0, "all": 1.0, "prod": 1.0, "logsumexp": -math.inf})
 
 
 def wide(input: Tensor, options: Any = None) -> Dict[str, Any]:
@@ -42,10 +45,6 @@ def _reduction(name: str) -> Any:
             raise NotExact("it mixes the rows of the batch")
         own = [d for d in dims if d in region.axes]
         method = getattr(torch.Tensor, name)
-        if own and name not in _EMPTY:
-            raise NotExact("over a side of the image")
-        if name in ("argmax", "argmin") and any(isinstance(region.axes[d], Flat) for d in own):
-            raise NotExact("it counts the positions of a flattened picture, padding among them")
         if own and name == "mean":
             total = torch.Tensor.sum(space.filled(input, 0.0), dim, keepdim, **wide(input, rest))
             others = math.prod(shape_of(input)[d] for d in dims if d not in own)
@@ -55,6 +54,8 @@ def _reduction(name: str) -> Any:
             result = (total / area.reshape(shape).to(total.dtype)).to(rest.get("dtype") or input.dtype)
         else:
             result = method(space.filled(input, _EMPTY[name]) if own else input, dim, keepdim, **rest)
+            if own and name in ("argmax", "argmin", "max", "min"):
+                result = _places(space, result, region, own[0], keepdim, input)
         kept = [d for d in range(ndim) if keepdim or d not in dims]
         axes = {kept.index(d): a for d, a in region.axes.items() if d not in dims}
         for each in result if isinstance(result, tuple) else (result,):
@@ -65,11 +66,19 @@ def _reduction(name: str) -> Any:
     return reduce
 
 
-for _name in (
-    *_EMPTY,
-    *("any", "all", "prod", "logsumexp"),
-):
+for _name in _EMPTY:
     handles(_name)(_reduction(_name))
+
+
+def _places(space: Space, result: Any, region: Region, dim: int, keepdim: bool, of: Tensor) -> Any:
+    """The largest or least, and where they are in the picture alone; or that alone. Of equal ones it is the
+    first, in the bucket too."""
+    if isinstance(region.axes[dim], Axis):  # whose numbers are the same in both
+        return result
+    places = result[1] if isinstance(result, tuple) else result
+    places = numbered(space, region, dim, places if keepdim else places.unsqueeze(dim), of)
+    places = places if keepdim else places.squeeze(dim)
+    return type(result)((result[0], places)) if isinstance(result, tuple) else places
 
 
 @handles("adaptive_avg_pool2d")
@@ -77,6 +86,7 @@ def adaptive_avg_pool2d(space: Space, input: Tensor, output_size: Any) -> Tensor
     """Bin i of n covers positions ⌊i·size/n⌋ to ⌈(i+1)·size/n⌉ of the valid size."""
     region = image(input)
     counts = _counts(space, region, output_size)
+    kept = {dim: axis for dim, axis in region.axes.items() if counts[dim - 2] is None}
     input = space.filled(input, 0.0)
     if counts == [1, 1] and set(region.axes) == {2, 3}:
         total = input.sum((2, 3), keepdim=True, **wide(input))
@@ -84,22 +94,25 @@ def adaptive_avg_pool2d(space: Space, input: Tensor, output_size: Any) -> Tensor
         return space.attach((total / area).to(input.dtype), Region({}))
     result = input
     for dim, count in zip((2, 3), counts):
+        if count is None:
+            continue
         inside, size = _bins(space, region, dim, count, shape_of(input)[dim])
         weight = (inside.to(input.dtype) / size.to(input.dtype))[:, None]  # [B, 1, count, have]
         result = weight @ result if dim == 2 else result @ weight.transpose(-1, -2)
-    return space.attach(result, Region({}))
+    return space.attach(result, Region(kept, own=True))
 
 
-def _counts(space: Space, region: Region, output_size: Any) -> Sequence[int]:
-    """To how many positions each side is pooled."""
+def _counts(space: Space, region: Region, output_size: Any) -> Sequence[Optional[int]]:
+    """To how many positions each side is pooled; None for one that keeps its length."""
     sizes = output_size if isinstance(output_size, (list, tuple)) else (output_size, output_size)
-    if any(size is None for size in sizes):
-        raise NotExact("a side that keeps its length")
+    counts = []
     for dim, size in zip((2, 3), sizes):
         axis = region.axes.get(dim)
-        if axis is not None and space.followed(axis.side, size) is not None:
+        known = space.followed(axis.side, size) if axis is not None and size is not None else None
+        if known is not None and known != axis:
             raise NotExact("its size follows the image's")
-    return [plain(size) for size in sizes]
+        counts.append(plain(size) if size is not None and known is None else None)
+    return counts
 
 
 def _bins(space: Space, region: Region, dim: int, count: int, have: int) -> Tuple[Tensor, Tensor]:
@@ -121,31 +134,44 @@ def adaptive_max_pool2d(
     if return_indices:
         raise NotExact("indices count the padded positions")
     counts = _counts(space, region, output_size)
+    kept = {dim: axis for dim, axis in region.axes.items() if counts[dim - 2] is None}
     if counts == [1, 1]:
         return space.filled(input, -math.inf).amax((2, 3), keepdim=True)
     result = input
     for dim, count in zip((2, 3), counts):
+        if count is None:
+            continue
         inside, _ = _bins(space, region, dim, count, shape_of(input)[dim])
         place = [1, 1, 1, 1]
         place[dim], place[0] = -1, inside.shape[0]
         parts = [inside[:, each].reshape(place) for each in range(count)]
         lowest = torch.full((), -math.inf, dtype=input.dtype, device=input.device)
         result = torch.cat([torch.where(part, result, lowest).amax(dim, keepdim=True) for part in parts], dim)
-    return space.attach(result, Region({}))
+    return space.attach(result, Region(kept, own=True))
 
 
-@handles("cumsum")
-def cumsum(space: Space, input: Tensor, dim: Any = None, dtype: Any = None) -> Tensor:
-    """What is behind a position does not count there."""
-    region = tracked(input)
-    if not isinstance(dim, int):
-        raise NotExact("its dim must be given as one number")
-    if dim % input.dim() == region.batch:
-        raise NotExact("it mixes the rows of the batch")
-    if not isinstance(region.axes.get(dim % input.dim()), (Axis, type(None))):
-        raise NotExact("over a flattened picture")
-    result = torch.cumsum(input, dim, dtype=dtype)
-    return space.attach(result, Region(dict(region.axes), region.batch, own=True, mask=region.mask))
+def _running(name: str) -> Any:
+    function = getattr(torch, name)
+
+    def running(space: Space, input: Tensor, dim: Any = None, **options: Any) -> Any:
+        """What is behind a position does not count there."""
+        region = tracked(input)
+        if not isinstance(dim, int):
+            raise NotExact("its dim must be given as one number")
+        if dim % input.dim() == region.batch:
+            raise NotExact("it mixes the rows of the batch")
+        if not isinstance(region.axes.get(dim % input.dim()), (Axis, type(None))):
+            raise NotExact("over a flattened picture")
+        result = function(input, dim, **options)
+        for each in result if isinstance(result, tuple) else (result,):
+            space.attach(each, Region(dict(region.axes), region.batch, own=True, mask=region.mask))
+        return result
+
+    return running
+
+
+for _name in ("cummax", "cummin", "cumprod", "cumsum", "logcumsumexp"):
+    handles(_name)(_running(_name))
 
 
 @handles("glu")
