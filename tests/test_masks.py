@@ -182,6 +182,22 @@ def test_more_masks_than_the_limit_are_refused_before_they_are_made(
         list(find(asked, Limits(0.1, 0.5, 0.5, 97 * 131)))
 
 
+@pytest.mark.parametrize("overlap", [0.2, 0.2001])
+@pytest.mark.parametrize("kind", ["maskformer", "detr"])
+def test_who_wins_just_as_much_as_is_asked_is_as_the_processor_has_it(
+    kind: str, overlap: float, tmp_path: Path
+) -> None:
+    classes = torch.full((2, CLASSES + 1), -9.0)
+    classes[0, 1] = classes[1, 2] = 9.0
+    masks = torch.full((2, 1, 5), 5.0)
+    masks[1] = torch.tensor([-5.0, 9, 9, 9, 9])  # of its own five pixels the first query wins one
+    asked = Queries(classes, masks, View((1, 5), (1, 5), scaled=False))
+    limits = {"threshold": 0.5, "mask_threshold": 0.5, "overlap_mask_area_threshold": overlap}
+    wanted = expected(kind, "panoptic", asked, tmp_path, **limits)
+    assert len(wanted) == (2 if overlap == 0.2 else 1)
+    assert_same(RULES[kind].panoptic(asked, Limits(0.5, 0.5, overlap, 10**9)), wanted)
+
+
 def test_of_equal_scores_the_first_channel_is_the_largest() -> None:
     scores = torch.randint(0, 3, (7, 40, 30)).float()
     np.testing.assert_array_equal(maps.largest(scores).numpy(), np.argmax(scores.numpy(), 0))
