@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tests.image_models import _resnet_config, seeded
+from anyshape.building.tasks.image_settings import IMAGENET_MEAN, IMAGENET_STD
+from tests.image_models import _resnet_config, normalised, photograph, seeded
 
 CLASSES = 5
 ANCHORS = [[[12.0, 20.0], [30.0, 16.0]], [[40.0, 44.0], [60.0, 30.0]]]
@@ -158,8 +159,10 @@ def retinanet_resnet50_fpn() -> Any:
     return torchvision_detector("retinanet_resnet50_fpn")
 
 
-def _varied(model: Any) -> Any:
-    """Weights by which queries have boxes and classes of their own; fresh ones are too faint for that."""
+def _varied(model: Any, **more: Tensor) -> Any:
+    """Weights by which queries have boxes and classes of their own; fresh ones are too faint for that. Batch
+    norms are those of a photograph: by random ones nothing of the picture came through many layers. `more`
+    is what else the model is called with."""
     torch.manual_seed(1)
     for module in seeded(model).modules():
         if isinstance(module, nn.Linear):
@@ -173,7 +176,19 @@ def _varied(model: Any) -> Any:
             values.data.uniform_(0.5, 1.5)
         elif name.endswith("bias"):
             values.data.uniform_(-0.3, 0.3)
+    norms = [module for module in model.modules() if hasattr(module, "running_var")]
+    handles = [norm.register_forward_pre_hook(_normed) for norm in norms]
+    if norms:
+        with torch.no_grad():
+            model(normalised(photograph("coffee.png", (64, 96)), IMAGENET_MEAN, IMAGENET_STD), **more)
+    for handle in handles:
+        handle.remove()
     return model.eval()
+
+
+def _normed(norm: Any, inputs: tuple[Tensor]) -> None:
+    norm.running_mean.copy_(inputs[0].mean((0, 2, 3)))
+    norm.running_var.copy_(inputs[0].var((0, 2, 3)))
 
 
 def _layers(heads: int = 2) -> dict[str, int]:

@@ -83,24 +83,18 @@ def made(kind: str) -> Any:
     options = {key: _config(value) for key, value in options.items()}
     if kind != "eomt":
         options["backbone_config"] = _resnet_config(out_features=STAGES)
-    model = _varied(model_class(model_class.config_class(**options, **NAMES)))
+    more = {"task_inputs": torch.arange(77)[None]} if kind == "oneformer" else {}
+    model = _varied(model_class(model_class.config_class(**options, **NAMES)), **more)
     if kind == "eomt":
         nn.init.zeros_(model.get_buffer("attn_mask_probs"))  # as in trained ones
-    _spread(model, *(model.get_submodule(name) for name in LAST[kind]))
+    _spread(model, *(model.get_submodule(name) for name in LAST[kind]), **more)
     return model
 
 
-def _spread(model: Any, classes: Any, masks: Any) -> None:
-    """Batch norms that let the picture through, and last layers without what all queries have in common: most
-    of what random weights give."""
+def _spread(model: Any, classes: Any, masks: Any, **more: Tensor) -> None:
+    """Take off the last layers what all queries have in common, most of what random weights give."""
     pixels = normalised(photograph("coffee.png", (64, 64)), IMAGENET_MEAN, IMAGENET_STD)
-    more = {"task_inputs": torch.arange(77)[None]} if "OneFormer" in type(model).__name__ else {}
     with torch.no_grad():
-        norms = [module for module in model.modules() if hasattr(module, "running_var")]
-        handles = [norm.register_forward_pre_hook(_normed) for norm in norms]
-        model(pixels, **more)
-        for handle in handles:
-            handle.remove()
         for layer, wanted in ((masks, 1.0), (masks, 1.0), (classes, 2.5)):
             seen: list[Tensor] = []
             handle = layer.register_forward_hook(lambda _, __, output, seen=seen: seen.append(output))
@@ -113,11 +107,6 @@ def _spread(model: Any, classes: Any, masks: Any) -> None:
         _, logits = answered(model(pixels, **more))
         for parameter in masks.parameters():
             parameter *= 3 / logits.std()
-
-
-def _normed(norm: Any, inputs: tuple[Tensor]) -> None:
-    norm.running_mean.copy_(inputs[0].mean((0, 2, 3)))
-    norm.running_var.copy_(inputs[0].var((0, 2, 3)))
 
 
 def answered(outputs: Any) -> tuple[Tensor, Tensor]:

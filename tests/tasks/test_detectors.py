@@ -148,6 +148,15 @@ QUERIES = {
 }
 
 
+@pytest.mark.parametrize("name", QUERIES)
+def test_these_models_say_something_of_the_picture(name: str) -> None:
+    plain = getattr(detector_models, name)()
+    pictures = [photograph(file, (64, 96)) for file in ("chelsea.png", "coffee.png")]
+    with torch.no_grad():
+        one, other = (plain(normalised(each, IMAGENET_MEAN, IMAGENET_STD)).logits for each in pictures)
+    assert (one - other).abs().max() > 0.05 * one.abs().max()
+
+
 @pytest.mark.filterwarnings("ignore")  # transformers' own, about what tracing fixes
 @pytest.mark.parametrize("name", quick(QUERIES, 5))
 def test_queries_whose_classes_are_sigmoids(name: str, tmp_path: Path) -> None:
