@@ -121,8 +121,8 @@ class Served:
 
     def kill(self, command: str) -> float:
         """Kill one of its processes whose command names this; returns time.perf_counter()."""
-        found = next(one for one in self.server.family() if command in " ".join(one.cmdline()))
-        found.kill()
+        found = [one for one in self.server.family() if command in " ".join(one.cmdline())]
+        found[0].kill()
         return time.perf_counter()
 
     def scale(self, workers: int) -> None:
