@@ -1,4 +1,4 @@
-"""Costs that a start measured, kept in a file for the next: a worker that is started again is soon ready."""
+"""Costs that a start settled on, in a file for the next: a worker that is started again is soon ready."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """Warms every shape and measures what a call of it costs: the table that batches are packed by.
 
 Where a table was measured on the same machine under the same conditions, it is taken: every program is warmed
-all the same, and what its calls took must fit the table, or all is measured.
+all the same, and what its calls took must fit the table, or all is measured. One that another worker of this
+server settled on is not doubted: a machine that is busy while a worker is started again would fit none.
 """
 
 from __future__ import annotations
@@ -47,10 +48,10 @@ def measure(programs: Programs, progress: Optional[Progress] = None) -> CostTabl
 
 
 def warm_kept(
-    programs: Programs, costs: Sequence[CostRow], progress: Optional[Progress] = None
+    programs: Programs, costs: Sequence[CostRow], progress: Optional[Progress] = None, trusted: bool = False
 ) -> Optional[CostTable]:
     """Call each program with the most rows that it takes, then with the fewest, bucket by bucket; the table
-    of `costs` if the latter calls fit it.
+    of `costs` if the latter calls fit it, or if it is trusted.
 
     The first call takes the memory that all others need. A machine may be slower now than it was, or have
     other work: all seconds may be longer by the same factor, since only their ratios matter to the packer.
@@ -72,6 +73,8 @@ def warm_kept(
             ratios.append(call() / table[shape])
         if progress is not None:
             progress(*shape, table[shape])
+    if trusted:
+        return _table(programs, table)
     usual = statistics.median(ratios)
     fitting = sum(usual / FITS <= ratio <= usual * FITS for ratio in ratios)
     return _table(programs, table) if fitting >= FITTING * len(ratios) else None

@@ -86,21 +86,23 @@ class BucketedModel:
         """Call every shape until it is warm, and find out what the packer needs to know: measured here, or
         when the archive was built, if that was under the same conditions.
 
-        keep: a file for what is measured here, which later starts take then in the place of the build's.
+        keep: a file for what was found out, which later starts take as it is.
         """
         self.conditions = conditions(self.programs.backend.versions())
-        kept, self.costs_from = KeptCosts(self.index.measured_on, self.index.costs), "the build"
         earlier = read_costs(keep) if keep else None
         if earlier is not None and earlier.measured_on == self.conditions:
-            kept, self.costs_from = earlier, "an earlier start"
-        if kept.measured_on == self.conditions:
-            costs = warm_kept(self.programs, kept.costs, progress)
-            if costs is not None:
-                self.costs = costs
+            found = warm_kept(self.programs, earlier.costs, progress, trusted=True)
+            if found is not None:
+                self.costs, self.costs_from = found, "an earlier start"
                 return
-        self.costs, self.costs_from = measure(self.programs, progress), "this start"
+        found, self.costs_from = None, "the build"
+        if self.index.measured_on == self.conditions:
+            found = warm_kept(self.programs, self.index.costs, progress)
+        if found is None:
+            found, self.costs_from = measure(self.programs, progress), "this start"
+        self.costs = found
         if keep:
-            with suppress(OSError):  # a disk that is full: the next start measures, too
+            with suppress(OSError):  # a disk that is full: the next start finds out for itself
                 write_costs(keep, KeptCosts(self.conditions, self.costs.rows()))
 
     def __call__(self, inputs: Union[Input, List[Input]], **parameters: Any) -> Any:

@@ -35,7 +35,7 @@ from handler.tracing import create_tracing
 from handler.traffic import Traffic
 from handler.writing import write_at_once
 
-COSTS = "costs.json"  # what a start of a worker measured, for the next ones of this server
+COSTS = "costs.json"  # what a start of a worker settled on, for the next ones of this server
 logger = logging.getLogger(__name__)
 Description = Dict[str, Any]  # what is served, as JSON
 

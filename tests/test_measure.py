@@ -95,6 +95,18 @@ def test_kept_costs_that_the_calls_do_not_fit_are_measured_anew(
     assert min(clock.called.values()) >= measure.WARM_ROUNDS + measure.MEASURED_ROUNDS
 
 
+def test_what_a_start_took_is_not_doubted_by_the_next_one(
+    model: BucketedModel, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Which may be that of a worker in place of one that died, while all others are busy."""
+    clock = Clock(model, monkeypatch)
+    for odd, source in ((1, "the build"), (5, "an earlier start"), (0.1, "an earlier start")):
+        clock.odd = odd
+        model.warm_up(keep=tmp_path / "costs.json")
+        assert model.describe()["costs_from"] == source
+        assert seconds(model) == clock.kept
+
+
 def test_what_a_start_measured_is_kept_for_the_next_one(
     model: BucketedModel, embedding_archive_folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
