@@ -217,6 +217,24 @@ def test_a_side_of_one_size_needs_no_tracking() -> None:
             ExactPadding(seeded(lambda: OneSize(False)))(*padded(pictures([(12, 7)]), (12, 10)))
 
 
+def test_a_batch_that_len_counts_is_as_large_as_it_will_be() -> None:
+    """As RT-DETR's: for torch.jit.trace and torch.export len() is the number of rows of the example."""
+
+    def repeated(x: Tensor) -> Tensor:
+        return torch.ones(1, 4, 1, 1).tile([len(x.flatten(2)), 1, 1, 1]) * x.mean((2, 3), keepdim=True)
+
+    exact = ExactPadding(seeded(lambda: nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), Call(repeated))))
+    example, sizes = padded(pictures([(9, 7), (12, 10)]), (12, 10)), [(12, 10), (5, 7), (3, 3)]
+    batch = padded(pictures(sizes), (12, 10), 3.0)
+    rows = torch.export.Dim("rows", min=1, max=8)
+    with torch.no_grad():
+        expected, *_ = exact(*batch)
+        traced = torch.jit.trace(exact, example, check_trace=False)
+        exported = torch.export.export(exact, example, dynamic_shapes=({0: rows}, {0: rows}))
+        for run in (traced, exported.module()):
+            assert torch.allclose(run(*batch)[0], expected, atol=1e-6)
+
+
 class ByRows(nn.Module):
     """A number made of the batch and of the picture's height; that is a tensor while the model is traced."""
 

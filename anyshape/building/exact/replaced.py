@@ -68,6 +68,14 @@ def _of_every_size(choose: Any) -> Any:
     return chosen
 
 
+_len = len
+
+
+def length(value: Any) -> int:
+    """len, which of a tensor is a plain number: the rows of the batch that the model is compiled with."""
+    return value.shape[0] if isinstance(value, Tensor) and value.dim() else _len(value)
+
+
 _FAMILIES = ("mobilenet_v1", "mobilenet_v2")
 _WINDOWED = {  # module of transformers → what its classes' names begin with
     "focalnet.modeling_focalnet": "FocalNet",
@@ -96,6 +104,7 @@ REPLACED: Dict[Tuple[str, str], Any] = {
     ("timm.models.edgenext", "PositionalEncodingFourier.forward"): grids.fourier,
     ("timm.models.xcit", "PositionalEncodingFourier.forward"): grids.fourier,
     ("timm.models.mvitv2", "cal_rel_pos_type"): relative.spatial_biases,
+    ("builtins", "len"): length,
     ("builtins", "max"): _of_every_size(max),
     ("builtins", "min"): _of_every_size(min),
     ("torch.jit", "ScriptFunction.__call__"): scripted.called,
