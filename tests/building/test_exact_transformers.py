@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from anyshape.building.exact import ExactPadding
+from benchmarks.zoo.pictures.randomly import randomised
 
 BUCKET = (64, 96)
 SMALL: dict[str, Any] = {
@@ -145,6 +146,7 @@ MODELS: dict[str, Callable[[], Any]] = {
 }
 SLOW = {"depth from biased stages", "masks for a task", "masks of a Swin", "patches across windows"}
 SLOW |= {"Data2Vec's biases", "masks of queries", "one for all layers", "windows of a larger picture"}
+SETTLED = {"patches across windows"}  # their answers hardly depend on the picture without norms that fit
 TASK = torch.arange(77.0)
 
 
@@ -193,6 +195,8 @@ def test_a_model_answers_as_for_the_picture_alone(name: str) -> None:
     model, draw = made(MODELS[name]), random.Random(2)
     exact = ExactPadding(model)
     noise = torch.randn(2, 3, *BUCKET, dtype=torch.float64)
+    if name in SETTLED:
+        randomised(model, noise)
     with torch.no_grad():
         exact(noise, torch.tensor([BUCKET] * 2))
         heights, widths = ([side for side in sides if side >= 32] for sides in (exact.heights, exact.widths))

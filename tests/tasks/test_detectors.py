@@ -160,11 +160,22 @@ def test_these_models_say_something_of_the_picture(name: str) -> None:
 @pytest.mark.filterwarnings("ignore")  # transformers' own, about what tracing fixes
 @pytest.mark.parametrize("name", quick(QUERIES, 5))
 def test_queries_whose_classes_are_sigmoids(name: str, tmp_path: Path) -> None:
+    check_queries(name, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", ["conditional_detr", "rt_detr"])
+def test_queries_of_a_compiled_detector(name: str, tmp_path: Path) -> None:
+    check_queries(name, tmp_path, backend="inductor")
+
+
+def check_queries(name: str, folder: Path, **handler: Any) -> None:
     import transformers
 
     step = 32 if QUERIES[name] == "RTDetr" else 1
     options = {"multiple_of": step}
-    model = detector(tmp_path, name, buckets=[[64, 96]], task_options=options)
+    model = detector(folder, name, buckets=[[64, 96]], task_options=options, **handler)
     plain = getattr(detector_models, name)()
     names = [plain.config.id2label[i] for i in range(5)]
     process = getattr(transformers, QUERIES[name] + "ImageProcessor")().post_process_object_detection
