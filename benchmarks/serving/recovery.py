@@ -15,8 +15,11 @@ import asyncio
 import shutil
 import sys
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+
+import psutil
 
 from anyshape.front.tokens import first
 from anyshape.server.checks import ServeError
@@ -121,9 +124,17 @@ class Served:
 
     def kill(self, command: str) -> float:
         """Kill one of its processes whose command names this; returns time.perf_counter()."""
-        found = [one for one in self.server.family() if command in " ".join(one.cmdline())]
-        found[0].kill()
+        self.named(command)[0].kill()
         return time.perf_counter()
+
+    def named(self, command: str) -> list[psutil.Process]:
+        """Its processes whose command names this."""
+        found = []
+        for process in self.server.family():
+            with suppress(psutil.NoSuchProcess):  # it is just ending
+                if command in " ".join(process.cmdline()):
+                    found.append(process)
+        return found
 
     def scale(self, workers: int) -> None:
         """Have so many workers, all READY, and the front see them."""
@@ -138,8 +149,7 @@ class Served:
             if time.monotonic() > deadline:
                 raise ServerFailed(f"not READY again within {READY_SECONDS:.0f} s: {self.server.log}")
             time.sleep(0.05)
-        found = [one for one in self.server.family() if WORKER in " ".join(one.cmdline())]
-        times = max(found, key=lambda process: process.create_time()).cpu_times()
+        times = max(self.named(WORKER), key=lambda process: process.create_time()).cpu_times()
         return float(times.user + times.system)
 
     def ready(self, workers: int) -> bool:
