@@ -26,7 +26,8 @@ def front(tmp_path_factory: pytest.TempPathFactory, embedding_archive: Path) -> 
     folder = tmp_path_factory.mktemp("hostile")
     (folder / "store").mkdir()
     shutil.copy(embedding_archive, folder / "store" / "small.mar")
-    limits = ("--front-head-seconds", "3", "--front-body-seconds", "3", "--front-idle-seconds", "3")
+    # Soon enough for those who stall, and not so soon that an honest client of a busy machine does, too.
+    limits = ("--front-head-seconds", "10", "--front-body-seconds", "10", "--front-idle-seconds", "10")
     with Fronted(folder, "small", *limits) as front:
         yield front
 
