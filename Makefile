@@ -108,7 +108,7 @@ lock: $(DEV)  ## write the requirements*.txt (everything, with hashes) from the 
 $(patsubst %,model_store/%.mar,mobilenet mobilenet-inductor yolov3-tiny deepcr): $(WEIGHTS)
 
 $(patsubst %,model_store/%.mar,minilm-openvino minilm-openvino-bf16): $(OPENVINO)
-model_store/minilm-openvino-int8.mar: $(INT8)
+model_store/minilm-openvino-int8.mar model_store/minilm-inductor-int8.mar: $(INT8)
 
 $(FRONT): requirements/front.txt $(RUNTIME)
 	$(INSTALL) -r requirements/front.txt

@@ -29,6 +29,7 @@ class Inductor(Backend):
 
     name = "inductor"
     dynamic_batch = True
+    dtypes = (*Backend.dtypes, "int8")
     options = {"shapes": "fixed"}
 
     def __init__(self, options: Mapping[str, Any]) -> None:

@@ -229,7 +229,7 @@ def _adapt(builder: TaskBuilder, model: torch.nn.Module, compiler: Compiler) -> 
         parameter.requires_grad_(False)
     if has_batch_norms(model):
         fold_batch_norms(builder.reference(model).eval(), example(builder, settings.buckets[0], 1))
-    if settings.dtype != "float32" and compiler.casts:
+    if settings.dtype not in ("float32", "int8") and compiler.casts:
         model = model.to(getattr(torch, settings.dtype))
     in_rows = settings.layout == ROWS
     adapted = (builder.adapt_rows(model) if in_rows else builder.adapt(model, ExactPadding)).eval()

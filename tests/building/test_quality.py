@@ -15,6 +15,7 @@ from anyshape.building import quality
 from anyshape.building.build import build
 from anyshape.building.errors import BuildError
 from anyshape.building.quality import LEAST, labels, read_inputs, vectors
+from anyshape.errors import ConfigError
 from anyshape.model import BucketedModel
 from anyshape.packed import unpack
 from tests.backends.test_backends import TEXTS, WORDS, expected, recipe  # noqa: F401  # a fixture
@@ -27,11 +28,18 @@ def texts(count: int = 60) -> list[str]:
     return [" ".join(CHANCE.choice(WORDS, 1 + i % 13)) for i in range(count)]
 
 
-def int8(folder: Path, **handler: Any) -> Path:
+def int8(folder: Path, backend: str = "openvino", **handler: Any) -> Path:
     """A recipe of a small model, calibrated by a file of its texts."""
     (folder / "texts.txt").write_text("\n".join(texts()), encoding="utf-8")
     section = {"dtype": "int8", "calibration": "texts.txt", "tolerance": 0.5, **handler}
-    return recipe(folder, "eight", backend="openvino", **section)
+    if backend == "inductor":
+        section["backend_options"] = {"shapes": "dynamic"}
+    return recipe(folder, "eight", backend=backend, **section)
+
+
+def needed_by(backend: str) -> None:
+    package = {"openvino": "nncf", "inductor": "torchao"}[backend]
+    pytest.importorskip(package, reason="the extra `int8` is not installed: make int8")
 
 
 def rows(values: np.ndarray) -> list[tuple[np.ndarray]]:
@@ -84,10 +92,16 @@ def test_inputs_that_cannot_be_read_are_named(tmp_path: Path, name: str) -> None
         read_inputs(name, tmp_path)
 
 
-@pytest.mark.parametrize("backend", ["torchscript", "inductor"])
-def test_other_backends_have_no_int8(tmp_path: Path, backend: str) -> None:
-    with pytest.raises(BuildError, match=f"handler.dtype: {backend} has no int8"):
-        build(recipe(tmp_path, "eight", backend=backend, dtype="int8"), tmp_path)
+def test_torchscript_has_no_int8(tmp_path: Path) -> None:
+    with pytest.raises(BuildError, match=r"handler\.dtype: torchscript has no int8"):
+        build(recipe(tmp_path, "eight", backend="torchscript", dtype="int8"), tmp_path)
+
+
+def test_inductor_quantises_once_for_all_lengths(tmp_path: Path) -> None:
+    (tmp_path / "texts.txt").write_text("\n".join(texts()), encoding="utf-8")
+    section = {"dtype": "int8", "calibration": "texts.txt"}
+    with pytest.raises(ConfigError, match=r"set handler\.backend_options: \{shapes: dynamic\}"):
+        build(recipe(tmp_path, "eight", backend="inductor", **section), tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -110,15 +124,20 @@ def test_what_cannot_be_calibrated_or_judged_is_refused(
 
 
 @pytest.mark.slow
-def test_int8_is_built_judged_and_described(expected: list[Any], tmp_path: Path) -> None:  # noqa: F811
-    pytest.importorskip("nncf", reason="the extra `int8` is not installed: make int8")
-    built = build(int8(tmp_path), tmp_path)
+@pytest.mark.parametrize("backend", ["openvino", "inductor"])
+def test_int8_is_built_judged_and_described(expected: list[Any], tmp_path: Path, backend: str) -> None:  # noqa: F811
+    needed_by(backend)
+    built = build(int8(tmp_path, backend), tmp_path)
     (tmp_path / "archive").mkdir()
     unpack(built.path, tmp_path / "archive")
-    graph = (tmp_path / "archive" / "models" / "model.xml").read_text()
-    assert "FakeQuantize" in graph
-    weights = (tmp_path / "archive" / "models" / "model.bin").stat().st_size
-    assert weights < 4 * archive.read_index(tmp_path / "archive").weights
+    if backend == "openvino":
+        graph = (tmp_path / "archive" / "models" / "model.xml").read_text()
+        assert "FakeQuantize" in graph
+        weights = (tmp_path / "archive" / "models" / "model.bin").stat().st_size
+        assert weights < 4 * archive.read_index(tmp_path / "archive").weights
+    else:
+        (library,) = (tmp_path / "archive" / "models").glob("*.so")
+        assert b"qlinear_pointwise" in library.read_bytes()
     model = BucketedModel.load(tmp_path / "archive")
     described = json.loads(json.dumps(model.describe()))
     assert described["dtype"] == "int8"
@@ -129,12 +148,13 @@ def test_int8_is_built_judged_and_described(expected: list[Any], tmp_path: Path)
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("backend", ["openvino", "inductor"])
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of the modules whose docstrings calibrate
-def test_int8_answers_every_length(tmp_path: Path) -> None:
+def test_int8_answers_every_length(tmp_path: Path, backend: str) -> None:
     """Products of AMX have gone wrong at one length alone."""
-    pytest.importorskip("nncf", reason="the extra `int8` is not installed: make int8")
+    needed_by(backend)
     sentence_transformers = pytest.importorskip("sentence_transformers")
-    written = yaml.safe_load((RECIPES / "minilm-openvino-int8.yaml").read_text(encoding="utf-8"))
+    written = yaml.safe_load((RECIPES / f"minilm-{backend}-int8.yaml").read_text(encoding="utf-8"))
     written["handler"].update(buckets=[72], batch_sizes=[1, 4], calibration="recipes.models.texts:docstrings")
     (tmp_path / "r.yaml").write_text(yaml.safe_dump(written), encoding="utf-8")
     model = BucketedModel.load(build(tmp_path / "r.yaml", tmp_path).path)

@@ -19,6 +19,7 @@ from anyshape.backends.inductor import SHARED
 from anyshape.buckets import Bucket
 from anyshape.building.backends.base import Compiler
 from anyshape.building.backends.exported import Positional, open_dimensions
+from anyshape.building.backends.inductor_int8 import quantize
 from anyshape.errors import ConfigError
 
 
@@ -49,6 +50,13 @@ class InductorCompiler(Compiler):
         require_compiler()
         if self.backend.dynamic_shapes and len(bucket) > 1:
             raise ConfigError("handler.backend_options.shapes: dynamic is for buckets of one side")
+        assert self.serving is not None
+        int8 = self.serving.dtype == "int8"
+        if int8 and not self.backend.dynamic_shapes:
+            raise ConfigError(
+                "handler.dtype: int8 is quantised once, for all lengths: "
+                "set handler.backend_options: {shapes: dynamic}"
+            )
         # Without no_grad Inductor skips freezing, and with it oneDNN's packed weights, and says nothing.
         with torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -56,23 +64,26 @@ class InductorCompiler(Compiler):
             exported = torch.export.export(
                 Positional(model), example, dynamic_shapes=(open_dimensions(example, bucket, largest),)
             )
+            program = quantize(exported, self.inputs, self.calibration) if int8 else exported.module()
+            if int8:  # the only one, whose packed weights no other program could borrow
+                return Library(self._build(program, example, carry=True)[0])
             if not self._carried:
-                path, constants = self._build(exported, example, carry=True)
+                path, constants = self._build(program, example, carry=True)
                 self._carried = {digest(tensor): name for name, tensor in constants.items()}
                 return Library(path)
-            path, constants = self._build(exported, example, carry=False)
+            path, constants = self._build(program, example, carry=False)
             library = Library(path)
             for name, tensor in constants.items():
                 carrier = self._carried.get(digest(tensor))
                 if carrier is not None:
                     library.borrowed[name] = carrier
                 elif tensor.is_mkldnn:  # packed for this bucket alone, and no file format can hold it
-                    return Library(self._build(exported, example, carry=True)[0])
+                    return Library(self._build(program, example, carry=True)[0])
                 else:
                     library.own[name] = tensor.detach().clone()
             return library
 
-    def _build(self, exported: Any, example: Tensors, carry: bool) -> Tuple[Path, Dict[str, torch.Tensor]]:
+    def _build(self, program: Any, example: Tensors, carry: bool) -> Tuple[Path, Dict[str, torch.Tensor]]:
         """Compile to a library with or without the weights; also gives its constants by name."""
         import torch._inductor
 
@@ -88,7 +99,7 @@ class InductorCompiler(Compiler):
             "aot_inductor.package_constants_on_disk_format": "pickle_weights",
         }
         with _packed_weights():
-            files: Any = torch._inductor.aot_compile(exported.module(), example, options=options)
+            files: Any = torch._inductor.aot_compile(program, example, options=options)
         (library,) = [file for file in files if isinstance(file, str) and file.endswith(".so")]
         (weights,) = [file for file in files if not isinstance(file, str)]
         return Path(library), {name: tensor for name, (tensor, _) in weights.items()}

@@ -1,0 +1,68 @@
+"""Post-training quantisation for AOTInductor by torchao, with ranges from calibration items."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from contextlib import contextmanager
+from typing import Any, Iterator, Sequence
+
+import torch
+
+from anyshape.backends.base import Tensors
+from anyshape.errors import ConfigError
+from anyshape.items import Item
+from anyshape.padding import InputSpec, PaddingBuffers
+
+
+def quantize(program: Any, inputs: Sequence[InputSpec], items: Sequence[Item]) -> torch.nn.Module:
+    """An exported program's module with the products of linear layers in int8: weights by their channels,
+    activations by ranges that `items`, each alone and unpadded, have made of them.
+
+    The activations are scaled as one, so a row's answer does not depend on its neighbours. Raises ConfigError
+    where torchao is not installed.
+    """
+    with quiet(), torch.no_grad():
+        quantizer, prepare, convert = package()
+        module = program.module()
+        module.graph.eliminate_dead_code()  # a pooler that nobody asks stops the quantizer
+        prepared = prepare(module, quantizer)
+        for tensors in feeds(inputs, items):
+            prepared(*tensors)
+        quantized: torch.nn.Module = convert(prepared)
+    return quantized
+
+
+def feeds(inputs: Sequence[InputSpec], items: Sequence[Item]) -> Iterator[Tensors]:
+    """Each item alone and unpadded, as the model takes it."""
+    buffers = PaddingBuffers(inputs)
+    for item in items:
+        yield tuple(buffers.fill(item.size, 1, [item]))
+
+
+def package() -> Any:
+    """The quantizer for oneDNN's int8 products, and the two steps of quantisation. Raises ConfigError."""
+    try:
+        from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
+        from torchao.quantization.pt2e.quantizer import x86_inductor_quantizer as x86
+    except ImportError as error:
+        raise ConfigError(
+            f"handler.dtype: int8 needs the package torchao to build, not to serve ({error}): `make int8` in "
+            'a clone, pip install "anyshape[int8]" elsewhere'
+        ) from None
+    quantizer = x86.X86InductorQuantizer()
+    quantizer.set_global(x86.get_default_x86_inductor_quantization_config())
+    return quantizer, prepare_pt2e, convert_pt2e
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """torchao says which of its libraries for other devices it cannot load."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
