@@ -10,6 +10,7 @@ import torch
 
 from anyshape.backends.base import Backend, Run, Tensors, quiet
 from anyshape.backends.mapped import map_weights
+from anyshape.backends.products import choose_products
 
 
 class TorchScript(Backend):
@@ -23,7 +24,9 @@ class TorchScript(Backend):
         with quiet():
             container = torch.jit.load(str(folder / file), map_location="cpu").eval()  # type: ignore[no-untyped-call]
         map_weights(container, folder / file)
-        return {name: getattr(container.buckets, name) for name in files}
+        programs = {name: getattr(container.buckets, name) for name in files}
+        choose_products(programs.values())
+        return programs
 
     def run(self, program: Run, tensors: Tensors) -> Any:
         # Graphs were optimized when they were built. torch.jit would do so again in each one's first two
