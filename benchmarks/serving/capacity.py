@@ -3,8 +3,9 @@
     python -m benchmarks capacity                                    # one worker, paragraphs, 3 × 20 s
     python -m benchmarks capacity --workload short --seconds 60
 
-What the simulation is told: the cost table that the worker measured when it warmed up, and the times around
-the model and how much longer calls take then, both from one run at saturation. The three loads are shares of
+What the simulation is told: the cost table that the worker measured when it warmed up, and from one run at
+saturation how much longer calls take, and the times around the model: of a request, and of a hand-over, which
+is also when a worker waits for the frontend's next. The three loads are shares of
 the *predicted* saturation, so that no latency that is compared has been seen before.
 """
 
@@ -65,22 +66,24 @@ def measure(given: argparse.Namespace) -> dict[str, Any]:
         before, counted = profile.snapshot(running), scraped(folder)
         at_most = load.generate(saturated)
         time.sleep(1.5)  # workers say what they have counted once a second
+        counted = scraped(folder).since(counted)
         spent = {key: value - before[key] for key, value in profile.snapshot(running).items()}
         archive = next((folder / "store").glob("*.mar"))
         index, recipe = read_packed(archive).index, read_recipe(archive)
         costs, policy = costs_of(archive, index, recipe)
         costs = CostTable.of(measured_costs(folder), index.dynamic_batch, costs.interpolate_sizes)
         items = spent["items"]
+        per_request, per_batch = around(counted, at_most, system)
         server = Server(
             workers=system.workers,
             threads=system.threads,
             batch_size=system.batch_size,
             max_delay=system.max_batch_delay / 1e3,
             queue=1000,
-            per_request=spent["handler_seconds"] / items,
-            per_batch=0.0005,
+            per_request=per_request,
+            per_batch=per_batch,
             frontend=spent["frontend"] / items,
-            slowness=Slowness.of(scraped(folder).since(counted)),
+            slowness=Slowness.of(counted),
         )
         predicted = saturate(server, costs, policy, workload.sizes)
         rows = [{"load": "always waiting", "predicted": predicted, "measured": at_most.requests_per_second}]
@@ -105,12 +108,23 @@ def measure(given: argparse.Namespace) -> dict[str, Any]:
             )
     finally:
         running.stop()
-    around = {
+    told = {
         "per_request_ms": server.per_request * 1e3,
+        "per_batch_ms": server.per_batch * 1e3,
         "frontend_ms": server.frontend * 1e3,
         "slowness": server.slowness.mean,
     }
-    return {"system": given.system, "workload": given.workload, **around, "rows": rows}
+    return {"system": given.system, "workload": given.workload, **told, "rows": rows}
+
+
+def around(counted: Scrape, at_most: load.Result, system: Any) -> tuple[float, float]:
+    """Seconds around the model, for a request and for a hand-over, while requests always waited: what the
+    handler spends beside its calls, and what of the time is no handler's. Hand-overs were full then."""
+    handled = counted.total("anyshape_stage_seconds_total")
+    requests = counted.total("anyshape_requests_total")
+    seconds = requests / at_most.requests_per_second * system.workers
+    beside = (handled - counted.total("anyshape_call_duration_seconds_sum")) / requests
+    return beside, (seconds - handled) / (requests / system.batch_size)
 
 
 def measured_costs(folder: Any) -> list[CostRow]:
@@ -135,6 +149,7 @@ def show(found: dict[str, Any], given: argparse.Namespace) -> None:
     table = Table(
         title=f"{found['system']}, {found['workload']}, {given.seconds:.0f} s each; "
         f"around the model {found['per_request_ms']:.2f} ms a request, "
+        f"{found['per_batch_ms']:.2f} a hand-over, "
         f"frontend {found['frontend_ms']:.2f} ms; calls take {found['slowness']:.2f} times the costs"
     )
     for column in (
