@@ -525,8 +525,8 @@ def test_a_picture_smaller_than_the_model_takes_is_refused(windows: BucketedMode
 
 
 def test_a_model_that_would_see_the_padding_is_refused_by_the_name_of_its_operation(tmp_path: Path) -> None:
-    with pytest.raises(BuildError, match="flip"):
-        built(tmp_path, "mirrored", task="image-segmentation", model=MODELS + "mirrored", buckets=[[48, 48]])
+    with pytest.raises(BuildError, match="sort"):
+        built(tmp_path, "ordered", task="image-segmentation", model=MODELS + "ordered", buckets=[[48, 48]])
     assert not list(tmp_path.glob("*.mar"))
 
 
@@ -548,7 +548,7 @@ def test_a_pixel_mask_that_keeps_nothing_out_is_refused_by_the_name_of_the_opera
     allow_inexact: bool, tmp_path: Path
 ) -> None:
     asked = {"task": "image-classification", "buckets": [[32, 40]], "allow_inexact": allow_inexact}
-    with pytest.raises(ConfigError, match=r"takes a pixel_mask, .* from flatten on.*: cummax, sort"):
+    with pytest.raises(ConfigError, match=r"takes a pixel_mask, .* from flatten on.*: cummax .*, sort"):
         built(tmp_path, "unmasked", model=MODELS + "attended_unmasked_by_order", **asked)
 
 
