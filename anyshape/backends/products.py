@@ -7,7 +7,8 @@ and core; elsewhere they may be alike. Which it is here is measured once, when a
 from __future__ import annotations
 
 import time
-from typing import Any, Callable, Iterable
+from functools import reduce
+from typing import Any, Callable, Iterable, List
 
 import torch
 
@@ -15,23 +16,44 @@ ROWS, WIDTH, HEIGHT = 128, 384, 1536  # of the product that is measured: a milli
 ROUNDS = 7
 CLEARLY = 0.8  # of MKL's time: between alike and twice as fast, so that every start decides the same
 
-LINEAR = """graph(%x, %weight, %bias):
-  %y = aten::linear(%x, %weight, %bias)
-  return (%y)"""
-BY_ONEDNN = """graph(%x, %weight, %bias):
-  %then : str = prim::Constant[value="none"]()
-  %numbers : Scalar?[] = prim::ListConstruct()
-  %how : NoneType = prim::Constant()
-  %y = mkldnn::_linear_pointwise(%x, %weight, %bias, %then, %numbers, %how)
-  return (%y)"""
-
 
 def choose_products(programs: Iterable[Any]) -> None:
     """Give the linear layers of traces in float32 to oneDNN, where it is clearly faster. The weights stay
-    where and as they are."""
+    where and as they are. Traces are flat graphs, as they are built here."""
     for program in programs:
-        if all(parameter.dtype is torch.float32 for parameter in program.parameters()) and onednn_is_faster():
-            torch._C._jit_pass_custom_pattern_based_rewrite_graph(LINEAR, BY_ONEDNN, program.graph)
+        layers = [node for node in program.graph.findAllNodes("aten::linear") if _is_layer(node, program)]
+        if layers and onednn_is_faster():
+            for node in layers:
+                _give_to_onednn(node, program.graph)
+
+
+def _is_layer(node: Any, program: Any) -> bool:
+    """Whether a linear product's weight is a matrix in float32 that the program holds."""
+    names: List[str] = []
+    _, weight, _ = node.inputs()
+    source = weight.node()
+    while source.kind() == "prim::GetAttr":
+        names.append(source.s("name"))
+        source = next(iter(source.inputs())).node()
+    if not names or source.kind() != "prim::Param":
+        return False
+    found = reduce(getattr, reversed(names), program)
+    return isinstance(found, torch.Tensor) and found.dim() == 2 and found.dtype is torch.float32
+
+
+def _give_to_onednn(node: Any, graph: Any) -> None:
+    """Put `mkldnn::_linear_pointwise` with nothing behind the product in the place of `aten::linear`."""
+    then, numbers, how = (graph.create(f"prim::{kind}") for kind in ("Constant", "ListConstruct", "Constant"))
+    then.s_("value", "none")
+    then.output().setType(torch._C.StringType.get())
+    numbers.output().setType(torch._C.ListType(torch._C.OptionalType(torch._C.NumberType.get())))
+    how.output().setType(torch._C.NoneType.get())
+    added = [each.output() for each in (then, numbers, how)]
+    product = graph.create("mkldnn::_linear_pointwise", [*node.inputs(), *added])
+    for each in (then, numbers, how, product):
+        each.insertBefore(node)
+    node.output().replaceAllUsesWith(product.output())
+    node.destroy()
 
 
 def onednn_is_faster() -> bool:
@@ -41,7 +63,7 @@ def onednn_is_faster() -> bool:
     return _answers[0]
 
 
-_answers: list[bool] = []
+_answers: List[bool] = []
 
 
 def _measure() -> bool:
