@@ -7,7 +7,7 @@ and core; elsewhere they may be alike. Which it is here is measured once, when a
 from __future__ import annotations
 
 import time
-from functools import reduce
+from functools import lru_cache, reduce
 from typing import Any, Callable, Iterable, List
 
 import torch
@@ -56,17 +56,9 @@ def _give_to_onednn(node: Any, graph: Any) -> None:
     node.destroy()
 
 
+@lru_cache(None)
 def onednn_is_faster() -> bool:
-    """Measured in this process, with its threads; the first answer stays."""
-    if not _answers:
-        _answers.append(_measure())
-    return _answers[0]
-
-
-_answers: List[bool] = []
-
-
-def _measure() -> bool:
+    """Measured once in this process, with its threads."""
     try:
         linear = torch.ops.mkldnn._linear_pointwise
     except AttributeError:  # a torch without oneDNN, or older than this product

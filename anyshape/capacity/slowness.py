@@ -23,12 +23,11 @@ ENOUGH = 30  # calls of a bucket; one with fewer is taken for as slow as all buc
 
 @dataclass(frozen=True)
 class Ratios:
-    """A histogram of ratios: steps[i] to steps[i + 1] with the probability shares[i], all times `scale`, so
-    that their mean is the one that was counted."""
+    """A histogram of ratios: steps[i] to steps[i + 1] with the probability shares[i], and their mean."""
 
     steps: List[float]
     shares: List[float]
-    scale: float
+    mean: float
 
     @classmethod
     def of(cls, histogram: List[Tuple[float, float]], total: float) -> Ratios:
@@ -39,11 +38,13 @@ class Ratios:
         steps = [0.8 * bounds[0], *bounds]
         middles = (np.array(steps[1:]) + np.array(steps[:-1])) / 2
         shares = counts / counts.sum()
-        return cls(steps, shares.tolist(), float(total / counts.sum() / (middles @ shares)))
+        mean = float(total / counts.sum())
+        scale = mean / (middles @ shares)  # within a step ratios need not lie evenly
+        return cls([scale * step for step in steps], shares.tolist(), mean)
 
     def draw(self, generator: np.random.Generator) -> float:
         step = generator.choice(len(self.shares), p=self.shares)
-        return self.scale * float(generator.uniform(self.steps[step], self.steps[step + 1]))
+        return float(generator.uniform(self.steps[step], self.steps[step + 1]))
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,4 @@ class Slowness:
     @property
     def mean(self) -> float:
         """Of all calls."""
-        if self.all is None:
-            return 1.0
-        middles = (np.array(self.all.steps[1:]) + np.array(self.all.steps[:-1])) / 2
-        return float(self.all.scale * (middles @ np.array(self.all.shares)))
+        return 1.0 if self.all is None else self.all.mean

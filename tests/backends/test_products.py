@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -32,9 +33,17 @@ class Layers(torch.nn.Module):
 @pytest.fixture
 def faster(monkeypatch: pytest.MonkeyPatch) -> Any:
     def say(answer: bool) -> None:
-        monkeypatch.setattr(products, "_answers", [answer])
+        monkeypatch.setattr(products, "onednn_is_faster", lambda: answer)
 
     return say
+
+
+@pytest.fixture
+def anew() -> Iterator[None]:
+    """As in a process that has not measured yet, and so that none of the tests' answers stays."""
+    onednn_is_faster.cache_clear()
+    yield
+    onednn_is_faster.cache_clear()
 
 
 def traced(dtype: torch.dtype = torch.float32) -> tuple[Any, torch.Tensor]:
@@ -70,9 +79,8 @@ def test_where_it_gains_nothing_nothing_changes(faster: Any, answer: bool, dtype
     assert by_onednn(program) == 0
 
 
-def test_it_is_measured_once_in_a_process(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_is_measured_once_in_a_process(anew: None, monkeypatch: pytest.MonkeyPatch) -> None:
     measured = []
-    monkeypatch.setattr(products, "_answers", [])
     monkeypatch.setattr(
         products, "_least", lambda call: [call(), measured.append(1), float(len(measured))][-1]
     )
@@ -81,7 +89,6 @@ def test_it_is_measured_once_in_a_process(monkeypatch: pytest.MonkeyPatch) -> No
     assert len(measured) == 2
 
 
-def test_a_torch_without_that_product_keeps_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(products, "_answers", [])
+def test_a_torch_without_that_product_keeps_its_own(anew: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.ops, "mkldnn", object())
     assert not onednn_is_faster()

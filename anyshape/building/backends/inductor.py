@@ -64,9 +64,10 @@ class InductorCompiler(Compiler):
             exported = torch.export.export(
                 Positional(model), example, dynamic_shapes=(open_dimensions(example, bucket, largest),)
             )
-            program = quantize(exported, self.inputs, self.calibration) if int8 else exported.module()
-            if int8:  # the only one, whose packed weights no other program could borrow
-                return Library(self._build(program, example, carry=True)[0])
+            if int8:  # the only program: nobody borrows its weights
+                quantized = quantize(exported, self.inputs, self.calibration)
+                return Library(self._build(quantized, example, carry=True)[0])
+            program = exported.module()
             if not self._carried:
                 path, constants = self._build(program, example, carry=True)
                 self._carried = {digest(tensor): name for name, tensor in constants.items()}

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import logging
-import warnings
-from contextlib import contextmanager
-from typing import Any, Iterator, Sequence
+from typing import Any, Sequence
 
 import torch
 
-from anyshape.backends.base import Tensors
-from anyshape.errors import ConfigError
+from anyshape.building.backends.int8 import feeds, missing, quiet
 from anyshape.items import Item
-from anyshape.padding import InputSpec, PaddingBuffers
+from anyshape.padding import InputSpec
 
 
 def quantize(program: Any, inputs: Sequence[InputSpec], items: Sequence[Item]) -> torch.nn.Module:
@@ -33,36 +29,13 @@ def quantize(program: Any, inputs: Sequence[InputSpec], items: Sequence[Item]) -
     return quantized
 
 
-def feeds(inputs: Sequence[InputSpec], items: Sequence[Item]) -> Iterator[Tensors]:
-    """Each item alone and unpadded, as the model takes it."""
-    buffers = PaddingBuffers(inputs)
-    for item in items:
-        yield tuple(buffers.fill(item.size, 1, [item]))
-
-
 def package() -> Any:
     """The quantizer for oneDNN's int8 products, and the two steps of quantisation. Raises ConfigError."""
     try:
         from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
         from torchao.quantization.pt2e.quantizer import x86_inductor_quantizer as x86
     except ImportError as error:
-        raise ConfigError(
-            f"handler.dtype: int8 needs the package torchao to build, not to serve ({error}): `make int8` in "
-            'a clone, pip install "anyshape[int8]" elsewhere'
-        ) from None
+        raise missing("torchao", error) from None
     quantizer = x86.X86InductorQuantizer()
     quantizer.set_global(x86.get_default_x86_inductor_quantization_config())
     return quantizer, prepare_pt2e, convert_pt2e
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """torchao says which of its libraries for other devices it cannot load."""
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(before)

@@ -4,17 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import io
-import logging
-import warnings
-from typing import Any, Iterator, List, Sequence
+from typing import Any, Sequence
 
-import numpy as np
-
-from anyshape.errors import ConfigError
+from anyshape.building.backends.int8 import feeds, missing, quiet
 from anyshape.items import Item
-from anyshape.padding import InputSpec, PaddingBuffers
-
-Feed = List[np.ndarray]
+from anyshape.padding import InputSpec
 
 
 def quantize(model: Any, inputs: Sequence[InputSpec], items: Sequence[Item]) -> Any:
@@ -22,43 +16,23 @@ def quantize(model: Any, inputs: Sequence[InputSpec], items: Sequence[Item]) -> 
 
     Raises ConfigError where NNCF is not installed.
     """
-    with warnings.catch_warnings(), _quiet():
-        warnings.simplefilter("ignore")
+    bars = io.StringIO()  # of progress, which NNCF draws
+    with quiet(), contextlib.redirect_stdout(bars), contextlib.redirect_stderr(bars):
         nncf = package()
+        calibrated = [[tensor.numpy().copy() for tensor in tensors] for tensors in feeds(inputs, items)]
         is_text = len(items[0].size) == 1
         return nncf.quantize(
             model,
-            nncf.Dataset(feeds(inputs, items)),
+            nncf.Dataset(calibrated),
             subset_size=len(items),
             preset=nncf.QuantizationPreset.MIXED,
             model_type=nncf.ModelType.TRANSFORMER if is_text else None,
         )
 
 
-def feeds(inputs: Sequence[InputSpec], items: Sequence[Item]) -> List[Feed]:
-    """Each item alone and unpadded, as the model takes it."""
-    buffers = PaddingBuffers(inputs)
-    return [[tensor.numpy().copy() for tensor in buffers.fill(item.size, 1, [item])] for item in items]
-
-
 def package() -> Any:
     try:
         import nncf
     except ImportError as error:
-        raise ConfigError(
-            f"handler.dtype: int8 needs the package nncf to build, not to serve ({error}): `make int8` in a "
-            'clone, pip install "anyshape[int8]" elsewhere'
-        ) from None
+        raise missing("nncf", error) from None
     return nncf
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """NNCF draws progress bars and logs what it does."""
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-            yield
-    finally:
-        logging.disable(before)
