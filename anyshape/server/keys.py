@@ -4,7 +4,7 @@
     keep_renewed(client, ["inference", "management"], early=300)    # until it is stopped
 
 TorchServe ends the old key a moment before it writes the new one to its key file: there is no overlap. Who
-reads the file again when a key is refused, for as long as it takes to be written, loses nothing but those tries.
+reads the file again where a key is refused, for as long as that takes, loses nothing but those tries.
 """
 
 from __future__ import annotations
