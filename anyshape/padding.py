@@ -6,6 +6,7 @@ import itertools
 import math
 import threading
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Dict, List, Optional, Sequence, Tuple, TypeVar
 
 import numpy as np
@@ -132,6 +133,9 @@ def _write_rows(spec: InputSpec, rows: np.ndarray[Any, Any], items: Sequence[Ite
     if spec.kind not in (DATA, MASK) or rows.ndim != 2 or spec.numbers is not None:
         return False
     width = rows.shape[1]
+    if spec.kind == MASK and not any(spec.name in item.data for item in items):
+        np.less(_positions(width), [item.size for item in items], out=rows)
+        return True
     padding, ones = [spec.pad] * width, [1] * width
     values: List[Any] = []
     for item in items:
@@ -143,6 +147,11 @@ def _write_rows(spec: InputSpec, rows: np.ndarray[Any, Any], items: Sequence[Ite
         values += padding[length:]
     rows[:] = np.array(values, rows.dtype).reshape(rows.shape)
     return True
+
+
+@lru_cache(VIEWS)
+def _positions(width: int) -> np.ndarray[Any, Any]:
+    return np.arange(width)
 
 
 def _write(spec: InputSpec, row: np.ndarray[Any, Any], item: Item) -> None:

@@ -102,6 +102,8 @@ def _within_limits(request: Request, body: Body, settings: Settings) -> Request:
 
 def _characters(value: Input) -> int:
     """Of a text, of both texts of a pair, or of a query and all its texts."""
+    if isinstance(value, str):
+        return len(value)
     fields = value.values() if isinstance(value, AnyMapping) else [value]
     lists = (field if isinstance(field, list) else [field] for field in fields)
     return sum(len(text) for texts in lists for text in texts if isinstance(text, str))

@@ -129,7 +129,7 @@ class Task:
 
 def finite(values: np.ndarray) -> np.ndarray:
     """`values`, if they are all finite. Raises ModelFailed otherwise: JSON has no NaN."""
-    if not np.isfinite(values).all():
+    if b"\0" in np.isfinite(values).tobytes():  # of a vector, in half the time that `all` takes
         raise ModelFailed("the model answered with a value that is not a number (NaN or infinite)")
     return values
 

@@ -126,7 +126,7 @@ def worker(folder: Path) -> tuple[Any, Any]:
     return handler, service
 
 
-def costs(programs: Programs, progress: object = None) -> CostTable:
+def costs(programs: Programs, *_: object, **__: object) -> CostTable:
     """By volume: nothing is warmed."""
     index = programs.index
     return CostTable.by_volume(index.shapes, dynamic_batch=index.dynamic_batch, unpadded=index.unpadded)
