@@ -18,6 +18,7 @@ import numpy as np
 import torch
 
 from anyshape.model import BucketedModel
+from anyshape.process import keep_freed_memory
 from benchmarks.paths import MODEL_STORE
 from benchmarks.serving import models, workloads
 from benchmarks.serving.artifacts import artifact
@@ -41,6 +42,7 @@ def run(argv: list[str]) -> int:
     parser.add_argument("--clock", choices=sorted(timing.CLOCKS), default="wall")
     given = parser.parse_args(argv)
     torch.set_num_threads(1)
+    keep_freed_memory()  # as a worker does
     ways = {name: packed(BucketedModel.load(MODEL_STORE / f"{name}.mar")) for name in given.archives}
     for hint in ("f32", "bf16"):
         request = compiled(hint)

@@ -17,6 +17,7 @@ import torch
 from anyshape.backends.base import Backend, Tensors
 from anyshape.backends.inductor import SHARED
 from anyshape.buckets import Bucket
+from anyshape.building.backends.attention import OPTIONS, split_attention
 from anyshape.building.backends.base import Compiler
 from anyshape.building.backends.exported import Positional, open_dimensions
 from anyshape.building.backends.inductor_int8 import quantize
@@ -90,7 +91,9 @@ class InductorCompiler(Compiler):
 
         if self._work is None:
             self._work = tempfile.TemporaryDirectory(prefix="bucketed-inductor-")
+        half = self.serving is not None and self.serving.dtype in ("bfloat16", "int8")
         options = {
+            **(OPTIONS if half and split_attention(program) else {}),
             "freezing": True,
             # The loops ask for the number of threads when they run, not when they are compiled.
             "cpp.dynamic_threads": True,
