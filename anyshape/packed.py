@@ -96,8 +96,9 @@ def read_through(packed: zipfile.ZipFile, hashed: Container[str] = ()) -> Dict[s
 
 
 def unpack(path: Path, folder: Path) -> None:
-    """Unpack a .mar below `folder`. Raises ConfigError if it is no archive, damaged, or larger than the disk.
+    """Unpack a .mar below `folder`, which exists.
 
+    Raises ConfigError if it is no archive, damaged, or larger than the disk.
     zipfile keeps every file below `folder`, whatever its name says.
     """
     with opened(path) as packed:

@@ -120,6 +120,7 @@ def test_bfloat16_keeps_the_direction_of_a_vector(backend: str, expected: list[A
 @pytest.mark.slow
 def test_inductor_keeps_one_copy_of_the_weights(tmp_path: Path) -> None:
     built = build(recipe(tmp_path, "two", backend="inductor"), tmp_path)
+    (tmp_path / "archive").mkdir()
     unpack(built.path, tmp_path / "archive")
     sizes = sorted(path.stat().st_size for path in (tmp_path / "archive" / "models").glob("*.so"))
     weights = 4 * built.index.weights
