@@ -16,9 +16,8 @@ import torch
 ATEN = torch.ops.aten
 ATTENTION = ATEN.scaled_dot_product_attention.default
 ARGUMENTS = ("query", "key", "value", "attn_mask", "dropout_p", "is_causal")
-LOWEST = torch.finfo(
-    torch.bfloat16
-).min  # of a position that is masked; with -inf a row of nothing else is NaN
+HALF = torch.bfloat16
+LOWEST = torch.finfo(HALF).min  # for what is masked; with -inf a row of nothing else would be NaN
 LARGEST = 64 << 20  # bytes of scores: more of them stay in no cache
 CLEARLY = 0.9  # of the kernel's time
 ROUNDS = 5
@@ -71,7 +70,7 @@ def _products(graph: Any, given: Mapping[str, Any], added: Dict[Any, Any]) -> An
 
     kind = given["query"].meta["val"].dtype
     query, key, value = (
-        each if kind is torch.bfloat16 else call(ATEN.to.dtype, each, torch.bfloat16)
+        each if kind is HALF else call(ATEN.to.dtype, each, HALF)
         for each in (given[name] for name in ARGUMENTS[:3])
     )
     scale = given.get("scale")
@@ -84,13 +83,13 @@ def _products(graph: Any, given: Mapping[str, Any], added: Dict[Any, Any]) -> An
     if mask is not None:
         if mask not in added:
             if mask.meta["val"].dtype is torch.bool:
-                term = call(ATEN.to.dtype, call(ATEN.where.Scalar, mask, 0.0, LOWEST), torch.bfloat16)
+                term = call(ATEN.to.dtype, call(ATEN.where.Scalar, mask, 0.0, LOWEST), HALF)
             else:
-                term = call(ATEN.clamp_min.default, call(ATEN.to.dtype, mask, torch.bfloat16), LOWEST)
+                term = call(ATEN.clamp_min.default, call(ATEN.to.dtype, mask, HALF), LOWEST)
             added[mask] = term
         scores = call(ATEN.add.Tensor, scores, added[mask])
     result = call(ATEN.matmul.default, call(ATEN.softmax.int, scores, -1), value)
-    return result if kind is torch.bfloat16 else call(ATEN.to.dtype, result, kind)
+    return result if kind is HALF else call(ATEN.to.dtype, result, kind)
 
 
 def _size(side: Any) -> int:
@@ -109,13 +108,13 @@ def _products_are_faster(
         for each in (query, key, value)
     )
     mask = torch.zeros(query[0], 1, query[2], key[2], dtype=kind)
-    least = mask.to(torch.bfloat16)
+    least = mask.to(HALF)
 
     def kernel() -> torch.Tensor:
         return torch.nn.functional.scaled_dot_product_attention(q, k, v, mask)
 
     def products() -> torch.Tensor:
-        narrow = [each.to(torch.bfloat16) for each in (q, k, v)]
+        narrow = [each.to(HALF) for each in (q, k, v)]
         scores = (narrow[0] @ narrow[1].transpose(-2, -1)) * 0.1 + least
         return (torch.softmax(scores, -1) @ narrow[2]).to(kind)
 
