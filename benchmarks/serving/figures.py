@@ -17,6 +17,7 @@ from typing import Any
 
 from benchmarks.paths import IMAGES, RESULTS, ROOT
 from benchmarks.serving import systems
+from benchmarks.serving.serving import OPEN_LOADS
 
 PAGE = ROOT / "docs" / "benchmarks.md"
 OURS, THEIRS = "#1f6feb", "#9aa4b2"
@@ -46,6 +47,8 @@ def update(page: Path, images: Path) -> None:
             tables[f"{machine}{workload}"] = serving_table(chosen)
             tables[f"{machine}{workload}-cost"] = cost_table(chosen)
             draw_bars(chosen, workload, images / f"bench-{machine}{workload}.png")
+            if any("quarter_rate" in row for row in chosen):
+                draw_loads(chosen, workload, images / f"bench-{machine}{workload}-loads.png")
     for path in sorted(RESULTS.glob("sweep-*.json")):
         sweep = json.loads(path.read_text())
         tables[path.stem] = sweep_table(sweep)
@@ -156,6 +159,27 @@ def draw_bars(rows: list[dict[str, Any]], workload: str, path: Path) -> None:
     axes.set_xlabel(f"requests per second, {workload}, {connections} connections (bar: median)")
     axes.spines[["top", "right"]].set_visible(False)
     axes.margins(x=0.08)
+    figure.savefig(path, dpi=110)
+    pyplot.close(figure)
+
+
+def draw_loads(rows: list[dict[str, Any]], workload: str, path: Path) -> None:
+    """p50 and p99 against the requests that arrive in a second, a line per system; ours are solid."""
+    pyplot = quiet_pyplot()
+    figure, both = pyplot.subplots(1, 2, figsize=(10, 4.6), layout="constrained")
+    for row in rows:
+        points = [label for label in OPEN_LOADS if f"{label}_rate" in row]
+        rates = [row[f"{label}_rate"] for label in points]
+        style = {"linewidth": 2.0} if is_ours(row) else {"linewidth": 1.0, "linestyle": "--"}
+        for axes, quantile in zip(both, ("p50", "p99")):
+            latencies = [row[f"{label}_{quantile}_ms"] for label in points]
+            axes.plot(rates, latencies, "o-", markersize=3, label=row["system"], **style)
+    for axes, quantile in zip(both, ("p50", "p99")):
+        axes.set_title(f"{quantile}, ms", fontsize=10)
+        axes.set_xlabel(f"requests per second, {workload}, at random times")
+        axes.set_yscale("log")
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.legend(*both[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=7)
     figure.savefig(path, dpi=110)
     pyplot.close(figure)
 

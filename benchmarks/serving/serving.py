@@ -52,7 +52,8 @@ QUICK_SYSTEMS = [
     "image-traced-640",
     "image-eager",
 ]
-OPEN_LOADS = {"half": 0.5, "ninety": 0.9}  # of what the system itself reached in the closed loop
+# Of what the system itself reached in the closed loop.
+OPEN_LOADS = {"quarter": 0.25, "half": 0.5, "three_quarters": 0.75, "ninety": 0.9}
 
 
 @dataclass
@@ -98,7 +99,7 @@ def parse(argv: list[str]) -> tuple[Options, bool]:
     parser.add_argument(
         "--open-loop",
         default=None,
-        help="workloads also measured at half and at 90 %% load (paragraphs; quick: none)",
+        help="workloads also measured at four lower loads (paragraphs; quick: none)",
     )
     parser.add_argument("--connections", type=int, default=32, help="of the closed loop (32)")
     parser.add_argument("--items", type=int, default=512, help="different inputs (512)")
@@ -228,11 +229,12 @@ def visit(
     if tokens is not None:
         row["tokens_per_second"] = float(tokens[result.items].sum() / options.seconds)
         flops = sum(gemm.minilm_flops(int(count)) for count in tokens[result.items])
-        row["share_of_peak"] = flops / options.seconds / peaks[system.dtype]
+        row["share_of_peak"] = flops / options.seconds / peaks.get(system.dtype, float("nan"))
     if workload.name in options.open_loop and result.requests_per_second:
         for label, share in OPEN_LOADS.items():
             plan.rate = share * result.requests_per_second
             opened = load.generate(plan)
+            row[f"{label}_rate"] = plan.rate
             row[f"{label}_p50_ms"] = opened.percentile(50)
             row[f"{label}_p99_ms"] = opened.percentile(99)
             row["wrong"] += opened.wrong

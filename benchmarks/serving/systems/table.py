@@ -60,6 +60,13 @@ def text_systems() -> list[System]:
             dtype="bfloat16",
         ),
         Bucketed(
+            "bucketed-inductor-int8",
+            "this project, AOTInductor int8",
+            archive="minilm-inductor-int8.mar",
+            build="recipes/minilm-inductor-int8.yaml",
+            dtype="int8",
+        ),
+        Bucketed(
             "bucketed-openvino",
             "this project, OpenVINO",
             archive="minilm-openvino.mar",
