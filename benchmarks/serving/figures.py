@@ -167,13 +167,15 @@ def draw_loads(rows: list[dict[str, Any]], workload: str, path: Path) -> None:
     """p50 and p99 against the requests that arrive in a second, a line per system; ours are solid."""
     pyplot = quiet_pyplot()
     figure, both = pyplot.subplots(1, 2, figsize=(10, 4.6), layout="constrained")
+    for axes in both:
+        axes.set_prop_cycle(color=pyplot.get_cmap("tab20").colors)
     for row in rows:
         points = [label for label in OPEN_LOADS if f"{label}_rate" in row]
         rates = [row[f"{label}_rate"] for label in points]
         style = {"linewidth": 2.0} if is_ours(row) else {"linewidth": 1.0, "linestyle": "--"}
         for axes, quantile in zip(both, ("p50", "p99")):
             latencies = [row[f"{label}_{quantile}_ms"] for label in points]
-            axes.plot(rates, latencies, "o-", markersize=3, label=row["system"], **style)
+            axes.plot(rates, latencies, marker="o", markersize=3, label=row["system"], **style)
     for axes, quantile in zip(both, ("p50", "p99")):
         axes.set_title(f"{quantile}, ms", fontsize=10)
         axes.set_xlabel(f"requests per second, {workload}, at random times")

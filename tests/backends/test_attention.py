@@ -80,7 +80,7 @@ def test_products_are_what_attention_is(kind: torch.dtype, mask: str, given: dic
     as_given = made if made is None or made.dtype is torch.bool else made.to(kind)
     module = exported(Twice(**given), (*tensors(kind), as_given))
     assert attentions(module) == 2
-    assert split_attention(module)
+    assert split_attention(module, kind)
     assert attentions(module) == 0
     for rows, length in [(3, 11), (1, 1), (2, 40)]:
         inputs = tensors(kind, rows, length)
@@ -102,7 +102,7 @@ def test_what_is_masked_counts_for_nothing(mask: str) -> None:
     module = exported(
         Twice(), (*tensors(torch.bfloat16), made if mask == "bool" else made.to(torch.bfloat16))
     )
-    assert split_attention(module)
+    assert split_attention(module, torch.bfloat16)
     q, k, v = tensors(torch.bfloat16)
     made = made if mask == "bool" else made.to(torch.bfloat16)
     before = module(q, k, v, made)
@@ -118,7 +118,7 @@ def test_a_row_that_sees_nothing_is_finite(mask: str) -> None:
     if mask != "bool":
         made = torch.zeros(3, 1, 1, 11).masked_fill(~made, -torch.inf).to(torch.bfloat16)
     module = exported(Twice(), (*tensors(torch.bfloat16), made))
-    assert split_attention(module)
+    assert split_attention(module, torch.bfloat16)
     assert torch.isfinite(module(*tensors(torch.bfloat16), made)).all()
 
 
@@ -126,7 +126,16 @@ def test_a_row_that_sees_nothing_is_finite(mask: str) -> None:
 @pytest.mark.parametrize("given", [{"is_causal": True}, {"dropout_p": 0.1}, {"enable_gqa": True}])
 def test_what_is_not_known_is_left(given: dict[str, Any]) -> None:
     module = exported(Twice(**given), tuple(tensors(torch.bfloat16)))
-    assert not split_attention(module)
+    assert not split_attention(module, torch.bfloat16)
+    assert attentions(module) == 2
+
+
+@pytest.mark.usefixtures("faster")
+@pytest.mark.parametrize("asked", [torch.bfloat16, torch.float32])
+def test_what_the_model_wants_otherwise_is_left(asked: torch.dtype) -> None:
+    other = torch.float32 if asked is torch.bfloat16 else torch.bfloat16
+    module = exported(Twice(), tuple(tensors(other)))
+    assert not split_attention(module, asked)
     assert attentions(module) == 2
 
 
@@ -153,7 +162,7 @@ def test_the_faster_way_is_taken(
 
     monkeypatch.setattr(attention, "_least", timed)
     module = exported(Twice(), tuple(tensors(torch.bfloat16)))
-    assert split_attention(module) is split
+    assert split_attention(module, torch.bfloat16) is split
     assert attentions(module) == (0 if split else 2)
     assert [tuple(each.shape) for each in measured] == [(3, HEADS, 11, WIDTH)] * 2  # one case, measured once
 
@@ -164,7 +173,7 @@ def test_the_faster_way_is_taken(
 def test_a_compiled_program_computes_the_same(tmp_path: Path) -> None:
     example = (*tensors(torch.bfloat16), MASKS["bool"](3, 11))
     module = exported(Twice(), example)
-    assert split_attention(module)
+    assert split_attention(module, torch.bfloat16)
     options = {**OPTIONS, "aot_inductor.output_path": str(tmp_path / "library.so")}
     with torch.no_grad():
         library: Any = torch._inductor.aot_compile(module, example, options=options)

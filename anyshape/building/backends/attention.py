@@ -26,25 +26,26 @@ ROUNDS = 5
 OPTIONS = {"realize_opcount_threshold": 3}
 
 
-def split_attention(module: Any) -> bool:
+def split_attention(module: Any, kind: torch.dtype) -> bool:
     """Put products in the place of each attention of an exported module's graph that is faster so.
 
-    Attention in float32, as in programs in int8, becomes bfloat16 and its result float32. Whether any was so.
+    kind: what the attention is in that may be done in bfloat16: float32 in a program in int8. The result is
+    of the same kind; attention of another kind is the model's own wish. Whether any was replaced.
     """
     added: Dict[Any, Any] = {}
     faster: Dict[Any, bool] = {}
     found = False
     for node in list(module.graph.nodes):
         given = {**dict(zip(ARGUMENTS, node.args)), **node.kwargs} if node.target is ATTENTION else {}
-        if not given or not _is_plain(given):
+        if not given or not _is_plain(given, kind):
             continue
         tensors = [given[name].meta["val"] for name in ARGUMENTS[:3]]
-        case = (*(tuple(map(_size, tensor.shape)) for tensor in tensors), tensors[0].dtype)
+        case = tuple(tuple(map(_size, tensor.shape)) for tensor in tensors)
         if case not in faster:
-            faster[case] = _products_are_faster(*case)
+            faster[case] = _products_are_faster(*case, kind)
         if faster[case]:
             with module.graph.inserting_before(node):
-                result = _products(module.graph, given, added)
+                result = _products(module.graph, given, added, kind)
             result.meta["val"] = node.meta["val"]  # the next attention may be of this
             node.replace_all_uses_with(result)
             module.graph.erase_node(node)
@@ -54,21 +55,20 @@ def split_attention(module: Any) -> bool:
     return found
 
 
-def _is_plain(given: Mapping[str, Any]) -> bool:
-    """Whether an attention has nothing that is not done here, such as heads that share keys."""
+def _is_plain(given: Mapping[str, Any], kind: torch.dtype) -> bool:
+    """Whether an attention is of that kind, and has nothing that is not done here, such as shared keys."""
     tensors = [given[name].meta.get("val") for name in ARGUMENTS[:3]]
-    plain = all(isinstance(each, torch.Tensor) and each.dim() == 4 for each in tensors)
+    plain = all(isinstance(t, torch.Tensor) and t.dim() == 4 and t.dtype is kind for t in tensors)
     unasked = not (given.get("dropout_p") or given.get("is_causal") or given.get("enable_gqa"))
     return plain and unasked
 
 
-def _products(graph: Any, given: Mapping[str, Any], added: Dict[Any, Any]) -> Any:
+def _products(graph: Any, given: Mapping[str, Any], added: Dict[Any, Any], kind: torch.dtype) -> Any:
     """The nodes that compute an attention. added: of each mask, the node that is added to the scores."""
 
     def call(target: Any, *arguments: Any) -> Any:
         return graph.call_function(target, arguments)
 
-    kind = given["query"].meta["val"].dtype
     query, key, value = (
         each if kind is HALF else call(ATEN.to.dtype, each, HALF)
         for each in (given[name] for name in ARGUMENTS[:3])

@@ -23,6 +23,9 @@ from anyshape.building.backends.exported import Positional, open_dimensions
 from anyshape.building.backends.inductor_int8 import quantize
 from anyshape.errors import ConfigError
 
+# What attention is in that may be done in bfloat16, by the dtype of the program.
+HALVED = {"bfloat16": torch.bfloat16, "int8": torch.float32}
+
 
 @dataclass
 class Library:
@@ -91,9 +94,9 @@ class InductorCompiler(Compiler):
 
         if self._work is None:
             self._work = tempfile.TemporaryDirectory(prefix="bucketed-inductor-")
-        half = self.serving is not None and self.serving.dtype in ("bfloat16", "int8")
+        kind = HALVED.get(self.serving.dtype if self.serving else "")
         options = {
-            **(OPTIONS if half and split_attention(program) else {}),
+            **(OPTIONS if kind and split_attention(program, kind) else {}),
             "freezing": True,
             # The loops ask for the number of threads when they run, not when they are compiled.
             "cpp.dynamic_threads": True,
