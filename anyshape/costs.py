@@ -18,13 +18,14 @@ from typing import Annotated, Dict, Iterable, List, Mapping, Sequence, Tuple, Un
 
 from msgspec import Meta, Struct
 
-from anyshape.buckets import Bucket, Shape, Size, choose, contains, fits, parse_buckets, volume
+from anyshape.buckets import Bucket, Shape, Size, choose, contains, fits, largest_sides, parse_buckets, volume
 
 # What an item asks of its bucket: a bit per bucket that contains it, or the size itself where a
 # call may have any shape. Two items in one call ask for the `join` of their needs.
 Need = Union[int, Size]
 
 INFINITE = float("inf")
+EXACT_BITS = 5  # of a length that a call has where any may be: up to 31 each its own, then in steps
 _KEPT = 4096  # sizes of images are many; what is worked out for them must not pile up
 
 
@@ -43,8 +44,8 @@ class CostTable:
     as many rows as a smaller one does: the batch sizes that it lacks are its largest ones, and
     their cost is infinite. `dynamic_batch`: a call may have any number of rows up to the largest
     batch size of its bucket, at a cost that lies on the line between the measured ones.
-    `interpolate_sizes`: a call may have any shape up to the largest sides, too, at a cost on the
-    line between the measured volumes. Below the smallest measured batch size or volume its cost
+    `interpolate_sizes`: a call may have any shape up to the largest sides, too, in steps (`rounded`), at a
+    cost on the line between the measured volumes. Below the smallest measured batch size or volume its cost
     holds; a shape larger than every bucket costs in proportion to its volume. `unpadded`: an item runs in the
     bucket of its own size alone.
 
@@ -166,6 +167,10 @@ class CostTable:
         assert isinstance(other, tuple)
         return tuple(map(max, one, other))
 
+    def run_as(self, size: Size) -> Size:
+        """The shape that is run for items as large as `size`, where a call may have any."""
+        return tuple(min(rounded(side), most) for side, most in zip(size, largest_sides(self.buckets)))
+
     def demand(self, need: Need) -> int:
         """A sort key: where needs are nested, the one that includes another comes after it."""
         return -bin(need).count("1") if isinstance(need, int) else volume(need)
@@ -212,7 +217,7 @@ class CostTable:
         need = sum(1 << i for i, bucket in enumerate(self.buckets) if fits(size, [bucket], self.unpadded))
         if not need:
             raise ValueError(f"size {size} fits no bucket of {list(self.buckets)}: reject it before packing")
-        return size if self.interpolate_sizes else need
+        return self.run_as(size) if self.interpolate_sizes else need
 
     def _find_cheapest(self, size: Size) -> Bucket:
         self._find_need(size)  # says what is wrong with a size that fits nowhere
@@ -284,6 +289,17 @@ class CostTable:
         return [
             low + share * (high - low) if high < INFINITE else INFINITE for low, high in zip(lower, upper)
         ]
+
+
+def rounded(side: int) -> int:
+    """The length that is run for one of `side` by a program for every length, in steps of a sixteenth to a
+    thirty-second of it.
+
+    The libraries beneath make kernels at the first call of a shape, in milliseconds and a megabyte or two,
+    and keep some thousand. Every length times every number of rows are more, made again and again.
+    """
+    step = 1 << max(0, side.bit_length() - EXACT_BITS)
+    return -(-side // step) * step
 
 
 def _line(xs: Sequence[int], ys: Sequence[float], x: int) -> float:

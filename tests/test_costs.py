@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from anyshape.buckets import call_shapes, choose, contains
-from anyshape.costs import CostRow, CostTable
+from anyshape.costs import CostRow, CostTable, rounded
 
 MEASURED = {
     ((64,), 1): 0.010,
@@ -169,6 +169,22 @@ def test_dynamic_shapes_cost_what_lies_on_the_line():
     assert costs.cost((96,), 2) == pytest.approx(0.045)
     assert costs.cost((10,), 1) == 0.010
     assert costs.shape(costs.need((96,)), 2) == (96,)
+
+
+def test_dynamic_shapes_are_run_in_steps_of_a_sixteenth_at_most():
+    for side in range(1, 5000):
+        run = rounded(side)
+        assert side <= run <= max(31, side * 17 / 16)
+        assert rounded(run) == run <= rounded(side + 1)
+    assert len({rounded(side) for side in range(1, 513)}) == 31 + 4 * 16 + 1
+    costs = CostTable(MEASURED, interpolate_sizes=True)
+    assert costs.need((97,)) == (100,)
+    assert costs.need((127,)) == (128,)
+
+
+def test_no_shape_is_larger_than_the_largest_bucket():
+    costs = CostTable({((301,), 1): 1.0}, interpolate_sizes=True)
+    assert [costs.need((length,)) for length in (256, 273, 300, 301)] == [(256,), (288,), (301,), (301,)]
 
 
 def test_a_dynamic_shape_as_high_as_one_bucket_and_wide_as_another_costs_more_than_both():

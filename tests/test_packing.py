@@ -72,7 +72,7 @@ def check_calls(calls, sizes, costs):
         assert costs.cost(call.bucket, call.batch_size) < float("inf")
         assert all(contains(call.bucket, sizes[i]) for i in call.items)
         if costs.interpolate_sizes:
-            assert call.bucket == tuple(map(max, zip(*(sizes[i] for i in call.items))))
+            assert call.bucket == costs.run_as(tuple(map(max, zip(*(sizes[i] for i in call.items)))))
         else:
             assert call.bucket in costs.buckets
 
@@ -296,6 +296,16 @@ def test_dynamic_shapes_take_the_longest_item_as_their_shape():
     costs = CostTable.of(costs.rows(), dynamic_batch=True, interpolate_sizes=True)
     calls = pack([(100,), (97,), (99,)], costs)
     assert calls == [Call((100,), 3, (0, 1, 2))]
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize(
+    ("length", "run"), [(1, 1), (31, 31), (32, 32), (33, 34), (65, 68), (101, 104), (129, 136), (293, 300)]
+)
+def test_dynamic_shapes_are_run_in_steps(policy, length, run):
+    costs = CostTable.by_volume(call_shapes([(64,), (300,)], [1, 4]), dynamic_batch=True)
+    costs = CostTable.of(costs.rows(), dynamic_batch=True, interpolate_sizes=True)
+    assert POLICIES[policy]([(length,)], costs) == [Call((run,), 1, (0,))]
 
 
 @pytest.mark.parametrize("policy", POLICIES)

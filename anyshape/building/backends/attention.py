@@ -40,9 +40,10 @@ def split_attention(module: Any, kind: torch.dtype) -> bool:
         if not given or not _is_plain(given, kind):
             continue
         tensors = [given[name].meta["val"] for name in ARGUMENTS[:3]]
-        case = tuple(tuple(map(_size, tensor.shape)) for tensor in tensors)
+        query, key, value = (tuple(map(_size, tensor.shape)) for tensor in tensors)
+        case = (query, key, value)
         if case not in faster:
-            faster[case] = _products_are_faster(*case, kind)
+            faster[case] = _products_are_faster(query, key, value, kind)
         if faster[case]:
             with module.graph.inserting_before(node):
                 result = _products(module.graph, given, added, kind)
