@@ -229,7 +229,8 @@ def visit(
     if tokens is not None:
         row["tokens_per_second"] = float(tokens[result.items].sum() / options.seconds)
         flops = sum(gemm.minilm_flops(int(count)) for count in tokens[result.items])
-        row["share_of_peak"] = flops / options.seconds / peaks.get(system.dtype, float("nan"))
+        if system.dtype in peaks:
+            row["share_of_peak"] = flops / options.seconds / peaks[system.dtype]
     if workload.name in options.open_loop and result.requests_per_second:
         for label, share in OPEN_LOADS.items():
             plan.rate = share * result.requests_per_second
