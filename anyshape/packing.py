@@ -99,8 +99,8 @@ def per_bucket(sizes: Sequence[Size], costs: CostTable) -> List[Call]:
         most = costs.most_rows[bucket]
         for start in range(0, len(items), most):
             chunk = items[start : start + most]
-            largest = largest_sides(sizes[i] for i in chunk)
-            shape = costs.run_as(largest) if costs.interpolate_sizes else bucket
+            sides = (sizes[i] for i in chunk)
+            shape = costs.run_as(largest_sides(sides)) if costs.interpolate_sizes else bucket
             calls.append(Call(shape, costs.fit(len(chunk)), tuple(chunk)))
     return calls
 

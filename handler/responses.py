@@ -10,7 +10,7 @@ import orjson
 
 from anyshape.buckets import bucket_name
 from anyshape.errors import InputTooLarge, NotAcceptable, Refused
-from anyshape.items import Answer, Parts, Ran, Read, done_items, padding_ratio
+from anyshape.items import Answer, Item, Parts, Ran, Read, done_items, padding_ratio
 from handler.apis.base import OWN, Api
 from handler.context import Context
 
@@ -103,11 +103,12 @@ def answer_response(
         "X-Batch-Size": ",".join([str(output.batch_size) for _, output in done]),
         "X-Padding-Ratio": f"{padding_ratio(done):.3f}",
     }
-    changed = [f"{i}: {one.changed}" for i, (one, _) in enumerate(inputs) if one.changed]  # type: ignore[union-attr]
+    read = [one for one, _ in inputs if isinstance(one, (Item, Parts))]
+    changed = [f"{i}: {one.changed}" for i, one in enumerate(read) if one.changed]
     if changed:
         headers["X-Truncated"] = "; ".join(changed)
-    windows = [len(one.items) if isinstance(one, Parts) and one.windows else 1 for one, _ in inputs]
-    if max(windows) > 1:
+    windows = [len(one.items) if isinstance(one, Parts) and one.windows else 1 for one in read]
+    if max(windows, default=1) > 1:
         headers["X-Windows"] = ",".join(map(str, windows))
     return Response(body, headers=headers, content_type=RAW if raw else JSON)
 

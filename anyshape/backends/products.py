@@ -6,11 +6,12 @@ and core; elsewhere they may be alike. Which it is here is measured once, when a
 
 from __future__ import annotations
 
-import time
 from functools import lru_cache, reduce
-from typing import Any, Callable, Iterable, List
+from typing import Any, Iterable, List
 
 import torch
+
+from anyshape.backends.timing import least_seconds
 
 ROWS, WIDTH, HEIGHT = 128, 384, 1536  # of the product that is measured: a millisecond on one core
 ROUNDS = 7
@@ -65,16 +66,6 @@ def onednn_is_faster() -> bool:
         return False
     x, weight, bias = torch.ones(ROWS, WIDTH), torch.ones(HEIGHT, WIDTH), torch.ones(HEIGHT)
     with torch.inference_mode():
-        mkl = _least(lambda: torch.nn.functional.linear(x, weight, bias))
-        onednn = _least(lambda: linear(x, weight, bias, "none", [], None))
+        mkl = least_seconds(lambda: torch.nn.functional.linear(x, weight, bias), ROUNDS)
+        onednn = least_seconds(lambda: linear(x, weight, bias, "none", [], None), ROUNDS)
     return onednn < CLEARLY * mkl
-
-
-def _least(call: Callable[[], object]) -> float:
-    """Seconds of the quickest of some calls."""
-    seconds = []
-    for _ in range(ROUNDS):
-        started = time.perf_counter()
-        call()
-        seconds.append(time.perf_counter() - started)
-    return min(seconds)

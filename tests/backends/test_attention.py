@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Optional
 
 import pytest
 import torch
 
-from anyshape.building.backends import attention
+from anyshape.building.backends import attention, inductor
 from anyshape.building.backends.attention import ATTENTION, OPTIONS, split_attention
+from anyshape.building.backends.inductor import InductorCompiler
 
 HEADS, WIDTH = 4, 8
 MASKS = {
@@ -29,6 +31,11 @@ def _ends(rows: int, length: int) -> torch.Tensor:
     """True over a row's own positions: each row is shorter than the one before."""
     sizes = torch.tensor([max(1, length - 2 * i) for i in range(rows)])
     return (torch.arange(length) < sizes[:, None])[:, None, None, :]
+
+
+def as_kind(mask: Any, kind: torch.dtype) -> Any:
+    """A mask of numbers in that dtype; one of bools, or none, as it is."""
+    return mask if mask is None or mask.dtype is torch.bool else mask.to(kind)
 
 
 class Twice(torch.nn.Module):
@@ -77,19 +84,17 @@ def faster(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("given", [{}, {"scale": 0.5}])
 def test_products_are_what_attention_is(kind: torch.dtype, mask: str, given: dict[str, float]) -> None:
     made = MASKS[mask](3, 11)
-    as_given = made if made is None or made.dtype is torch.bool else made.to(kind)
-    module = exported(Twice(**given), (*tensors(kind), as_given))
+    module = exported(Twice(**given), (*tensors(kind), as_kind(made, kind)))
     assert attentions(module) == 2
     assert split_attention(module, kind)
     assert attentions(module) == 0
     for rows, length in [(3, 11), (1, 1), (2, 40)]:
         inputs = tensors(kind, rows, length)
         made = MASKS[mask](rows, length)
-        as_given = made if made is None or made.dtype is torch.bool else made.to(kind)
-        found = module(*inputs, *([] if made is None else [as_given]))
+        found = module(*inputs, *([] if made is None else [as_kind(made, kind)]))
         assert found.dtype is kind
         wide = [each.double() for each in inputs]
-        wanted = Twice(**given)(*wide, made if made is None or made.dtype is torch.bool else made.double())
+        wanted = Twice(**given)(*wide, as_kind(made, torch.float64))
         assert torch.isfinite(found).all()
         assert (found.double() - wanted).abs().max() < 0.03
         assert torch.cosine_similarity(found.double().flatten(), wanted.flatten(), 0) > 0.9999
@@ -98,13 +103,10 @@ def test_products_are_what_attention_is(kind: torch.dtype, mask: str, given: dic
 @pytest.mark.usefixtures("faster")
 @pytest.mark.parametrize("mask", ["bool", "minus infinity", "lowest"])
 def test_what_is_masked_counts_for_nothing(mask: str) -> None:
-    made = MASKS[mask](3, 11)
-    module = exported(
-        Twice(), (*tensors(torch.bfloat16), made if mask == "bool" else made.to(torch.bfloat16))
-    )
+    made = as_kind(MASKS[mask](3, 11), torch.bfloat16)
+    module = exported(Twice(), (*tensors(torch.bfloat16), made))
     assert split_attention(module, torch.bfloat16)
     q, k, v = tensors(torch.bfloat16)
-    made = made if mask == "bool" else made.to(torch.bfloat16)
     before = module(q, k, v, made)
     k[1, :, 9:], v[1, :, 9:] = 1e4, -1e4
     assert torch.equal(module(q, k, v, made), before)
@@ -140,10 +142,10 @@ def test_what_the_model_wants_otherwise_is_left(asked: torch.dtype) -> None:
 
 
 def test_scores_that_fill_the_memory_are_left(monkeypatch: pytest.MonkeyPatch) -> None:
-    def timed(call: object) -> float:
+    def timed(call: object, rounds: int) -> float:
         raise AssertionError("nothing is measured")
 
-    monkeypatch.setattr(attention, "_least", timed)
+    monkeypatch.setattr(attention, "least_seconds", timed)
     many = (1, 12, 8192, 64)
     assert not attention._products_are_faster(many, many, many, torch.bfloat16)
 
@@ -156,15 +158,36 @@ def test_the_faster_way_is_taken(
 ) -> None:
     measured: list[torch.Tensor] = []
 
-    def timed(call: Any) -> float:
+    def timed(call: Any, rounds: int) -> float:
         measured.append(call())
         return products if len(measured) == 1 else kernel
 
-    monkeypatch.setattr(attention, "_least", timed)
+    monkeypatch.setattr(attention, "least_seconds", timed)
     module = exported(Twice(), tuple(tensors(torch.bfloat16)))
     assert split_attention(module, torch.bfloat16) is split
     assert attentions(module) == (0 if split else 2)
     assert [tuple(each.shape) for each in measured] == [(3, HEADS, 11, WIDTH)] * 2  # one case, measured once
+
+
+@pytest.mark.usefixtures("faster")
+def test_a_library_that_is_compiled_again_keeps_what_inductor_is_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Where a bucket's weights are packed for it alone, its program is compiled a second time, with them."""
+    told: list[tuple[bool, dict[str, Any]]] = []
+
+    def compiled(_: Any, program: Any, example: Any, options: dict[str, Any], carry: bool) -> Any:
+        told.append((carry, options))
+        return Path("library.so"), {"packed": torch.full((4, 4), float(len(told))).to_mkldnn()}
+
+    monkeypatch.setattr(InductorCompiler, "_build", compiled)
+    monkeypatch.setattr(inductor, "require_compiler", lambda: None)
+    backend: Any = SimpleNamespace(settings={}, dynamic_shapes=False)
+    compiler = InductorCompiler(backend)
+    compiler.serving = SimpleNamespace(dtype="bfloat16")  # type: ignore[assignment]
+    for _ in range(2):
+        compiler.compile(Twice(), tuple(tensors(torch.bfloat16)), (11,))
+    assert told == [(True, OPTIONS), (False, OPTIONS), (True, OPTIONS)]
 
 
 @pytest.mark.filterwarnings("ignore::FutureWarning")

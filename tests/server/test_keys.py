@@ -15,6 +15,7 @@ import pytest
 from anyshape.cli.main import main
 from anyshape.server.client import Client
 from anyshape.server.keys import expiry, keep_renewed
+from tests.conftest import ROOT
 from tests.server.conftest import options
 from tests.server.harness import Server
 
@@ -32,7 +33,7 @@ def ask(server: Server, key: str) -> int:
 
 def documented_client(server: Server) -> Callable[[str], httpx.Response]:
     """The client of docs/operate.md, which reads the key file again where a key is refused."""
-    page = (Path(__file__).parents[2] / "docs" / "operate.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / "operate.md").read_text(encoding="utf-8")
     found = re.search(r"```python\n(def ask\(text\):.*?)```", page, re.DOTALL)
     assert found is not None
     names: dict[str, Any] = {

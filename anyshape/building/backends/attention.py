@@ -8,10 +8,11 @@ whole call go to oneDNN instead, and Inductor fuses what is between them. That t
 
 from __future__ import annotations
 
-import time
-from typing import Any, Callable, Dict, List, Mapping, Sequence
+from typing import Any, Dict, Mapping, Sequence
 
 import torch
+
+from anyshape.backends.timing import least_seconds
 
 ATEN = torch.ops.aten
 ATTENTION = ATEN.scaled_dot_product_attention.default
@@ -40,8 +41,7 @@ def split_attention(module: Any, kind: torch.dtype) -> bool:
         if not given or not _is_plain(given, kind):
             continue
         tensors = [given[name].meta["val"] for name in ARGUMENTS[:3]]
-        query, key, value = (tuple(map(_size, tensor.shape)) for tensor in tensors)
-        case = (query, key, value)
+        query, key, value = case = tuple(tuple(map(_size, tensor.shape)) for tensor in tensors)
         if case not in faster:
             faster[case] = _products_are_faster(query, key, value, kind)
         if faster[case]:
@@ -120,14 +120,4 @@ def _products_are_faster(
         return (torch.softmax(scores, -1) @ narrow[2]).to(kind)
 
     with torch.inference_mode():
-        return _least(products) < CLEARLY * _least(kernel)
-
-
-def _least(call: Callable[[], object]) -> float:
-    """Seconds of the quickest of some calls."""
-    seconds: List[float] = []
-    for _ in range(ROUNDS):
-        started = time.perf_counter()
-        call()
-        seconds.append(time.perf_counter() - started)
-    return min(seconds)
+        return least_seconds(products, ROUNDS) < CLEARLY * least_seconds(kernel, ROUNDS)

@@ -8,6 +8,7 @@ import tempfile
 import warnings
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Dict, Iterator, Mapping, Optional, Tuple
 from unittest import mock
@@ -68,35 +69,39 @@ class InductorCompiler(Compiler):
             exported = torch.export.export(
                 Positional(model), example, dynamic_shapes=(open_dimensions(example, bucket, largest),)
             )
+            program: Any = quantize(exported, self.inputs, self.calibration) if int8 else exported.module()
+            kind = HALVED.get(self.serving.dtype)
+            options = OPTIONS if kind and split_attention(program, kind) else {}
+            build = partial(self._build, program, example, options)
             if int8:  # the only program: nobody borrows its weights
-                quantized = quantize(exported, self.inputs, self.calibration)
-                return Library(self._build(quantized, example, carry=True)[0])
-            program = exported.module()
+                return Library(build(carry=True)[0])
             if not self._carried:
-                path, constants = self._build(program, example, carry=True)
+                path, constants = build(carry=True)
                 self._carried = {digest(tensor): name for name, tensor in constants.items()}
                 return Library(path)
-            path, constants = self._build(program, example, carry=False)
+            path, constants = build(carry=False)
             library = Library(path)
             for name, tensor in constants.items():
                 carrier = self._carried.get(digest(tensor))
                 if carrier is not None:
                     library.borrowed[name] = carrier
                 elif tensor.is_mkldnn:  # packed for this bucket alone, and no file format can hold it
-                    return Library(self._build(program, example, carry=True)[0])
+                    return Library(build(carry=True)[0])
                 else:
                     library.own[name] = tensor.detach().clone()
             return library
 
-    def _build(self, program: Any, example: Tensors, carry: bool) -> Tuple[Path, Dict[str, torch.Tensor]]:
-        """Compile to a library with or without the weights; also gives its constants by name."""
+    def _build(
+        self, program: Any, example: Tensors, options: Mapping[str, Any], carry: bool
+    ) -> Tuple[Path, Dict[str, torch.Tensor]]:
+        """Compile to a library with or without the weights; also gives its constants by name. options: what
+        Inductor is told beside its own."""
         import torch._inductor
 
         if self._work is None:
             self._work = tempfile.TemporaryDirectory(prefix="bucketed-inductor-")
-        kind = HALVED.get(self.serving.dtype if self.serving else "")
         options = {
-            **(OPTIONS if kind and split_attention(program, kind) else {}),
+            **options,
             "freezing": True,
             # The loops ask for the number of threads when they run, not when they are compiled.
             "cpp.dynamic_threads": True,
